@@ -1,0 +1,284 @@
+"""How facts are declared: a stored name, a version, personal fields, a headline, upcasters.
+
+A type of event is a class in `domain/touchpoints/`; its fields are the `data` of the event. The
+name in `@event` is what the log stores: it is never derived from a Python path, and never changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from types import SimpleNamespace
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+
+import msgspec
+from msgspec import inspect
+
+from domain.errors import Invalid, Problem
+
+__all__ = [
+    "TYPES",
+    "Channel",
+    "Data",
+    "Direction",
+    "EventType",
+    "Instant",
+    "Other",
+    "Participant",
+    "Personal",
+    "Ref",
+    "Touchpoint",
+    "custom_type",
+    "event",
+    "headline",
+    "upcast",
+    "upcaster",
+    "validate",
+]
+
+Direction = Literal["inbound", "outbound", "internal"]
+Channel = str
+Data = dict[str, Any]
+T = TypeVar("T")
+
+_SEALED = msgspec.Meta(extra={"personal": "subject"})
+_OTHERS = msgspec.Meta(extra={"personal": "other"})
+
+Personal = Annotated[T, _SEALED]
+"""A personal field: sealed under the key of the event's first subject (SEMANTICS §7)."""
+
+Other = Annotated[T, _OTHERS]
+"""A personal field about another named person (cc, participant): sealed under that person's key."""
+
+Instant = Annotated[datetime, msgspec.Meta(tz=True, description="RFC 3339 time with a zone")]
+Ref = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]*(@[^:]*(:[^:]*)?)?:.+$|^[0-9a-f-]{36}$",
+                                  description="kind:value, e.g. email:ann@example.com; or a subject id")]
+
+
+class Participant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Another person who took part; named by a REF (`email:…`, `phone:…`), never linked to the customer."""
+
+    ref: str
+    name: str | None = None
+    role: str | None = None
+
+
+class Touchpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The root of all facts; a projection that handles it catches types nobody has invented yet."""
+
+    def headline(self) -> str:
+        """One line for an agent; reads the fields of the event, never fails on a missing one."""
+        return ""
+
+
+class EventType(msgspec.Struct, frozen=True):
+    """What is declared about one stored name."""
+
+    name: str
+    version: int
+    cls: type[Touchpoint]
+    channel: Channel
+    direction: Direction | None
+    fields: frozenset[str]
+    personal: frozenset[str]  # fields sealed whole, under the first subject
+    others: frozenset[str]  # fields sealed under the person whom they name
+    defaults: dict[str, Any]
+    touchpoint: bool  # False: a record about records (identity, consent, import …), not a contact
+    internal: bool  # True: rejected from outside (SEMANTICS §7)
+    upcasters: dict[int, Callable[[Data], Data]]
+
+    def json_schema(self) -> dict[str, Any]:
+        """The JSON Schema (2020-12) of `data`, as published at `/v1/types/{name}`."""
+        return {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(self.cls)}
+
+
+TYPES: dict[str, EventType] = {}
+
+
+def _marks(node: inspect.Type) -> set[str]:
+    """Which personal marks stand anywhere inside the type of one field."""
+    found: set[str] = set()
+    if isinstance(node, inspect.Metadata):
+        mark = (node.extra or {}).get("personal")
+        if mark:
+            found.add(mark)
+        return found | _marks(node.type)
+    if isinstance(node, inspect.UnionType):
+        for member in node.types:
+            found |= _marks(member)
+    elif isinstance(node, inspect.ListType | inspect.SetType | inspect.VarTupleType | inspect.FrozenSetType):
+        found |= _marks(node.item_type)
+    elif isinstance(node, inspect.DictType):
+        found |= _marks(node.value_type)
+    return found
+
+
+def event(
+    name: str,
+    *,
+    version: int = 1,
+    channel: Channel,
+    direction: Direction | None = None,
+    touchpoint: bool = True,
+    internal: bool = False,
+) -> Callable[[type[Touchpoint]], type[Touchpoint]]:
+    """Declare a type of event under its stored *name*.
+
+    Args:
+        version: the version of the shape of `data`, from 1; raising it wants an `upcaster`.
+        channel, direction: what an event has when its source says nothing else.
+        touchpoint: False for records about records, which fill no funnel step and no feed of contacts.
+        internal: True for types that only touchlog itself appends.
+    """
+
+    def declare(cls: type[Touchpoint]) -> type[Touchpoint]:
+        if name in TYPES:
+            raise ValueError(f"The stored name {name!r} is declared twice: {TYPES[name].cls} and {cls}.")
+        info = inspect.type_info(cls)
+        assert isinstance(info, inspect.StructType)
+        marks = {f.encode_name: _marks(f.field_type if hasattr(f, "field_type") else f.type) for f in info.fields}
+        TYPES[name] = EventType(
+            name=name,
+            version=version,
+            cls=cls,
+            channel=channel,
+            direction=direction,
+            fields=frozenset(marks),
+            personal=frozenset(f for f, m in marks.items() if "subject" in m),
+            others=frozenset(f for f, m in marks.items() if m == {"other"}),
+            defaults={
+                f.encode_name: None if f.default in (inspect.NODEFAULT, msgspec.NODEFAULT) else f.default
+                for f in info.fields
+            },
+            touchpoint=touchpoint,
+            internal=internal,
+            upcasters={},
+        )
+        return cls
+
+    return declare
+
+
+def upcaster(name: str, *, from_version: int) -> Callable[[Callable[[Data], Data]], Callable[[Data], Data]]:
+    """Declare how `data` of version *from_version* becomes version *from_version* + 1."""
+
+    def declare(function: Callable[[Data], Data]) -> Callable[[Data], Data]:
+        TYPES[name].upcasters[from_version] = function
+        return function
+
+    return declare
+
+
+def upcast(name: str, version: int, data: Data) -> Data:
+    """Bring *data*, recorded as *version* of type *name*, to the shape of today."""
+    declared = TYPES.get(name)
+    if declared is None:
+        return data
+    while version < declared.version:
+        step = declared.upcasters.get(version)
+        if step is None:
+            raise LookupError(
+                f"{name} was recorded as version {version}, today's is {declared.version}, and no upcaster leads "
+                f"from {version} to {version + 1}: add one below the class in domain/touchpoints/."
+            )
+        data = step(data)
+        version += 1
+    return data
+
+
+def custom_type(name: str) -> EventType:
+    """The type of an undeclared event: stored as `custom.<name>`, its data whole and personal."""
+    return EventType(
+        name=name if name.startswith("custom.") else f"custom.{name}",
+        version=1,
+        cls=Touchpoint,
+        channel="custom",
+        direction=None,
+        fields=frozenset(),
+        personal=frozenset(),
+        others=frozenset(),
+        defaults={},
+        touchpoint=True,
+        internal=False,
+        upcasters={},
+    )
+
+
+def headline(name: str, data: Mapping[str, Any]) -> str:
+    """One line that tells an agent what happened; *data* is unsealed and of today's version.
+
+    Erased fields read as the word (erased); a type that nobody declared is told by its name.
+    """
+    declared = TYPES.get(name)
+    words = name.removeprefix("custom.").replace(".", " ").replace("_", " ")
+    if declared is None:
+        return words
+    shown = {k: "(erased)" if isinstance(v, dict) and v.get("erased") is True else v for k, v in data.items()}
+    try:
+        return declared.cls.headline(SimpleNamespace(**{**declared.defaults, **shown})) or words  # type: ignore[arg-type]
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError):
+        return words
+
+
+def validate(declared: EventType, data: Data) -> None:
+    """Check *data* against its declared type.
+
+    Raises:
+        Invalid: with one problem per wrong field, each saying what was given and what would be right.
+    """
+    try:
+        msgspec.convert(data, declared.cls)
+    except msgspec.ValidationError:
+        raise Invalid(list(_each_problem(declared, data))) from None
+
+
+def _each_problem(declared: EventType, data: Data) -> list[Problem]:
+    """Field by field, because msgspec stops at the first one."""
+    problems: list[Problem] = []
+    hints = get_type_hints(declared.cls, include_extras=True)
+    for field in msgspec.structs.fields(declared.cls):
+        pointer = f"/data/{field.encode_name}"
+        if field.encode_name not in data:
+            if field.required:
+                problems.append(
+                    Problem(pointer, f"'{field.encode_name}' is missing; {declared.name} needs it: {_wanted(hints[field.name])}", "missing")
+                )
+            continue
+        try:
+            msgspec.convert(data[field.encode_name], hints[field.name])
+        except msgspec.ValidationError as wrong:
+            text, _, where = str(wrong).partition(" - at `$")
+            inner = where.rstrip("`").replace("[...]", "/*").replace("[", "/").replace("]", "").replace(".", "/")
+            problems.append(
+                Problem(pointer + inner, f"{text}; given was {_shown(data[field.encode_name])}; right would be {_wanted(hints[field.name])}")
+            )
+    return problems or [Problem("/data", f"does not fit the schema of {declared.name}, see /v1/types/{declared.name}")]
+
+
+def _shown(value: Any) -> str:
+    """The kind of a wrong value, never the value itself: it may be personal."""
+    names = {str: "a text", bool: "true or false", int: "a whole number", float: "a number with a fraction",
+             dict: "an object", list: "a list", type(None): "null"}
+    return names.get(type(value), type(value).__name__)
+
+
+def _wanted(hint: Any) -> str:
+    schema = msgspec.json.schema(hint)
+    return _schema_words(schema, schema.get("$defs", {}))
+
+
+def _schema_words(schema: dict[str, Any], defs: dict[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " or ".join(_schema_words(s, defs) for s in schema["anyOf"])
+    if "$ref" in schema:
+        return "an object with " + ", ".join(defs[schema["$ref"].rsplit("/", 1)[1]].get("properties", {"any": 0}))
+    if "enum" in schema:
+        return "one of " + ", ".join(str(v) for v in schema["enum"])
+    words = {"string": "a text", "integer": "a whole number", "number": "a number", "boolean": "true or false",
+             "object": "an object", "array": "a list", "null": "null"}.get(schema.get("type", ""), "any value")
+    if schema.get("format") == "date-time":
+        words = "an RFC 3339 time with a zone, e.g. 2026-01-31T12:00:00Z"
+    if "pattern" in schema:
+        words += f" matching {schema['pattern']}"
+    bounds = [f"{sign} {schema[key]}" for key, sign in (("minimum", ">="), ("maximum", "<="), ("maxLength", "at most"), ("minLength", "at least")) if key in schema]
+    return words + (f" ({', '.join(bounds)})" if bounds else "")
