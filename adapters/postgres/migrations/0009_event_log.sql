@@ -1,0 +1,27 @@
+-- read.event_log: the analysts' view of the log; plain facts only, sealed ones do not appear.
+
+CREATE VIEW read.event_log AS
+SELECT e.position,
+       (b ->> 'event_id')::uuid                      AS event_id,
+       e.type,
+       b ->> 'source'                                AS source,
+       b ->> 'id'                                    AS source_id,
+       b ->> 'channel'                               AS channel,
+       b ->> 'direction'                             AS direction,
+       (b ->> 'occurred_at')::timestamptz            AS occurred_at,
+       e.recorded_at,
+       (b -> 'subjects' -> 0 ->> 0)::uuid            AS subject,
+       touchlog.person_of((b -> 'subjects' -> 0 ->> 0)::uuid) AS person,
+       b -> 'data'                                   AS data
+  FROM touchpoint_log.events e
+       CROSS JOIN LATERAL (SELECT convert_from(e.body, 'UTF8')::jsonb AS b) AS body
+ WHERE substring(e.body FROM 1 FOR 1) = '{';
+
+COMMENT ON VIEW  read.event_log             IS 'All recorded events for analysts; no personal field.';
+COMMENT ON COLUMN read.event_log.position    IS 'Place in the log, gap-free, in commit order.';
+COMMENT ON COLUMN read.event_log.occurred_at IS 'When it happened, as the source says.';
+COMMENT ON COLUMN read.event_log.recorded_at IS 'When the log took it.';
+COMMENT ON COLUMN read.event_log.subject     IS 'Surrogate of the first identifier that the event names.';
+COMMENT ON COLUMN read.event_log.person      IS 'The person of that subject as resolved now: the smallest subject of the person.';
+COMMENT ON COLUMN read.event_log.data        IS 'The plain properties; sealed ones are absent.';
+GRANT SELECT ON read.event_log TO touchlog_analyst, touchlog_app;
