@@ -6,7 +6,8 @@ name in `@event` is what the log stores: it is never derived from a Python path,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
@@ -51,8 +52,13 @@ Other = Annotated[T, _OTHERS]
 """A personal field about another named person (cc, participant): sealed under that person's key."""
 
 Instant = Annotated[datetime, msgspec.Meta(tz=True, description="RFC 3339 time with a zone")]
-Ref = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]*(@[^:]*(:[^:]*)?)?:.+$|^[0-9a-f-]{36}$",
-                                  description="kind:value, e.g. email:ann@example.com; or a subject id")]
+Ref = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[a-z][a-z0-9_]*(@[^:]*(:[^:]*)?)?:.+$|^[0-9a-f-]{36}$",
+        description="kind:value, e.g. email:ann@example.com; or a subject id",
+    ),
+]
 
 
 class Participant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -136,7 +142,7 @@ def event(
             raise ValueError(f"The stored name {name!r} is declared twice: {TYPES[name].cls} and {cls}.")
         info = inspect.type_info(cls)
         assert isinstance(info, inspect.StructType)
-        marks = {f.encode_name: _marks(f.field_type if hasattr(f, "field_type") else f.type) for f in info.fields}
+        marks = {f.encode_name: _marks(f.type) for f in info.fields}
         TYPES[name] = EventType(
             name=name,
             version=version,
@@ -147,8 +153,7 @@ def event(
             personal=frozenset(f for f, m in marks.items() if "subject" in m),
             others=frozenset(f for f, m in marks.items() if m == {"other"}),
             defaults={
-                f.encode_name: None if f.default in (inspect.NODEFAULT, msgspec.NODEFAULT) else f.default
-                for f in info.fields
+                f.encode_name: None if f.default is msgspec.NODEFAULT else f.default for f in info.fields
             },
             touchpoint=touchpoint,
             internal=internal,
@@ -178,8 +183,8 @@ def upcast(name: str, version: int, data: Data) -> Data:
         step = declared.upcasters.get(version)
         if step is None:
             raise LookupError(
-                f"{name} was recorded as version {version}, today's is {declared.version}, and no upcaster leads "
-                f"from {version} to {version + 1}: add one below the class in domain/touchpoints/."
+                f"{name} was recorded as version {version}, today's is {declared.version}, and no upcaster "
+                f"leads from {version} to {version + 1}: add one below the class in domain/touchpoints/."
             )
         data = step(data)
         version += 1
@@ -216,7 +221,7 @@ def headline(name: str, data: Mapping[str, Any]) -> str:
     shown = {k: "(erased)" if isinstance(v, dict) and v.get("erased") is True else v for k, v in data.items()}
     try:
         return declared.cls.headline(SimpleNamespace(**{**declared.defaults, **shown})) or words  # type: ignore[arg-type]
-    except (AttributeError, KeyError, TypeError, ValueError, IndexError):
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError):  # data older than its type
         return words
 
 
@@ -232,53 +237,100 @@ def validate(declared: EventType, data: Data) -> None:
         raise Invalid(list(_each_problem(declared, data))) from None
 
 
-def _each_problem(declared: EventType, data: Data) -> list[Problem]:
+def _each_problem(declared: EventType, data: Data) -> Iterator[Problem]:
     """Field by field, because msgspec stops at the first one."""
-    problems: list[Problem] = []
+    schema = msgspec.json.schema(declared.cls)
+    defs = schema.get("$defs", {})
     hints = get_type_hints(declared.cls, include_extras=True)
+    told = False
     for field in msgspec.structs.fields(declared.cls):
-        pointer = f"/data/{field.encode_name}"
-        if field.encode_name not in data:
+        name = field.encode_name
+        wanted: Data = {"$ref": schema["$ref"]} if "$ref" in schema else schema
+        if name not in data:
             if field.required:
-                problems.append(
-                    Problem(pointer, f"'{field.encode_name}' is missing; {declared.name} needs it: {_wanted(hints[field.name])}", "missing")
-                )
+                told = True
+                yield _missing(f"/data/{name}", name, _step(wanted, name, defs), defs)
             continue
         try:
-            msgspec.convert(data[field.encode_name], hints[field.name])
+            msgspec.convert(data[name], hints[field.name])
         except msgspec.ValidationError as wrong:
-            text, _, where = str(wrong).partition(" - at `$")
-            inner = where.rstrip("`").replace("[...]", "/*").replace("[", "/").replace("]", "").replace(".", "/")
-            problems.append(
-                Problem(pointer + inner, f"{text}; given was {_shown(data[field.encode_name])}; right would be {_wanted(hints[field.name])}")
-            )
-    return problems or [Problem("/data", f"does not fit the schema of {declared.name}, see /v1/types/{declared.name}")]
+            told = True
+            yield _wrong(name, data[name], _step(wanted, name, defs), defs, str(wrong))
+    if not told:
+        detail = f"does not fit the schema of {declared.name}; see GET /v1/types/{declared.name}"
+        yield Problem("/data", detail)
+
+
+def _wrong(name: str, value: Any, wanted: Data, defs: Data, text: str) -> Problem:
+    """Follow msgspec's path to the very value that is wrong; its words are left: they may quote the value."""
+    pointer = f"/data/{name}"
+    _, _, where = text.partition(" - at `$")
+    for index, key in re.findall(r"\[(\d+)\]|\.(\w+)", where):
+        step: int | str = int(index) if index else key
+        pointer, value, name = f"{pointer}/{step}", value[step], key or f"{name}[{index}]"
+        wanted = _step(wanted, step, defs)
+    missing = re.match(r"Object missing required field `(\w+)`", text)
+    if missing:
+        return _missing(f"{pointer}/{missing[1]}", missing[1], _step(wanted, missing[1], defs), defs)
+    given, right = _shown(value), _schema_words(wanted, defs)
+    if right.startswith(given) or (given == "a text" and right.startswith(("an RFC 3339", "one of"))):
+        given += " of another form or value"
+    return Problem(pointer, f"'{name}' is {given}; it should be {right}")
+
+
+def _missing(pointer: str, name: str, wanted: Data, defs: Data) -> Problem:
+    return Problem(pointer, f"'{name}' is missing; it should be {_schema_words(wanted, defs)}", "missing")
 
 
 def _shown(value: Any) -> str:
     """The kind of a wrong value, never the value itself: it may be personal."""
-    names = {str: "a text", bool: "true or false", int: "a whole number", float: "a number with a fraction",
-             dict: "an object", list: "a list", type(None): "null"}
-    return names.get(type(value), type(value).__name__)
+    kinds = {
+        str: "a text",
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number with a fraction",
+        dict: "an object",
+        list: "a list",
+        type(None): "null",
+    }
+    return kinds.get(type(value), type(value).__name__)
 
 
-def _wanted(hint: Any) -> str:
-    schema = msgspec.json.schema(hint)
-    return _schema_words(schema, schema.get("$defs", {}))
-
-
-def _schema_words(schema: dict[str, Any], defs: dict[str, Any]) -> str:
-    if "anyOf" in schema:
-        return " or ".join(_schema_words(s, defs) for s in schema["anyOf"])
+def _step(schema: Data, step: int | str, defs: Data) -> Data:
+    """The part of a JSON Schema that speaks of one member; an empty schema where nothing is said."""
     if "$ref" in schema:
-        return "an object with " + ", ".join(defs[schema["$ref"].rsplit("/", 1)[1]].get("properties", {"any": 0}))
+        schema = defs[schema["$ref"].rpartition("/")[2]]
+    if "anyOf" in schema:
+        return next((found for part in schema["anyOf"] if (found := _step(part, step, defs))), {})
+    inner: Any = schema.get("items") if isinstance(step, int) else schema.get("properties", {}).get(step)
+    return inner if isinstance(inner, dict) else {}
+
+
+def _schema_words(schema: Data, defs: Data) -> str:
+    if "anyOf" in schema:
+        return " or ".join(_schema_words(s, defs) for s in schema["anyOf"] if s.get("type") != "null")
+    if "$ref" in schema:
+        members = defs[schema["$ref"].rpartition("/")[2]].get("properties", {})
+        return "an object with " + ", ".join(members)
     if "enum" in schema:
         return "one of " + ", ".join(str(v) for v in schema["enum"])
-    words = {"string": "a text", "integer": "a whole number", "number": "a number", "boolean": "true or false",
-             "object": "an object", "array": "a list", "null": "null"}.get(schema.get("type", ""), "any value")
+    kinds = {
+        "string": "a text",
+        "integer": "a whole number",
+        "number": "a number",
+        "boolean": "true or false",
+        "object": "an object",
+        "array": "a list",
+    }
+    words = kinds.get(schema.get("type", ""), "any value")
     if schema.get("format") == "date-time":
-        words = "an RFC 3339 time with a zone, e.g. 2026-01-31T12:00:00Z"
+        return "an RFC 3339 time with a zone, e.g. 2026-01-31T12:00:00Z"
+    if schema.get("items"):
+        words += f" of which each is {_schema_words(schema['items'], defs)}"
+    signs = {"minimum": ">=", "maximum": "<=", "minLength": "at least", "maxLength": "at most"}
+    bounds = [f"{sign} {schema[key]}" for key, sign in signs.items() if key in schema]
+    notes = [schema["description"]] if "description" in schema else []
     if "pattern" in schema:
-        words += f" matching {schema['pattern']}"
-    bounds = [f"{sign} {schema[key]}" for key, sign in (("minimum", ">="), ("maximum", "<="), ("maxLength", "at most"), ("minLength", "at least")) if key in schema]
-    return words + (f" ({', '.join(bounds)})" if bounds else "")
+        notes.append(f"matching {schema['pattern']}")
+    notes += bounds
+    return words + (f" ({'; '.join(notes)})" if notes else "")
