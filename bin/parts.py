@@ -1,0 +1,97 @@
+"""The children of `serve`, each a process of its own: http, projectors, relay."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from bin import logs
+from bin.settings import Settings
+from domain.errors import TouchlogError
+
+PARTS = ("http", "projectors", "relay")
+
+log = structlog.get_logger()
+
+
+def run_http(settings: Settings, listen_fd: int) -> None:
+    """Serve HTTP on the listening socket *listen_fd* until SIGTERM.
+
+    The supervisor holds that socket too: while this process is started again, connections queue in it.
+    """
+    import uvicorn
+
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        known = scope["path"] in ("/healthz", "/readyz")
+        headers = [(b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": 200 if known else 404, "headers": headers})
+        await send({"type": "http.response.body", "body": b'{"status":"ok"}' if known else b"{}"})
+
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=int(max(1, settings.stop_timeout_s - 2)),
+        )
+    )
+    server.run(sockets=[socket.socket(fileno=listen_fd)])
+
+
+def run_projectors(settings: Settings) -> None:
+    """Run all projectors until SIGTERM."""
+    _wait_for_the_end()
+
+
+def run_relay(settings: Settings) -> None:
+    """Relay the log to the bus, and requests on the bus to the log, until SIGTERM."""
+    _wait_for_the_end()
+
+
+def _wait_for_the_end() -> None:
+    """Wait for SIGTERM or SIGINT."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    signal.sigwait({signal.SIGTERM, signal.SIGINT})
+
+
+def main() -> None:
+    """Run one part; for `serve`, which gives the settings through the environment."""
+    parser = argparse.ArgumentParser(prog="python -m bin.parts", description="Run one part of touchlog.")
+    parser.add_argument("part", choices=PARTS)
+    parser.add_argument("--data", type=Path, required=True, help="the installation's folder")
+    parser.add_argument("--fd", type=int, help="http: the listening socket")
+    arguments = parser.parse_args()
+    os.umask(0o077)  # what a part writes is the installation's alone
+    settings = Settings.load(data=arguments.data)
+    logs.configure(settings.log_level, part=arguments.part, form="json")
+    try:
+        match arguments.part:
+            case "http":
+                if arguments.fd is None:
+                    parser.error("http needs --fd")
+                run_http(settings, arguments.fd)
+            case "projectors":
+                run_projectors(settings)
+            case "relay":
+                run_relay(settings)
+    except TouchlogError as error:
+        log.error("part_failed", reason=str(error))  # noqa: TRY400 - expected: its text is enough
+        sys.exit(1)
+    except Exception:
+        log.exception("part_failed")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

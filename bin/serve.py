@@ -1,0 +1,317 @@
+"""serve: everything in one, or chosen parts, watched over until somebody stops it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from http.client import HTTPException
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from bin.settings import DATA_OPTION, Settings
+from domain.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from bin.supervisor import Child, Supervisor
+
+PARTS = ("http", "projectors", "relay")
+BACKLOG_CONNECTIONS = 2048
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def chosen_parts(text: str) -> tuple[str, ...]:
+    """Read `--only`: names of parts with commas between them; '' is all."""
+    names = tuple(name.strip() for name in text.split(",") if name.strip()) or PARTS
+    unknown = [name for name in names if name not in PARTS]
+    if unknown:
+        raise typer.BadParameter(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    return tuple(name for name in PARTS if name in names)
+
+
+def register(app: typer.Typer) -> None:
+    """Add `touchlog serve`."""
+
+    @app.command("serve", epilog="Example: touchlog serve --data ./data --port 8080")
+    def serve_command(
+        data: Path | None = DATA_OPTION,
+        host: str | None = typer.Option(None, help="Address to listen on (default: 127.0.0.1)."),
+        port: int | None = typer.Option(None, help="Port to listen on, 0 for a free one (default: 8080)."),
+        workers: int | None = typer.Option(None, help="HTTP processes (default: 1)."),
+        demo: bool = typer.Option(False, "--demo", help="Load a small lifelike history into an empty log."),
+        only: str = typer.Option("", metavar="PARTS", help=f"Run these parts only, of: {','.join(PARTS)}."),
+    ) -> None:
+        """Start the servers, migrate, and run all parts until Ctrl-C."""
+        parts = chosen_parts(only)
+        settings = Settings.load(data=data, host=host, port=port, workers=workers)
+        serve(settings, parts=parts, demo=demo)
+
+
+def serve(settings: Settings, *, parts: tuple[str, ...] = PARTS, demo: bool = False) -> None:
+    """Run *parts*, and the embedded servers that no URL replaces, until SIGINT or SIGTERM.
+
+    Raises:
+        Misconfigured: a setting cannot work, or another serve owns the data folder; says which process.
+        Unavailable: a part or server does not come up; names its log.
+    """
+    from adapters.embedded import no_longer_running, prepare_folders
+    from bin import logs
+    from bin.supervisor import Stopped, Supervisor
+
+    os.umask(0o077)
+    logs.configure(settings.log_level, part="serve", form="pairs")
+    prepare_folders(settings.data)
+    with ExitStack() as stack:
+        stack.enter_context(sole_owner(settings.data))
+        supervisor = Supervisor(settings.data / "run")
+        stack.enter_context(supervisor.signals())
+        try:
+            for part in parts:
+                for number in range(64):
+                    supervisor.end_orphan(part_name(part, number))
+            _run(settings, parts, demo, supervisor, stack)
+        except Stopped:
+            say("stopping ...")
+        finally:
+            started_s = time.monotonic()
+            no_longer_running(settings.data)
+            supervisor.stop()
+        say(f"stopped in {time.monotonic() - started_s:.1f} s")
+
+
+def _run(
+    settings: Settings, parts: tuple[str, ...], demo: bool, supervisor: Supervisor, stack: ExitStack
+) -> None:
+    """Start everything in order, then watch."""
+    from adapters.embedded import RunningServers, own_postgres, tell
+    from adapters.embedded.processes import footprint
+    from adapters.postgres.schema import migrate
+
+    listener = stack.enter_context(listening(settings)) if "http" in parts else None
+    if listener is not None:
+        settings = replace(settings, port=listener.getsockname()[1])
+
+    if not settings.database_url:
+        stack.enter_context(own_postgres(settings.data, by="serve", wait_s=30))
+        settings = start_postgres(settings, supervisor)
+    with progress("migrating"):
+        migrate(settings.database_url or "")
+    if not settings.nats_url:
+        settings = start_nats(settings, supervisor)
+
+    def tell_others() -> None:
+        tell(
+            settings.data,
+            RunningServers(
+                owner=footprint(os.getpid()),
+                by="serve",
+                database_url=settings.database_url or "",
+                nats_url=settings.nats_url,
+                http_url=own_url(settings) if listener else None,
+                pids={child.name: child.process.pid for child in supervisor.children if child.process},
+            ),
+        )
+
+    for part in parts:
+        for number in range(settings.workers if part == "http" else 1):
+            supervisor.add(part_child(settings, part, number, listener))
+    supervisor.on_change = tell_others
+    tell_others()
+    if listener is not None:
+        with progress("starting HTTP"):
+            supervisor.wait_for(answers(f"{own_url(settings)}/readyz"), every_s=0.05)
+    supervisor.was_ready = True
+    if listener is not None:
+        print(
+            f"touchlog is ready at {settings.public_url} (sign in with the key in {settings.data / 'admin.key'})",
+            flush=True,
+        )
+    else:
+        print(f"touchlog runs {', '.join(parts)}", flush=True)
+    supervisor.watch_until_stopped()
+
+
+def start_postgres(settings: Settings, supervisor: Supervisor) -> Settings:
+    """Start the embedded PostgreSQL; gives the settings with its URL."""
+    from adapters.embedded.postgres import Postgres
+    from bin.supervisor import Child
+
+    log_file = settings.data / "logs" / "postgres.log"
+    with progress("starting PostgreSQL"):
+        postgres = Postgres(settings.data)
+        postgres.prepare(log_file)
+        child = Child(
+            name="postgres",
+            rank=0,
+            start=lambda: postgres.start(log_file),
+            log_file=log_file,
+            stop_signals=postgres.stop_signals,
+            stop_timeout_s=3 * settings.stop_timeout_s,
+            is_ready=postgres.is_ready,
+        )
+        supervisor.add(child)
+        supervisor.wait_for(lambda: child.stands)
+    return replace(settings, database_url=postgres.url)
+
+
+def start_nats(settings: Settings, supervisor: Supervisor) -> Settings:
+    """Start the embedded nats-server; gives the settings with its URL."""
+    from adapters.embedded.nats import Nats
+    from bin.supervisor import Child
+
+    log_file = settings.data / "logs" / "nats.log"
+    with progress("starting NATS"):
+        nats = Nats(settings.data, secret_file=settings.secret_file, subject_prefix=settings.subject_prefix)
+        supervisor.end_orphan("nats")
+        nats.prepare()
+        child = Child(
+            name="nats",
+            rank=1,
+            start=lambda: nats.start(log_file),
+            log_file=log_file,
+            stop_signals=nats.stop_signals,
+            stop_timeout_s=settings.stop_timeout_s,
+            is_ready=lambda _: nats.is_ready(),
+        )
+        supervisor.add(child)
+        supervisor.wait_for(lambda: child.stands)
+    return replace(settings, nats_url=nats.url)
+
+
+def part_name(part: str, number: int) -> str:
+    """Name the process: http processes are numbered from the second on."""
+    return f"{part}-{number + 1}" if number else part
+
+
+def part_child(settings: Settings, part: str, number: int, listener: socket.socket | None) -> Child:
+    """Describe one part as a child of the supervisor."""
+    from adapters.embedded.processes import spawn
+    from bin.supervisor import Child
+
+    log_file = settings.data / "logs" / f"{part}.log"
+    command: list[str | Path] = [sys.executable, "-m", "bin.parts", part, "--data", settings.data]
+    descriptors: list[int] = []
+    if part == "http" and listener is not None:
+        descriptors = [listener.fileno()]
+        command += ["--fd", str(listener.fileno())]
+    # The code is found from wherever we were started; a folder named bin/ in the working directory is not.
+    environment = {**settings.environment(), "PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1"}
+
+    def start() -> subprocess.Popen[bytes]:
+        descriptor = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            return spawn(
+                command,
+                log=descriptor,
+                death_signal=signal.SIGTERM,
+                env=environment,
+                pass_fds=descriptors,
+            )
+        finally:
+            os.close(descriptor)
+
+    return Child(
+        name=part_name(part, number),
+        rank=2,
+        start=start,
+        log_file=log_file,
+        stop_timeout_s=settings.stop_timeout_s,
+    )
+
+
+@contextmanager
+def sole_owner(data: Path) -> Iterator[None]:
+    """Own the data folder: one serve at a time.
+
+    Raises:
+        Misconfigured: another one does; names its process.
+    """
+    with (data / "serve.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            owner = lock.read().strip() or "unknown"
+            raise Misconfigured(
+                f"Another serve (process {owner}) runs on {data}. Stop it, or name another folder with --data."
+            ) from None
+        lock.seek(0)
+        lock.truncate()
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+@contextmanager
+def listening(settings: Settings) -> Iterator[socket.socket]:
+    """Listen on the host and port of *settings*; connections queue from now on.
+
+    Raises:
+        Misconfigured: the address is not ours or the port is taken.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        with ExitStack() as undone:
+            undone.enter_context(listener)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(BACKLOG_CONNECTIONS)
+            undone.pop_all()
+    except OSError as error:
+        raise Misconfigured(
+            f"Cannot listen on {settings.host} port {settings.port} ({error.strerror}); "
+            "choose another with --port (0 takes a free one) or --host."
+        ) from error
+    with listener:
+        yield listener
+
+
+def own_url(settings: Settings) -> str:
+    """Give the URL by which this machine reaches HTTP."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(settings.host, settings.host)  # noqa: S104
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+
+
+def answers(url: str) -> Callable[[], bool]:
+    """Make the question whether *url* answers 200 now."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def asked() -> bool:
+        try:
+            with opener.open(url, timeout=1) as answer:
+                return bool(answer.status == 200)
+        except (OSError, HTTPException):
+            return False
+
+    return asked
+
+
+def say(text: str) -> None:
+    """Tell the person at the terminal."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress(what: str) -> Iterator[None]:
+    """Say what is being done and, afterwards, how long it took."""
+    print(f"{what} ...", end="", file=sys.stderr, flush=True)
+    started_s = time.monotonic()
+    try:
+        yield
+    except BaseException:
+        print(file=sys.stderr, flush=True)
+        raise
+    print(f" ready in {time.monotonic() - started_s:.1f} s", file=sys.stderr, flush=True)
