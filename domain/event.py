@@ -141,7 +141,8 @@ def event(
         if name in TYPES:
             raise ValueError(f"The stored name {name!r} is declared twice: {TYPES[name].cls} and {cls}.")
         info = inspect.type_info(cls)
-        assert isinstance(info, inspect.StructType)
+        if not isinstance(info, inspect.StructType):
+            raise TypeError(f"{cls} is no msgspec.Struct; derive it from Touchpoint.")
         marks = {f.encode_name: _marks(f.type) for f in info.fields}
         TYPES[name] = EventType(
             name=name,
@@ -329,8 +330,8 @@ def _schema_words(schema: Data, defs: Data) -> str:
         words += f" of which each is {_schema_words(schema['items'], defs)}"
     signs = {"minimum": ">=", "maximum": "<=", "minLength": "at least", "maxLength": "at most"}
     bounds = [f"{sign} {schema[key]}" for key, sign in signs.items() if key in schema]
-    notes = [schema["description"]] if "description" in schema else []
-    if "pattern" in schema:
-        notes.append(f"matching {schema['pattern']}")
-    notes += bounds
-    return words + (f" ({'; '.join(notes)})" if notes else "")
+    if "description" in schema:
+        bounds.insert(0, schema["description"])
+    elif "pattern" in schema:
+        bounds.insert(0, f"matching {schema['pattern']}")
+    return words + (f" ({'; '.join(bounds)})" if bounds else "")
