@@ -52,7 +52,7 @@ for module in COMMANDS:
 def main() -> None:
     """Run one command; exits 0, 1 (failed, or answered no) or 2 (wrong use)."""
     try:
-        app()
+        app(prog_name="touchlog")
     except TouchlogError as error:
         sys.exit(f"touchlog: {error}")
 

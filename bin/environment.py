@@ -148,7 +148,7 @@ def make(home: Path, root: Path, name: str) -> None:
         stamp.unlink()
     if fresh:
         make_empty(home)
-    command = [
+    command: list[str | Path] = [
         *(python, "-I", "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-input"),
         *("--require-hashes", "--no-deps", "--progress-bar", "off", "--no-warn-script-location"),
         *("--root-user-action", "ignore", "-r", lock),

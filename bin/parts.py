@@ -1,4 +1,4 @@
-"""The children of `serve`, each a process of its own: http, projectors, relay."""
+"""The children of `serve`, each a process of its own: http, projectors, relay; and the demo's loader."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bin import logs
 from bin.settings import Settings
 from domain.errors import TouchlogError
 
-PARTS = ("http", "projectors", "relay")
+PARTS = ("http", "projectors", "relay", "demo")
 
 log = structlog.get_logger()
 
@@ -28,7 +28,7 @@ def run_http(settings: Settings, listen_fd: int) -> None:
     """
     import uvicorn
 
-    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    async def app(scope: dict[str, Any], _receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return
         known = scope["path"] in ("/healthz", "/readyz")
@@ -49,14 +49,18 @@ def run_http(settings: Settings, listen_fd: int) -> None:
     server.run(sockets=[socket.socket(fileno=listen_fd)])
 
 
-def run_projectors(settings: Settings) -> None:
+def run_projectors(_settings: Settings) -> None:
     """Run all projectors until SIGTERM."""
     _wait_for_the_end()
 
 
-def run_relay(settings: Settings) -> None:
+def run_relay(_settings: Settings) -> None:
     """Relay the log to the bus, and requests on the bus to the log, until SIGTERM."""
     _wait_for_the_end()
+
+
+def run_demo(_settings: Settings) -> None:
+    """Load a small lifelike history into an empty log, then return."""
 
 
 def _wait_for_the_end() -> None:
@@ -85,6 +89,8 @@ def main() -> None:
                 run_projectors(settings)
             case "relay":
                 run_relay(settings)
+            case "demo":
+                run_demo(settings)
     except TouchlogError as error:
         log.error("part_failed", reason=str(error))  # noqa: TRY400 - expected: its text is enough
         sys.exit(1)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from bin.settings import DATA_OPTION, Settings
-from domain.errors import Misconfigured
+from domain.errors import Misconfigured, Unavailable
 
 if TYPE_CHECKING:
     from bin.supervisor import Child, Supervisor
@@ -130,6 +130,11 @@ def _run(
     if listener is not None:
         with progress("starting HTTP"):
             supervisor.wait_for(answers(f"{own_url(settings)}/readyz"), every_s=0.05)
+    if demo:
+        with progress("loading the demonstration history"):
+            load_demo(settings, supervisor)
+        if listener is not None:
+            supervisor.wait_for(answers(f"{own_url(settings)}/readyz"), every_s=0.05)
     supervisor.was_ready = True
     if listener is not None:
         print(
@@ -186,6 +191,24 @@ def start_nats(settings: Settings, supervisor: Supervisor) -> Settings:
         supervisor.add(child)
         supervisor.wait_for(lambda: child.stands)
     return replace(settings, nats_url=nats.url)
+
+
+def load_demo(settings: Settings, supervisor: Supervisor) -> None:
+    """Run the loader of the demonstration history to its end; a log that holds something is left alone.
+
+    Raises:
+        Unavailable: the loader failed; names its log.
+    """
+    from adapters.embedded.processes import end
+
+    loader = part_child(settings, "demo", 0, None)
+    process = loader.start()
+    try:
+        supervisor.wait_for(lambda: process.poll() is not None)
+    finally:
+        end(process, (signal.SIGTERM,), settings.stop_timeout_s)
+    if process.returncode != 0:
+        raise Unavailable(f"The demonstration history could not be loaded; see {loader.log_file}.")
 
 
 def part_name(part: str, number: int) -> str:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -309,16 +309,13 @@ def register(app: typer.Typer) -> None:
 
             typer.echo(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode())
             return
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table(
-            "variable", "value", "unit", "default", "meaning", box=None, header_style="bold", pad_edge=False
-        )
-        for row in rows:
-            value = "" if row["value"] is None else str(row["value"])
-            cells = (row["variable"], value, row["unit"], str(row["default"]), row["meaning"])
-            table.add_row(*cast("tuple[str, ...]", cells))
-        console = Console()
-        # Piped into a file there is no width to fit; nothing is cut there.
-        console.print(table, width=None if console.is_terminal else 240, markup=False, highlight=False)
+        titles = ("variable", "value", "unit", "default", "meaning")
+        lines = [
+            titles,
+            *(tuple("" if row[title] is None else str(row[title]) for title in titles) for row in rows),
+        ]
+        widths = [max(len(line[column]) for line in lines) for column in range(len(titles))]
+        for line in lines:
+            typer.echo(
+                "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+            )

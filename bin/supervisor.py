@@ -58,7 +58,7 @@ class Child:
         return self.process is not None and self.process.poll() is None and self.is_ready(self.process)
 
 
-class Stopped(Exception):  # noqa: N818 - no error: somebody asked for the end
+class Stopped(Exception):
     """A signal asked this process to end."""
 
 
@@ -79,7 +79,9 @@ class Supervisor:
     @contextmanager
     def signals(self) -> Iterator[None]:
         """Take SIGINT, SIGTERM and SIGHUP as the wish to stop, and hear of children that end, at once."""
-        wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
+        wanted = [signal.SIGINT, signal.SIGTERM, signal.SIGCHLD]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it: the terminal may go
+            wanted.append(signal.SIGHUP)
         before = {each: signal.signal(each, self._signalled) for each in wanted}
         wake_up_before = signal.set_wakeup_fd(self._wake_up.fileno(), warn_on_full_buffer=False)
         try:
@@ -180,7 +182,7 @@ class Supervisor:
             return True
         if not child.announced and child.stands:
             child.announced = True
-            assert child.process is not None  # noqa: S101 - it stands
+            assert child.process is not None
             log.info(
                 "part_restarted",
                 name=child.name,
@@ -199,10 +201,10 @@ class Supervisor:
                         child.process.send_signal(child.stop_signals[number])
                 for child in together:
                     with suppress(subprocess.TimeoutExpired):
-                        assert child.process is not None  # noqa: S101 - chosen above
+                        assert child.process is not None
                         child.process.wait(child.stop_timeout_s)
             for child in together:
-                assert child.process is not None  # noqa: S101 - chosen above
+                assert child.process is not None
                 if child.process.poll() is None:
                     log.warning(
                         "part_killed", name=child.name, pid=child.process.pid, after_s=child.stop_timeout_s

@@ -117,8 +117,7 @@ class Nats:
                 "store_dir": str(self.directory / "store"),
                 "sync_interval": "always",
                 "cipher": "aes",
-                "max_memory_store": 256 * 2**20,
-                "max_file_store": 64 * 2**30,
+                "max_memory_store": 512 * 2**20,
             },
             "accounts": accounts,
         }

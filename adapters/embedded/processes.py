@@ -51,19 +51,23 @@ class Footprint(msgspec.Struct, frozen=True):
 
 def started(pid: int) -> str:
     """Say when process *pid* started, in words only good for comparison; '' where none runs."""
-    if sys.platform == "linux":
-        try:
-            # The second field is the name in brackets, which may hold anything; the others follow the last one.
-            values = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except (OSError, UnicodeDecodeError):
-            return ""
-        if values[0] in "ZX":
-            return ""
-        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {values[19]}"
-    answer = subprocess.run(
-        ["/bin/ps", "-o", "lstart=,stat=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
-    words = answer.stdout.split()
+    return _started_by_proc(pid) if Path("/proc/self/stat").exists() else _started_by_ps(pid)
+
+
+def _started_by_proc(pid: int) -> str:
+    try:
+        # The second field is the name in brackets, which may hold anything; the others follow the last one.
+        values = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return ""
+    if values[0] in (b"Z", b"X"):
+        return ""
+    return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {values[19].decode()}"
+
+
+def _started_by_ps(pid: int) -> str:
+    command = ["/bin/ps", "-o", "lstart=,stat=", "-p", str(pid)]
+    words = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
     return "" if not words or words[-1].startswith("Z") else " ".join(words[:-1])
 
 
@@ -241,7 +245,7 @@ def _keep_capabilities(*, override: bool) -> None:
 
     What fails here shows when the files are tried again.
     """
-    assert _libc is not None  # noqa: S101 - asked by the caller
+    assert _libc is not None
     kept = [CAP_DAC_READ_SEARCH, *([CAP_DAC_OVERRIDE] if override else [])]
     bits = sum(1 << capability for capability in kept)
     # access(2) drops the capabilities of an ordinary user unless this bit stands, and initdb asks by access(2).
@@ -261,7 +265,7 @@ def _keep_capabilities(*, override: bool) -> None:
 
 def _set_capabilities(permitted: int, *, effective: int, inheritable: int) -> int:
     """Set this thread's capabilities; gives 0 when the kernel agreed."""
-    assert _libc is not None  # noqa: S101 - asked by the caller
+    assert _libc is not None
     header = _CapabilityHeader(CAPABILITY_VERSION_3, 0)
     words = (_CapabilityWords * 2)()
     words[0] = _CapabilityWords(effective, permitted, inheritable)

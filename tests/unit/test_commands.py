@@ -1,0 +1,93 @@
+"""Commands: every one explains itself with an example, and fails in one clear line."""
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from bin import cli
+from domain.errors import Misconfigured
+
+ALONE = {"serve"}
+"""Commands that print no data to speak of, so that `--json` has no meaning."""
+
+
+def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Walk all commands, with the words that call them."""
+    below = getattr(group, "commands", None)
+    if below is None:
+        yield path, group
+        return
+    for name, command in below.items():
+        yield from commands(command, (*path, name))
+
+
+ALL = dict(commands(typer.main.get_command(cli.app)))
+
+
+@pytest.mark.parametrize("words", ALL, ids=" ".join)
+def test_help_ends_in_an_example(words: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(cli.app, [*words, "--help"])
+    assert result.exit_code == 0
+    last = result.output.strip().splitlines()[-1].strip()
+    example = re.sub(r"\s+", " ", ALL[words].epilog or "")
+    assert example.startswith(f"Example: touchlog {' '.join(words)}")
+    assert example.endswith(last)
+
+
+@pytest.mark.parametrize("words", ALL, ids=" ".join)
+def test_every_command_takes_the_installations_folder(words: tuple[str, ...]) -> None:
+    assert "--data" in {option for parameter in ALL[words].params for option in parameter.opts}
+
+
+@pytest.mark.parametrize("words", [words for words in ALL if words[0] not in ALONE], ids=" ".join)
+def test_every_command_that_prints_data_prints_json(words: tuple[str, ...]) -> None:
+    assert "--json" in {option for parameter in ALL[words].params for option in parameter.opts}
+
+
+@pytest.mark.parametrize("words", ALL, ids=" ".join)
+def test_wrong_use_exits_2(words: tuple[str, ...]) -> None:
+    assert CliRunner().invoke(cli.app, [*words, "--no-such-option"]).exit_code == 2
+
+
+def test_no_such_part_is_wrong_use() -> None:
+    result = CliRunner().invoke(cli.app, ["serve", "--only", "http,mail"])
+    assert result.exit_code == 2
+    assert "no such part: mail" in result.output
+
+
+def test_an_error_of_ours_is_one_line_and_exit_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["touchlog", "settings", "--data", "x"])
+    monkeypatch.setenv("TOUCHLOG_PORT", "none")
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert "TOUCHLOG_PORT is 'none'" in str(ended.value.code)
+    assert "\n" not in str(ended.value.code)
+    assert isinstance(ended.value.__context__, Misconfigured)
+    assert capsys.readouterr().out == ""
+
+
+def test_help_is_quick_for_it_imports_nothing_heavy() -> None:
+    heavy = {
+        "psycopg",
+        "eventsourcing",
+        "litestar",
+        "uvicorn",
+        "nats",
+        "cryptography",
+        "phonenumbers",
+        "rich",
+    }
+    question = f"import sys, bin.cli; print(*sorted({heavy!r} & sys.modules.keys()))"
+    started_s = time.monotonic()
+    answer = subprocess.run([sys.executable, "-c", question], capture_output=True, text=True, check=True)
+    assert answer.stdout.split() == []
+    assert time.monotonic() - started_s < 3
