@@ -1,0 +1,461 @@
+"""CloudEvents 1.0 in JSON: from bytes to a draft of an event, or to the list of what is wrong with it.
+
+The rules are those of the CloudEvents 1.0.2 specification and its JSON format, and of INTERFACES
+"CloudEvents attributes". Nothing here waits or writes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import orjson
+
+from adapters.identifiers import normalised
+from domain.entry import moment
+from domain.errors import Invalid, Problem
+from domain.event import TYPES, EventType, custom_type, validate
+from domain.identity import Identifier, in_priority, is_reference, parse_ref
+
+__all__ = ["Draft", "Payload", "draft", "event_of", "read_payload", "split_batch"]
+
+MAX_IDENTIFIERS = 1000
+EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
+LATEST_AFTER = timedelta(days=366)
+_PERSONAL_EVENT_TYPES = ("identity.", "verdict.", "access.", "erasure.", "hold.", "import.")
+_MAY_COME_FROM_OUTSIDE = {"identity.merged", "identity.split"}
+_PLAIN_EXTENSIONS = ("purpose", "legalbasis", "traceparent", "dataschema")
+_KNOWN = frozenset(
+    "specversion id source type time subject data data_base64 datacontenttype channel direction identifiers "
+    "purpose legalbasis snapshot traceparent dataschema correlationid causationid recordedtime position".split()
+)
+_DIRECTIONS = ("inbound", "outbound", "internal")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_time = msgspec.json.Decoder(datetime).decode
+
+
+class Payload(msgspec.Struct, frozen=True):
+    """One event as its source sent it: the object, and its canonical JSON, which tells repeats from conflicts."""
+
+    event: dict[str, Any]
+    canonical: bytes
+
+
+class Draft(msgspec.Struct, kw_only=True):
+    """A checked event before its identifiers are resolved; not yet recorded."""
+
+    source: str
+    id: str
+    declared: EventType
+    occurred_at: str
+    occurred_at_given: bool
+    future: bool
+    channel: str
+    direction: str | None
+    identifiers: list[Identifier]
+    references: list[Identifier]
+    contact: Identifier | None
+    extensions: dict[str, str | int]
+    personal_extensions: dict[str, Any]
+    on_behalf_of: str | None
+    correlation: str | None
+    causation: str | None
+    data: dict[str, Any]
+    canonical: bytes
+    warnings: list[Problem]
+
+
+def split_batch(body: bytes) -> list[bytes]:
+    """The items of a JSON array, each as its own bytes; a lone item that cannot be decoded spoils no other.
+
+    Raises:
+        Invalid: the body is not a JSON array at all.
+    """
+    try:
+        return [bytes(raw) for raw in msgspec.json.decode(body, type=list[msgspec.Raw])]
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return list(_split_slowly(body))
+
+
+def _split_slowly(body: bytes) -> Iterator[bytes]:
+    """Item by item, for a body with a text in it that is no Unicode."""
+    text = body.decode("utf-8", "surrogateescape")
+    blank = re.compile(r"[ \t\r\n]*")
+    decoder = json.JSONDecoder()
+
+    def skip(at: int) -> int:
+        found = blank.match(text, at)
+        assert found is not None
+        return found.end()
+
+    at = skip(0)
+    if text[at : at + 1] != "[":
+        raise Invalid("The body is not a JSON array of events.")
+    at = skip(at + 1)
+    if text[at : at + 1] == "]":
+        return
+    while True:
+        try:
+            _, end = decoder.raw_decode(text, at)
+        except (json.JSONDecodeError, RecursionError) as wrong:
+            line = getattr(wrong, "msg", "nested too deeply")
+            raise Invalid(f"The body is not JSON: {line} at byte {len(text[:at].encode('utf-8', 'surrogateescape'))}.") from None
+        yield text[at:end].encode("utf-8", "surrogateescape")
+        at = skip(end)
+        if text[at : at + 1] == "]":
+            if skip(at + 1) != len(text):
+                raise Invalid("The body is not JSON: something follows the array.")
+            return
+        if text[at : at + 1] != ",":
+            raise Invalid("The body is not JSON: an item is followed neither by a comma nor by the end of the array.")
+        at = skip(at + 1)
+
+
+def read_payload(raw: bytes) -> Payload:
+    """Decode one event.
+
+    Raises:
+        Invalid: not JSON, not an object, a text that is no Unicode or holds NUL, a key twice, an
+            integer beyond 64 bits; each names the place and the cure.
+    """
+    try:
+        event = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as wrong:
+        raise Invalid([_undecodable(raw, wrong)]) from None
+    return _checked(event, raw)
+
+
+def event_of(event: dict[str, Any]) -> Payload:
+    """A payload of an object that this process made (an import, a translation)."""
+    try:
+        canonical = orjson.dumps(event, option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        raise Invalid(list(_unencodable(event)) or "The event cannot be written as JSON.") from None
+    if b"\\u0000" in canonical:
+        nul = list(_nul(event))
+        if nul:
+            raise Invalid(nul)
+    return Payload(event, canonical)
+
+
+def _checked(event: Any, raw: bytes) -> Payload:
+    if type(event) is not dict:
+        raise Invalid([Problem("", "An event is a JSON object with at least specversion, id, source and type.", "not_an_object")])
+    payload = event_of(event)
+    canonical = payload.canonical
+    if (
+        raw.count(b'":') != canonical.count(b'":')
+        or b'" :' in raw or b'"\n' in raw or b'"\t' in raw or b'"\r' in raw or b"\\u0022" in raw or b"\\u003" in raw
+    ):
+        twice = list(_repeated_keys(raw))
+        if twice:
+            raise Invalid(twice)
+    return payload
+
+
+def _undecodable(raw: bytes, wrong: Exception) -> Problem:
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as at:
+        return Problem("", f"The event holds bytes that are not UTF-8 (at byte {at.start}); send UTF-8.", "not_utf8")
+    try:
+        event = json.loads(text)
+        orjson.dumps(event)
+    except json.JSONDecodeError as at:
+        return Problem("", f"The event is not JSON: {at.msg} at character {at.pos}.", "not_json")
+    except (TypeError, RecursionError):
+        for place, value in _texts(event):
+            try:
+                value.encode("utf-8")
+            except UnicodeEncodeError:
+                return Problem(place, "The text holds a lone surrogate (\\ud800 to \\udfff), which is no Unicode character; send the whole pair or leave it out.", "lone_surrogate")
+    return Problem("", f"The event cannot be read: {wrong}.", "not_json")
+
+
+def _texts(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield place, value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield place, key
+            yield from _texts(inner, f"{place}/{key}")
+    elif isinstance(value, list):
+        for i, inner in enumerate(value):
+            yield from _texts(inner, f"{place}/{i}")
+
+
+def _nul(event: Any) -> Iterator[Problem]:
+    for place, text in _texts(event):
+        if "\x00" in text:
+            yield Problem(place, "The text holds NUL (\\u0000), which no text may; leave it out.", "nul")
+
+
+def _unencodable(value: Any, place: str = "") -> Iterator[Problem]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _unencodable(inner, f"{place}/{key}")
+    elif isinstance(value, list):
+        for i, inner in enumerate(value):
+            yield from _unencodable(inner, f"{place}/{i}")
+    elif isinstance(value, int) and not -(2**63) <= value < 2**64:
+        yield Problem(place, "The integer is beyond 64 bits and would lose digits; send it as a text.", "integer_too_large")
+    elif isinstance(value, str):
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            yield Problem(place, "The text holds a lone surrogate, which is no Unicode character.", "lone_surrogate")
+
+
+def _repeated_keys(raw: bytes) -> Iterator[Problem]:
+    found: list[Problem] = []
+
+    def pairs(members: list[tuple[str, Any]]) -> dict[str, Any]:
+        seen: set[str] = set()
+        for key, _ in members:
+            if key in seen:
+                found.append(Problem("", f"The key {key!r} stands twice in one object; which of the two is meant cannot be known. Send it once.", "duplicate_key"))
+            seen.add(key)
+        return dict(members)
+
+    json.loads(raw, object_pairs_hook=pairs)
+    yield from found
+
+
+def _text(event: dict[str, Any], name: str, problems: list[Problem], *, limit: int = 1024) -> str:
+    value = event.get(name)
+    if type(value) is str and value and len(value) <= limit and not _CONTROL.search(value):
+        return value
+    if value is None:
+        problems.append(Problem(f"/{name}", f"'{name}' is missing; every CloudEvent has one.", "missing"))
+    elif type(value) is not str:
+        problems.append(Problem(f"/{name}", f"'{name}' is a text, given was {type(value).__name__}; write it in quotes.", "wrong_type"))
+    elif not value:
+        problems.append(Problem(f"/{name}", f"'{name}' is empty; it must name something.", "empty"))
+    elif len(value) > limit:
+        problems.append(Problem(f"/{name}", f"'{name}' has {len(value)} characters; at most {limit} are taken.", "too_long"))
+    else:
+        problems.append(Problem(f"/{name}", f"'{name}' holds control characters; leave them out.", "control_character"))
+    return ""
+
+
+def _when(event: dict[str, Any], received_at: datetime, problems: list[Problem]) -> tuple[str, bool, bool]:
+    """(canonical time, given by the source, in the future)."""
+    given = event.get("time")
+    if given is None:
+        return moment(received_at), False, False
+    if type(given) is not str:
+        problems.append(Problem("/time", "'time' is an RFC 3339 text such as 2026-01-31T12:00:00Z; a number of seconds is not taken.", "wrong_type"))
+        return "", True, False
+    try:
+        at = msgspec.convert(given, datetime)
+    except msgspec.ValidationError:
+        problems.append(Problem("/time", "'time' is no RFC 3339 time; right would be 2026-01-31T12:00:00Z or 2026-01-31T13:00:00+01:00.", "not_a_time"))
+        return "", True, False
+    if at.tzinfo is None:
+        problems.append(Problem("/time", "'time' has no zone, so the instant is unknown; add Z for UTC or an offset such as +01:00.", "no_zone"))
+        return "", True, False
+    try:
+        at = at.astimezone(UTC)
+    except OverflowError:
+        at = EARLIEST - timedelta(days=1)
+    if not EARLIEST <= at <= received_at + LATEST_AFTER:
+        problems.append(Problem("/time", f"'time' lies in {at.year}; taken are times from 1900-01-01 to 366 days after receipt. Check the unit and the century.", "out_of_range"))
+        return "", True, False
+    return moment(at), True, at > received_at
+
+
+def _own_type(event: dict[str, Any], problems: list[Problem], *, inside: bool) -> EventType | None:
+    name = _text(event, "type", problems, limit=255)
+    if not name:
+        return None
+    if not inside and name.startswith(_PERSONAL_EVENT_TYPES) and name not in _MAY_COME_FROM_OUTSIDE:
+        problems.append(Problem("/type", f"'{name}' is recorded by touchlog itself and is not taken from outside.", "forbidden"))
+        return None
+    return TYPES.get(name) or custom_type(name)
+
+
+def draft(payload: Payload, received_at: datetime, *, inside: bool = False, region: str | None = None) -> Draft:
+    """Check one event and put its parts in their places.
+
+    Args:
+        received_at: when it came; stands in for an absent `time`.
+        inside: made by touchlog itself: reserved types and sources are allowed.
+        region: the source's region for phone numbers without a country code, e.g. "GB".
+
+    Raises:
+        Invalid: with every problem at once.
+    """
+    event = payload.event
+    problems: list[Problem] = []
+    warnings: list[Problem] = []
+    if event.get("specversion") != "1.0":
+        given = event.get("specversion")
+        problems.append(Problem("/specversion", "'specversion' is missing; write \"1.0\"." if given is None else "'specversion' must be \"1.0\"; other versions of CloudEvents are not taken.", "specversion"))
+    source = _text(event, "source", problems)
+    id_ = _text(event, "id", problems)
+    declared = _own_type(event, problems, inside=inside)
+    if source.startswith("touchlog/") and not inside:
+        problems.append(Problem("/source", "Sources that begin with touchlog/ are touchlog's own.", "forbidden"))
+    occurred_at, given, future = _when(event, received_at, problems)
+    direction = event.get("direction")
+    if direction is not None and direction not in _DIRECTIONS:
+        problems.append(Problem("/direction", f"'direction' is one of {', '.join(_DIRECTIONS)}.", "not_allowed"))
+    channel = event.get("channel")
+    if channel is not None and (type(channel) is not str or not channel or len(channel) > 64 or _CONTROL.search(channel)):
+        problems.append(Problem("/channel", "'channel' is a short text such as phone, email or store.", "wrong_type"))
+    data = _data(event, declared, problems)
+    if declared is not None and declared.fields:
+        try:
+            validate(declared, data)
+        except Invalid as wrong:
+            problems.extend(wrong.problems)
+    extensions, personal_extensions = _extensions(event, problems)
+    identifiers, references = _identifiers(event, data, problems, warnings, region)
+    contact = None
+    if declared is not None and "contact" in declared.others and isinstance(data.get("contact"), str):
+        contact = _ref(data["contact"], "/data/contact", warnings, region)
+    if problems:
+        raise Invalid(problems)
+    assert declared is not None
+    actor = data.get("actor")
+    return Draft(
+        source=source,
+        id=id_,
+        declared=declared,
+        occurred_at=occurred_at,
+        occurred_at_given=given,
+        future=future,
+        channel=channel or declared.channel,
+        direction=direction or declared.direction,
+        identifiers=identifiers,
+        references=references,
+        contact=contact,
+        extensions=extensions,
+        personal_extensions=personal_extensions,
+        on_behalf_of=actor if type(actor) is str else None,
+        correlation=event.get("correlationid"),
+        causation=event.get("causationid"),
+        data=data,
+        canonical=payload.canonical,
+        warnings=warnings,
+    )
+
+
+def _data(event: dict[str, Any], declared: EventType | None, problems: list[Problem]) -> dict[str, Any]:
+    data = event.get("data")
+    if "data_base64" in event:
+        if data is not None:
+            problems.append(Problem("/data_base64", "An event has 'data' or 'data_base64', not both.", "both"))
+        elif type(event["data_base64"]) is not str:
+            problems.append(Problem("/data_base64", "'data_base64' is a text.", "wrong_type"))
+        if declared is not None and declared.fields:
+            problems.append(Problem("/data_base64", f"{declared.name} takes its data as a JSON object in 'data', see /v1/types/{declared.name}.", "wrong_type"))
+        return {"data_base64": event["data_base64"]}
+    if data is None:
+        return {}
+    if type(data) is dict:
+        return data
+    if declared is not None and declared.fields:
+        problems.append(Problem("/data", f"'data' of {declared.name} is a JSON object, see /v1/types/{declared.name}.", "wrong_type"))
+        return {}
+    return {"value": data}
+
+
+def _extensions(event: dict[str, Any], problems: list[Problem]) -> tuple[dict[str, str | int], dict[str, Any]]:
+    plain: dict[str, str | int] = {}
+    for name in _PLAIN_EXTENSIONS:
+        value = event.get(name)
+        if value is None:
+            continue
+        if type(value) is not str or len(value) > 1024:
+            problems.append(Problem(f"/{name}", f"'{name}' is a text of at most 1,024 characters.", "wrong_type"))
+        else:
+            plain[name] = value
+    snapshot = event.get("snapshot")
+    if snapshot is not None:
+        number = int(snapshot) if type(snapshot) is str and snapshot.isascii() and snapshot.isdigit() and len(snapshot) < 20 else snapshot
+        if type(number) is not int or number < 0:
+            problems.append(Problem("/snapshot", "'snapshot' is the position that the sender used: a whole number, or a text of digits.", "wrong_type"))
+        else:
+            plain["snapshot"] = number
+    for name in ("correlationid", "causationid"):
+        value = event.get(name)
+        if value is not None and (type(value) is not str or len(value) > 1024):
+            problems.append(Problem(f"/{name}", f"'{name}' is a text of at most 1,024 characters.", "wrong_type"))
+    unknown = event.keys() - _KNOWN
+    return plain, {name: event[name] for name in unknown if event[name] is not None} if unknown else {}
+
+
+def _ref(text: Any, place: str, warnings: list[Problem], region: str | None) -> Identifier | None:
+    if type(text) is not str:
+        warnings.append(Problem(place, "An identifier is a text kind:value, such as email:ann@example.com; it was dropped.", "identifier_dropped"))
+        return None
+    try:
+        identifier = normalised(parse_ref(text), region)
+    except Invalid as wrong:
+        warnings.append(Problem(place, f"{wrong.problems[0].detail} The identifier was dropped, the event is recorded.", "identifier_dropped"))
+        return None
+    if identifier is None:
+        warnings.append(Problem(place, "This value names nobody (a placeholder, blank, or too long); it was dropped, the event is recorded.", "identifier_refused"))
+    return identifier
+
+
+def _identifiers(
+    event: dict[str, Any], data: dict[str, Any], problems: list[Problem], warnings: list[Problem], region: str | None
+) -> tuple[list[Identifier], list[Identifier]]:
+    found: list[Identifier] = []
+
+    def take(text: Any, place: str) -> None:
+        identifier = _ref(text, place, warnings, region)
+        if identifier is not None:
+            found.append(identifier)
+
+    subject = event.get("subject")
+    if subject is not None:
+        take(subject, "/subject")
+    listed = event.get("identifiers")
+    if listed is not None:
+        if type(listed) is not str:
+            problems.append(Problem("/identifiers", "The extension 'identifiers' is one text of comma-separated REFs; an object belongs into data.identifiers.", "wrong_type"))
+        else:
+            refs = listed.split(",")
+            if len(refs) > MAX_IDENTIFIERS:
+                problems.append(_too_many("/identifiers", len(refs)))
+            else:
+                for ref in refs:
+                    if ref.strip():
+                        take(ref.strip(), "/identifiers")
+    named = data.get("identifiers")
+    if named is not None:
+        if type(named) is not dict:
+            problems.append(Problem("/data/identifiers", "'identifiers' is an object of kind and value (or list of values).", "wrong_type"))
+        else:
+            values = [(kind, v) for kind, value in named.items() for v in (value if isinstance(value, list) else [value])]
+            if len(values) > MAX_IDENTIFIERS:
+                problems.append(_too_many("/data/identifiers", len(values)))
+            else:
+                for kind, value in values:
+                    if value is None:
+                        continue
+                    if type(value) is int:
+                        value = str(value)
+                    if type(value) is not str:
+                        warnings.append(Problem(f"/data/identifiers/{kind}", "An identifier's value is a text; it was dropped, the event is recorded.", "identifier_dropped"))
+                    else:
+                        take(f"{kind}:{value}", f"/data/identifiers/{kind}")
+    if not found:
+        return [], []
+    if len(found) == 1:
+        return ([], found) if is_reference(found[0].kind) else (found, [])
+    references = [i for i in found if is_reference(i.kind)]
+    return in_priority([i for i in found if not is_reference(i.kind)]), list(dict.fromkeys(references))
+
+
+def _too_many(place: str, count: int) -> Problem:
+    return Problem(place, f"{count:,} identifiers in one event; at most {MAX_IDENTIFIERS:,} are taken. Is this one person?", "too_many")
+
+

@@ -1,0 +1,341 @@
+"""Ingest: from payloads to recorded events, once each, with an answer per item.
+
+payload → draft (checked) → subjects (resolved or made) → sealed body → writer (group commit).
+Every way in ends here: HTTP, NATS, imports, channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import msgspec
+import orjson
+import structlog
+
+from adapters.cloudevents import Draft, Payload, draft, read_payload
+from adapters.identifiers import normalised
+from adapters.keys import KeyFile, SubjectKeys, associated, nonces, seal
+from adapters.postgres.event_log import Appended, ErasedMeanwhile, Item
+from adapters.postgres.rejected import Kept, Rejected
+from adapters.postgres.subjects import Named, Subjects
+from adapters.postgres.writer import Writer
+from domain.entry import event_id_of, uuid_text
+from domain.errors import Invalid, Problem
+from domain.identity import Identifier, parse_ref
+from domain.personal import part
+
+__all__ = ["Answer", "Ingest", "Principal", "Result"]
+
+log = structlog.get_logger()
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """Who is signed in: a key and what it may do."""
+
+    key_id: str
+    role: str
+    sources: tuple[str, ...] = ()
+    inside: bool = False  # touchlog itself: reserved types and sources are allowed
+
+    def may_append_from(self, source: str) -> bool:
+        """Whether this principal may record events of *source*; an adapter only of its own."""
+        if self.role == "admin" or self.inside:
+            return True
+        if self.role != "adapter":
+            return False
+        return any(source == own or (own.endswith("*") and source.startswith(own[:-1])) for own in self.sources)
+
+
+class Result(msgspec.Struct, omit_defaults=True):
+    """What became of one item, as INTERFACES writes it."""
+
+    status: str
+    position: int | None = None
+    id: str | None = None
+    errors: list[Problem] = []
+
+
+class Answer(msgspec.Struct):
+    """What became of a batch: per item, in order, and in sum."""
+
+    results: list[Result]
+    recorded: int
+    duplicates: int
+    conflicts: int
+    rejected: int
+    head: int
+
+
+class _Prepared(NamedTuple):
+    place: int
+    draft: Draft
+    canonical: bytes
+
+
+class Ingest:
+    """Records events for many callers of one process.
+
+    Args:
+        clock: the time of receipt, aware; the log's own clock is the database's.
+        region: for phone numbers without a country code; None takes only numbers with `+`.
+    """
+
+    def __init__(
+        self,
+        subjects: Subjects,
+        writer: Writer,
+        keys: KeyFile,
+        rejected: Rejected,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        region: str | None = None,
+    ) -> None:
+        self.subjects = subjects
+        self.writer = writer
+        self.keys = keys
+        self.rejected = rejected
+        self.clock = clock
+        self.region = region
+
+    async def accept(
+        self,
+        items: Sequence[bytes | Payload],
+        principal: Principal,
+        *,
+        way_in: str,
+        import_id: str | None = None,
+        places: Sequence[str] | None = None,
+        keep: bool = True,
+    ) -> Answer:
+        """Record *items*; the answer leaves after the commit.
+
+        Args:
+            items: raw JSON of CloudEvents, or payloads already decoded.
+            places: where each item stood, for people (file and row); the place in the batch by default.
+            keep: whether rejected items and conflicts are kept to be looked at; a retry of a kept one is not.
+
+        Raises:
+            Unavailable: nothing is known of these items; the same call may be made again.
+        """
+        results: list[Result | None] = [None] * len(items)
+        prepared: list[_Prepared] = []
+        refused: list[Kept] = []
+        received_at = self.clock()
+        for place, item in enumerate(items):
+            payload: Payload | None = None
+            try:
+                payload = item if isinstance(item, Payload) else read_payload(item)
+                one = draft(payload, received_at, inside=principal.inside, region=self.region)
+                if not principal.may_append_from(one.source):
+                    raise Invalid([Problem("/source", f"The key {principal.key_id} may not append from source '{one.source}'; its sources are: {', '.join(principal.sources) or 'none'}.", "forbidden")])
+            except Invalid as wrong:
+                event = payload.event if payload is not None else {}
+                results[place] = Result("rejected", id=_text(event.get("id")), errors=wrong.problems)
+                refused.append(_kept("rejected", event, item, principal, way_in, places, place, wrong.problems))
+                continue
+            prepared.append(_Prepared(place, one, payload.canonical))
+        if prepared:
+            outcome = await self._record(prepared, principal, import_id)
+            for one, appended in zip(prepared, outcome, strict=True):
+                result = Result(appended.status, position=appended.position, id=one.draft.id, errors=one.draft.warnings)
+                if appended.status == "conflict":
+                    result.errors = [
+                        Problem("/id", f"Another payload with this source and id stands at position {appended.position}; it was kept, not recorded. An event is never overwritten: send a correction, or give this one an id of its own.", "conflict")
+                    ]
+                    refused.append(_kept("conflict", {"source": one.draft.source, "id": one.draft.id, "type": one.draft.declared.name}, items[one.place], principal, way_in, places, one.place, result.errors, appended.position))
+                results[one.place] = result
+        if refused and keep:
+            await self.rejected.keep(refused)
+        done = [r for r in results if r is not None]
+        count = {"recorded": 0, "duplicate": 0, "conflict": 0, "rejected": 0}
+        for r in done:
+            count[r.status] += 1
+        return Answer(done, count["recorded"], count["duplicate"], count["conflict"], count["rejected"], self.writer.head)
+
+    async def _record(self, prepared: list[_Prepared], principal: Principal, import_id: str | None) -> list[Appended]:
+        for attempt in range(3):
+            wanted: dict[Named, None] = {}
+            parted = [self._parts(one.draft, wanted) for one in prepared]
+            erasures = self.subjects.erasures
+            subjects = await self.subjects.resolve(wanted)
+            fresh = nonces(len(prepared) * 2)
+            bodies = [
+                self._item(one, parts, subjects, principal, import_id, fresh)
+                for one, parts in zip(prepared, parted, strict=True)
+            ]
+            try:
+                return await self.writer.append(bodies, erasures=erasures)
+            except ErasedMeanwhile:
+                if attempt == 2:
+                    raise
+                await self.subjects.forget()
+        raise AssertionError("unreachable")
+
+    def _parts(self, one: Draft, wanted: dict[Named, None]) -> _Sealing:
+        """Part the data of a draft and note every identifier that its sealing needs."""
+        declared = one.declared
+        if declared.fields or not one.data:
+            parts, encoded = part(declared, one.data, _canonical)
+            personal = parts.personal
+            others = parts.others
+        else:  # nobody declared this type: its data whole is personal
+            encoded = b"{}"
+            personal = {"": one.data}
+            others = []
+        owners: dict[Named, dict[str, Any]] = {}
+        for identifier in one.identifiers:
+            wanted[identifier.kind, identifier.namespace, identifier.value] = None
+        for identifier in one.references:
+            wanted[identifier.kind, identifier.namespace, identifier.value] = None
+        contact: Named | None = None
+        if one.contact is not None:
+            contact = (one.contact.kind, one.contact.namespace, one.contact.value)
+            wanted[contact] = None
+        for place, value in others:
+            named = contact if place == "/contact" else self._other(value)
+            if named is None:
+                personal[place] = value
+            else:
+                wanted[named] = None
+                owners.setdefault(named, {})[place] = value
+        owner: Named | None = None
+        if personal or one.personal_extensions:
+            if one.identifiers or one.references:
+                first = (one.identifiers or one.references)[0]
+                owner = (first.kind, first.namespace, first.value)
+            else:  # an event that names nobody is sealed under a key of its source and day
+                owner = ("source_day", "", f"{one.occurred_at[:10]} {one.source}")
+            wanted[owner] = None
+        return _Sealing(encoded, personal, one.personal_extensions, owner, owners, contact)
+
+    def _other(self, value: Any) -> Named | None:
+        """The identifier of another person whom a value names, if it names one."""
+        text = value.get("ref") if isinstance(value, dict) else value
+        if not isinstance(text, str):
+            return None
+        if ":" not in text:
+            text = f"email:{text}" if "@" in text else f"phone:{text}" if text.startswith("+") else text
+        try:
+            found = normalised(parse_ref(text), self.region)
+        except Invalid:
+            return None
+        return (found.kind, found.namespace, found.value) if found is not None else None
+
+    def _item(
+        self,
+        one: _Prepared,
+        sealing: _Sealing,
+        subjects: dict[Named, SubjectKeys],
+        principal: Principal,
+        import_id: str | None,
+        nonce: Callable[[], bytes],
+    ) -> Item:
+        """Seal what is personal and write the body of the entry."""
+        event = one.draft
+        raw_id = event_id_of(event.source, event.id)
+        event_id = uuid_text(raw_id)
+        declared = event.declared
+        body: dict[str, Any] = {
+            "event_id": event_id,
+            "source": event.source,
+            "id": event.id,
+            "type": declared.name,
+            "version": declared.version,
+            "occurred_at": event.occurred_at,
+            "channel": event.channel,
+            "principal": principal.key_id,
+        }
+        if sealing.plain != b"{}":
+            body["data"] = orjson.Fragment(sealing.plain)
+        if event.identifiers:
+            body["subjects"] = _surrogates(event.identifiers, subjects)
+        if event.references:
+            body["references"] = _surrogates(event.references, subjects)
+        if sealing.contact is not None:
+            body["contact"] = uuid_text(subjects[sealing.contact].subject)
+        sealed: list[tuple[str, str, str]] = []
+        if sealing.owner is not None:
+            keys = subjects[sealing.owner]
+            key_id = uuid_text(keys.subject)
+            if sealing.personal:
+                aad = associated(event_id, declared.name, declared.version, "data", key_id)
+                sealed.append((key_id, "data", seal(keys.content, sealing.personal, aad, nonce())))
+            if sealing.extensions:
+                aad = associated(event_id, declared.name, declared.version, "extensions", key_id)
+                sealed.append((key_id, "extensions", seal(keys.content, sealing.extensions, aad, nonce())))
+        for named, values in sealing.others.items():
+            keys = subjects[named]
+            key_id = uuid_text(keys.subject)
+            aad = associated(event_id, declared.name, declared.version, "data", key_id)
+            sealed.append((key_id, "data", seal(keys.content, values, aad, nonce())))
+        if sealed:
+            body["sealed"] = sealed
+        if event.direction is not None:
+            body["direction"] = event.direction
+        if event.extensions:
+            body["extensions"] = event.extensions
+        if not event.occurred_at_given:
+            body["occurred_at_given"] = False
+        if event.future:
+            body["future"] = True
+        if event.on_behalf_of is not None and event.on_behalf_of != principal.key_id:
+            body["on_behalf_of"] = event.on_behalf_of
+        if event.correlation is not None:
+            body["correlation"] = event.correlation
+        if event.causation is not None:
+            body["causation"] = event.causation
+        if import_id is not None:
+            body["import"] = import_id
+        return Item(raw_id, declared.name, orjson.dumps(body, option=orjson.OPT_SORT_KEYS), self.keys.payload_hash(one.canonical))
+
+
+class _Sealing(NamedTuple):
+    """How the data of one event is parted, and under whose key each part goes."""
+
+    plain: bytes
+    personal: dict[str, Any]
+    extensions: dict[str, Any]
+    owner: Named | None
+    others: dict[Named, dict[str, Any]]
+    contact: Named | None
+
+
+def _canonical(value: Any) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def _surrogates(identifiers: Iterable[Identifier], subjects: dict[Named, SubjectKeys]) -> list[tuple[str, str, str]]:
+    return [(uuid_text(subjects[i.kind, i.namespace, i.value].subject), i.kind, i.namespace) for i in identifiers]
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _kept(
+    status: str,
+    event: dict[str, Any],
+    item: bytes | Payload,
+    principal: Principal,
+    way_in: str,
+    places: Sequence[str] | None,
+    place: int,
+    problems: list[Problem],
+    position: int | None = None,
+) -> Kept:
+    return Kept(
+        status=status,
+        source=_text(event.get("source")),
+        source_id=_text(event.get("id")),
+        type=_text(event.get("type")),
+        way_in=way_in,
+        principal=principal.key_id,
+        place=places[place] if places is not None else f"item {place + 1}",
+        problems=problems,
+        position=position,
+        payload=item.canonical if isinstance(item, Payload) else bytes(item),
+    )
+
+

@@ -1,0 +1,185 @@
+"""The key file and the sealing of personal fields (SEMANTICS §7).
+
+A subject has a content key and an evidence key. They are wrapped by one of 4,096 bucket keys that
+live only in this file, outside PostgreSQL, so that destroying a bucket key makes every copy of
+what it wrapped worthless, in dead rows, write-ahead log and backups alike.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import orjson
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from domain.errors import Misconfigured
+
+__all__ = ["BUCKETS", "KeyFile", "SubjectKeys", "open_sealed", "seal"]
+
+BUCKETS = 4096
+_NONCE = 12  # bytes, NIST SP 800-38D §8.2: 96 bits
+
+
+class BucketKey(msgspec.Struct, frozen=True):
+    """One bucket key: its id (8 bytes, hex) and 32 key bytes (hex)."""
+
+    id: str
+    key: str
+
+
+class _Stored(msgspec.Struct, kw_only=True):
+    format: str = "touchlog key file 1"
+    warning: str = "Whoever holds this file can read every person's data; without it nobody can. Back it up apart from the database."
+    pepper: str
+    payload: str
+    buckets: list[BucketKey]
+
+
+class SubjectKeys:
+    """The content key of one subject, ready to use."""
+
+    __slots__ = ("content", "subject")
+
+    def __init__(self, subject: bytes, content: AESGCM) -> None:
+        self.subject = subject
+        self.content = content
+
+
+class KeyFile:
+    """The keys that live outside PostgreSQL: pepper, payload-hash key and bucket keys."""
+
+    def __init__(self, path: Path, stored: _Stored) -> None:
+        self.path = path
+        self._stored = stored
+        self._pepper = bytes.fromhex(stored.pepper)
+        self._payload = hashlib.blake2b(key=bytes.fromhex(stored.payload), digest_size=16)
+        self._lookup = hmac.new(self._pepper, digestmod=hashlib.sha256)
+        self._by_id = {bytes.fromhex(b.id): AESGCM(bytes.fromhex(b.key)) for b in stored.buckets}
+        self._bucket_ids = [bytes.fromhex(b.id) for b in stored.buckets]
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells this file from another without telling anything about its keys."""
+        return hashlib.sha256(b"touchlog key file\x00" + self._pepper).hexdigest()[:32]
+
+    @classmethod
+    def open_or_make(cls, path: Path) -> KeyFile:
+        """Open the key file at *path*, or make it with new keys (mode 0600) where there is none.
+
+        Raises:
+            Misconfigured: the file is readable by others, or is not a key file.
+        """
+        if not path.exists():
+            stored = _Stored(
+                pepper=os.urandom(32).hex(),
+                payload=os.urandom(32).hex(),
+                buckets=[BucketKey(os.urandom(8).hex(), os.urandom(32).hex()) for _ in range(BUCKETS)],
+            )
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write_new(path, orjson.dumps(msgspec.to_builtins(stored), option=orjson.OPT_INDENT_2))
+        if os.name == "posix" and path.stat().st_mode & 0o077:
+            raise Misconfigured(f"The key file {path} can be read by others than its owner; run: chmod 600 {path}")
+        try:
+            stored = msgspec.json.decode(path.read_bytes(), type=_Stored)
+        except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
+            raise Misconfigured(f"{path} is not a touchlog key file ({wrong}); restore it from its backup.") from None
+        return cls(path, stored)
+
+    def payload_hash(self, payload: bytes) -> bytes:
+        """Keyed BLAKE2b-128 (RFC 7693) of a payload as its source sent it; 16 bytes."""
+        state = self._payload.copy()
+        state.update(payload)
+        return state.digest()
+
+    def lookup(self, kind: str, namespace: str, value: str) -> bytes:
+        """HMAC-SHA-256 (RFC 2104) of a normalised identifier under the pepper, cut to 16 bytes."""
+        state = self._lookup.copy()
+        state.update(f"{kind}\x00{namespace}\x00{value}".encode())
+        return state.digest()[:16]
+
+    def digest(self, text: str) -> str:
+        """A keyed hash of *text* for file names and tokens; 32 hex digits."""
+        state = self._lookup.copy()
+        state.update(b"\x01" + text.encode())
+        return state.hexdigest()[:32]
+
+    def wrap(self, subject: bytes, keys: bytes) -> tuple[bytes, bytes]:
+        """Wrap the 64 bytes of a subject's keys: (id of the bucket key, nonce and ciphertext)."""
+        bucket = self._bucket_ids[int.from_bytes(subject[:2], "big") % BUCKETS]
+        nonce = os.urandom(_NONCE)
+        return bucket, nonce + self._by_id[bucket].encrypt(nonce, keys, subject + bucket)
+
+    def unwrap(self, subject: bytes, bucket: bytes, wrapped: bytes) -> bytes | None:
+        """The 64 bytes of a subject's keys, or None when their bucket key was destroyed."""
+        cipher = self._by_id.get(bucket)
+        if cipher is None:
+            return None
+        try:
+            return cipher.decrypt(wrapped[:_NONCE], wrapped[_NONCE:], subject + bucket)
+        except InvalidTag:
+            raise Misconfigured(
+                f"A subject's keys do not open with {self.path}: this key file belongs to another database, or was damaged."
+            ) from None
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    """Write *path* whole or not at all, durably, with mode 0600; an existing file is kept (two first starts race)."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.write(descriptor, content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def associated(event_id: str, type_: str, version: int, group: str, key_id: str) -> bytes:
+    """The associated data of a sealed group: it opens only in its own event, type, version and place."""
+    return f"{event_id}\x00{type_}\x00{version}\x00{group}\x00{key_id}".encode()
+
+
+def seal(cipher: AESGCM, value: Any, aad: bytes, nonce: bytes) -> str:
+    """Base64 of nonce and AES-256-GCM ciphertext of *value*'s canonical JSON."""
+    plain = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    return base64.b64encode(nonce + cipher.encrypt(nonce, plain, aad)).decode()
+
+
+def open_sealed(cipher: AESGCM, sealed: str, aad: bytes) -> Any:
+    """The value that was sealed; raises cryptography's InvalidTag for bytes that were tampered with."""
+    raw = base64.b64decode(sealed)
+    return orjson.loads(cipher.decrypt(raw[:_NONCE], raw[_NONCE:], aad))
+
+
+def nonces(count: int) -> Callable[[], bytes]:
+    """A source of *count* fresh nonces from one call of the operating system."""
+    pool = os.urandom(_NONCE * count)
+    place = 0
+
+    def fresh() -> bytes:
+        nonlocal place, pool
+        if place + _NONCE > len(pool):
+            pool = os.urandom(_NONCE * 64)
+            place = 0
+        place += _NONCE
+        return pool[place - _NONCE : place]
+
+    return fresh

@@ -1,0 +1,146 @@
+"""What could not be recorded: kept sealed with its reasons, listed, shown, corrected and tried again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import orjson
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from psycopg_pool import AsyncConnectionPool
+
+from adapters.keys import KeyFile
+from adapters.postgres.subjects import Subjects
+from domain.errors import NotFound, Problem
+
+__all__ = ["Kept", "Rejected", "Shown"]
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """One item that was not recorded, on its way to be kept."""
+
+    status: str  # rejected | conflict
+    source: str | None
+    source_id: str | None
+    type: str | None
+    way_in: str
+    principal: str
+    place: str | None
+    problems: list[Problem]
+    payload: bytes
+    position: int | None = None
+
+
+class Shown(msgspec.Struct, frozen=True, kw_only=True):
+    """One kept item, for people; `payload` only where it was asked for, and None once its key is gone."""
+
+    id: int
+    received_at: datetime
+    status: str
+    state: str
+    source: str | None
+    source_id: str | None
+    type: str | None
+    way_in: str
+    principal: str
+    place: str | None
+    problems: list[Problem]
+    position: int | None
+    payload: bytes | None = None
+
+
+_COLUMNS = "id, received_at, status, state, source, source_id, type, way_in, principal, place, reasons, position"
+
+
+class Rejected:
+    """The kept items of one installation."""
+
+    def __init__(self, pool: AsyncConnectionPool[Any], subjects: Subjects, keys: KeyFile) -> None:
+        self._pool = pool
+        self._subjects = subjects
+        self._keys = keys
+
+    async def keep(self, items: Sequence[Kept]) -> None:
+        """Keep *items*; the same payload refused again for the same reasons is kept once."""
+        day = datetime.now(UTC).date().isoformat()
+        named = {("source_day", "", f"{day} {item.source or 'unknown source'}"): None for item in items}
+        subjects = await self._subjects.resolve(named)
+        rows = []
+        for item in items:
+            keys = subjects["source_day", "", f"{day} {item.source or 'unknown source'}"]
+            reasons = orjson.dumps(msgspec.to_builtins(item.problems))
+            digest = self._keys.payload_hash(b"\x00".join((item.status.encode(), (item.source or "").encode("utf-8", "replace"), item.payload, reasons)))
+            nonce = os.urandom(12)
+            sealed = nonce + keys.content.encrypt(nonce, item.payload, b"rejected\x00" + digest)
+            rows.append(
+                (
+                    item.status, _stored(item.source), _stored(item.source_id), _stored(item.type), item.way_in, item.principal,
+                    item.place, reasons.decode().replace("\\u0000", ""), item.position, keys.subject, sealed, digest,
+                )
+            )
+        async with self._pool.connection() as conn, conn.cursor() as curs:
+            await curs.executemany(
+                "INSERT INTO touchlog.rejected (status, source, source_id, type, way_in, principal, place, reasons, position, key_subject, payload, digest) "
+                "VALUES (%s, %s, %s, %s, %s, %s, %s, %s::jsonb, %s, encode(%s, 'hex')::uuid, %s, %s) ON CONFLICT (digest) DO NOTHING",
+                rows,
+            )
+
+    async def list(self, *, state: str | None = "open", limit: int = 100, before: int | None = None) -> list[Shown]:
+        """Newest first, without payloads."""
+        async with self._pool.connection() as conn:
+            rows = await (
+                await conn.execute(
+                    f"SELECT {_COLUMNS} FROM touchlog.rejected WHERE (%s::text IS NULL OR state = %s) "
+                    "AND (%s::bigint IS NULL OR id < %s) ORDER BY id DESC LIMIT %s",
+                    (state, state, before, before, limit),
+                )
+            ).fetchall()
+        return [_shown(row) for row in rows]
+
+    async def counts(self) -> dict[str, int]:
+        """How many are kept, by state."""
+        async with self._pool.connection() as conn:
+            rows = await (await conn.execute("SELECT state, count(*) FROM touchlog.rejected GROUP BY state")).fetchall()
+        return dict(rows)
+
+    async def show(self, id_: int) -> Shown:
+        """One kept item with its payload.
+
+        Raises:
+            NotFound: no item has this number.
+        """
+        async with self._pool.connection() as conn:
+            row = await (
+                await conn.execute(
+                    f"SELECT {_COLUMNS}, key_subject, payload, digest FROM touchlog.rejected WHERE id = %s", (id_,)
+                )
+            ).fetchone()
+        if row is None:
+            raise NotFound(f"No rejected item has the number {id_}; `touchlog rejected list` shows them.")
+        subject, sealed, digest = row[-3:]
+        cipher: AESGCM | None = (await self._subjects.ciphers([str(subject)]))[str(subject)]
+        payload = None if cipher is None else cipher.decrypt(sealed[:12], sealed[12:], b"rejected\x00" + digest)
+        return msgspec.structs.replace(_shown(row), payload=payload)
+
+    async def settle(self, id_: int, state: str, position: int | None) -> None:
+        """Note what became of a retried item: recorded, duplicate or dismissed."""
+        async with self._pool.connection() as conn:
+            await conn.execute(
+                "UPDATE touchlog.rejected SET state = %s, position = coalesce(%s, position), retried_at = clock_timestamp() WHERE id = %s",
+                (state, position, id_),
+            )
+
+
+def _stored(text: str | None) -> str | None:
+    """A text that PostgreSQL can hold; what it cannot stands in the sealed payload."""
+    return None if text is None else text.encode("utf-8", "replace").decode().replace("\x00", "")[:1024]
+
+
+def _shown(row: Sequence[Any]) -> Shown:
+    return Shown(
+        id=row[0], received_at=row[1], status=row[2], state=row[3], source=row[4], source_id=row[5], type=row[6],
+        way_in=row[7], principal=row[8], place=row[9], problems=msgspec.convert(row[10], list[Problem]), position=row[11],
+    )

@@ -1,0 +1,205 @@
+"""Group commit: many callers, one statement and one fsync for all who wait.
+
+Each caller's items are kept together and in order. While a group is being committed the next one
+gathers; two groups may be in flight, so that packing one overlaps with the commit of the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import psycopg
+import structlog
+
+from adapters.postgres import arrays
+from adapters.postgres.event_log import (
+    Appended,
+    ErasedMeanwhile,
+    Item,
+    append_parameters,
+    append_statement,
+    outcomes,
+    refusal,
+    with_repeats,
+    without_repeats,
+)
+from domain.errors import TouchlogError, Unavailable
+
+__all__ = ["Writer"]
+
+log = structlog.get_logger()
+
+RETRY_WITHIN_S = 20.0
+"""How long a lost connection is tried again before a caller is told; safe, because a repeat is told by its key."""
+
+
+class _Waiting(NamedTuple):
+    items: Sequence[Item]
+    erasures: int | None
+    strict: bool
+    answer: asyncio.Future[list[Appended]]
+
+
+class Writer:
+    """Appends to one log for many callers of one event loop.
+
+    Args:
+        group: how many items one commit takes at most, unless one caller brings more.
+        in_flight: how many commits may be under way at once.
+    """
+
+    def __init__(self, url: str, *, schema: str = "touchpoint_log", role: str | None = "touchlog_app", group: int = 1000, in_flight: int = 2) -> None:
+        self._url = url
+        self._schema = schema
+        self._statement = append_statement(schema)
+        self._options = "-c default_transaction_isolation=read\\ committed" + (f" -c role={role}" if role else "")
+        self._group = group
+        self._queue: deque[_Waiting] = deque()
+        self._wake = asyncio.Event()
+        self._lanes = [asyncio.create_task(self._lane(), name=f"writer-{schema}-{i}") for i in range(in_flight)]
+        self._turn = asyncio.Lock()
+        self._closed = False
+        self.commits = 0
+        self.appended = 0
+        self.head = 0
+
+    async def append(self, items: Sequence[Item], *, erasures: int | None = None, strict: bool = False) -> list[Appended]:
+        """Append *items* durably; answers for each in order, after the commit.
+
+        Raises:
+            Unavailable: nothing is known of these items; send them again.
+            ErasedMeanwhile, ClockBehind, StaleEpoch: nothing was recorded.
+            psycopg.errors.UniqueViolation: with *strict*, a place in a stream is taken.
+        """
+        if self._closed:
+            raise Unavailable("The writer is closing; send the events again.")
+        if not items:
+            return []
+        answer: asyncio.Future[list[Appended]] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Waiting(items, erasures, strict, answer))
+        self._wake.set()
+        results = await answer
+        asked = [i for i, result in enumerate(results) if result.status == "ask"]
+        if asked:
+            for i, result in zip(asked, await self.append([items[i] for i in asked], erasures=erasures), strict=True):
+                results[i] = result
+        return results
+
+    async def close(self) -> None:
+        """Finish what waits, then let go of the connections."""
+        self._closed = True
+        while self._queue:
+            self._wake.set()
+            await asyncio.sleep(0.01)
+        for lane in self._lanes:
+            lane.cancel()
+        await asyncio.gather(*self._lanes, return_exceptions=True)
+
+    def _next_group(self) -> list[_Waiting]:
+        """Callers that can share a commit: whole callers, in order, as many as fit."""
+        group: list[_Waiting] = []
+        size = 0
+        while self._queue:
+            waiting = self._queue[0]
+            if waiting.answer.done():
+                self._queue.popleft()
+                continue
+            if group and (
+                size + len(waiting.items) > self._group or waiting.strict or group[0].strict
+            ):
+                break
+            group.append(self._queue.popleft())
+            size += len(waiting.items)
+        return group
+
+    async def _lane(self) -> None:
+        conn: psycopg.AsyncConnection[Any] | None = None
+        busy: list[_Waiting] = []
+        try:
+            while True:
+                await self._wake.wait()
+                busy = self._next_group()
+                if not self._queue:
+                    self._wake.clear()
+                if busy:
+                    conn = await self._commit(conn, busy)
+                    busy = []
+        finally:
+            for waiting in busy:
+                if not waiting.answer.done():
+                    waiting.answer.set_exception(Unavailable("The writer was closed before the commit; send the events again."))
+            if conn is not None:
+                await conn.close()
+
+    async def _connect(self) -> psycopg.AsyncConnection[Any]:
+        conn = await psycopg.AsyncConnection.connect(self._url, autocommit=True, options=self._options)
+        arrays.register(conn)
+        conn.prepare_threshold = 0
+        return conn
+
+    async def _commit(self, conn: psycopg.AsyncConnection[Any] | None, group: list[_Waiting]) -> psycopg.AsyncConnection[Any] | None:
+        """Commit *group* and answer its callers; a lost connection is tried again, which is safe by key."""
+        items = group[0].items if len(group) == 1 else [i for w in group for i in w.items]
+        fresh, places = without_repeats(items)
+        erasures = min((w.erasures for w in group if w.erasures is not None), default=None)
+        parameters = append_parameters(fresh, epoch=None, erasures=erasures, strict=group[0].strict)
+        deadline = asyncio.get_running_loop().time() + RETRY_WITHIN_S
+        pause = 0.05
+        while True:
+            try:
+                if conn is None or conn.closed:
+                    conn = await self._connect()
+                curs = conn.cursor(binary=True)
+                await curs.execute(self._statement, parameters, prepare=True)  # type: ignore[arg-type]
+                answer = await curs.fetchone()
+                assert answer is not None
+                break
+            except psycopg.Error as error:
+                told = refusal(error)
+                if isinstance(told, ErasedMeanwhile) and len(group) > 1:
+                    for waiting in group:  # one caller's stale resolution must not refuse the others
+                        conn = await self._commit(conn, [waiting])
+                    return conn
+                lost = conn is None or conn.closed or isinstance(error, psycopg.OperationalError)
+                if isinstance(told, TouchlogError) or not lost or isinstance(error, psycopg.errors.DiskFull):
+                    self._refuse(group, told if isinstance(told, TouchlogError) else _unavailable(error, group[0].strict))
+                    return conn
+                if asyncio.get_running_loop().time() > deadline:
+                    self._refuse(group, Unavailable("The database does not answer; nothing was acknowledged, send the events again."))
+                    return None
+                log.warning("append_retried", schema=self._schema, items=len(items), reason=type(error).__name__)
+                if conn is not None:
+                    await conn.close()
+                    conn = None
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 1.0)
+        results = with_repeats(items, fresh, places, outcomes(len(fresh), answer))
+        self.commits += 1
+        recorded = sum(r.status == "recorded" for r in results)
+        self.appended += recorded
+        if recorded:
+            self.head = max(self.head, answer[0] + recorded - 1)
+        at = 0
+        for waiting in group:
+            if not waiting.answer.done():
+                waiting.answer.set_result(results[at : at + len(waiting.items)])
+            at += len(waiting.items)
+        return conn
+
+    @staticmethod
+    def _refuse(group: list[_Waiting], error: Exception) -> None:
+        for waiting in group:
+            if not waiting.answer.done():
+                waiting.answer.set_exception(error)
+
+
+def _unavailable(error: psycopg.Error, strict: bool) -> Exception:
+    """What a caller is told of a database error that a repeat will not mend by itself."""
+    if strict and isinstance(error, psycopg.errors.UniqueViolation):
+        return error
+    if isinstance(error, psycopg.errors.DiskFull):
+        return Unavailable("The disk of the database is full: nothing was recorded. Make room; appends go on by themselves.")
+    return Unavailable(f"The database refused the append ({type(error).__name__}); nothing was recorded, send the events again.")

@@ -1,0 +1,237 @@
+"""What of an event's data is personal, and so is sealed before it is stored (DESIGN 14, SEMANTICS §7).
+
+Declared fields say so on their class. Everything undeclared is looked at: values under keys that
+name a personal thing, and values that look like an e-mail address, a phone number in E.164 with its
+`+`, an IP address or a URL with a query. Bare digit strings are not taken for phones.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from domain.event import Data, EventType
+
+__all__ = ["PERSONAL_KEYS", "Parts", "merge", "part", "suspicious"]
+
+PERSONAL_KEYS = frozenset(
+    """email emailaddress mail phone phonenumber mobile mobilephone telephone tel fax whatsapp name firstname lastname
+    fullname middlename givenname familyname surname nickname displayname username login address address1 address2
+    street streetaddress addressline1 addressline2 postcode postalcode zip zipcode ip ipaddress clientip remoteaddr
+    birthday birthdate dateofbirth dob age gender ssn nationalid taxid passport iban bic accountnumber cardnumber
+    pan cvv latitude longitude lat lng lon geo avatar photo picture signature devicetoken idfa gaid advertisingid
+    useragent password secret token recipient sender to from cc bcc""".split()
+)
+"""Keys whose values are sealed in undeclared properties; compared in lower case without `_`, `-` and spaces."""
+
+_EMAIL = re.compile(r"[^\s@<>\"',;:()\[\]]+@[^\s@<>\"',;:()\[\]]+\.[^\s@<>\"',;:()\[\]]+")
+_E164 = re.compile(r"(?<![\w+])\+[1-9](?:[ ().-]?[0-9]){6,14}(?![0-9])")
+_URL = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://\S+\?\S*$|^/\S*\?\S+$")
+_FOLD = str.maketrans("", "", "_- ")
+
+Path = tuple[str | int, ...]
+
+
+class Parts:
+    """Data in two: what stays plain, and what is sealed, each sealed value with its path."""
+
+    __slots__ = ("others", "personal", "plain")
+
+    def __init__(self, plain: Data) -> None:
+        self.plain = plain
+        self.personal: dict[str, Any] = {}  # JSON pointer -> value, for the first subject
+        self.others: list[tuple[str, Any]] = []  # (JSON pointer, value that names another person)
+
+
+def pointer(path: Path) -> str:
+    """RFC 6901."""
+    return "".join("/" + str(p).replace("~", "~0").replace("/", "~1") for p in path)
+
+
+def suspicious(plain: bytes) -> bool:
+    """Whether encoded plain data may hold an undeclared personal value; never False when it does."""
+    return (
+        b"@" in plain
+        or b"+" in plain
+        or b"?" in plain
+        or plain.count(b".") >= 3
+        or plain.count(b":") - plain.count(b'":') >= 2
+    )
+
+
+def personal_text(text: str) -> bool:
+    """Whether *text* holds an e-mail address or a phone number in E.164, or is an IP address."""
+    if "@" in text and _EMAIL.search(text):
+        return True
+    if "+" in text and _E164.search(text):
+        return True
+    if 2 <= len(text) <= 45 and (text.count(".") == 3 or ":" in text):
+        try:
+            ip_address(text.strip("[]"))
+        except ValueError:
+            return False
+        return True
+    return False
+
+
+def plain_url(text: str) -> str | None:
+    """*text* without its query but `utm_*`, when it is a URL (or path) with one to seal; else None."""
+    if "?" not in text or not _URL.match(text):
+        return None
+    try:
+        parts = urlsplit(text)
+        kept = [(k, v) for k, v in parse_qsl(parts.query, keep_blank_values=True) if k.startswith("utm_") and not personal_text(v)]
+    except ValueError:
+        return ""
+    netloc = parts.netloc.rpartition("@")[2]
+    bare = urlunsplit((parts.scheme, netloc, parts.path, urlencode(kept), ""))
+    return None if bare == text else bare
+
+
+def part(declared: EventType, data: Data, encode: Callable[[Any], bytes]) -> tuple[Parts, bytes]:
+    """Part *data* of a declared type into plain and personal; answers with the encoded plain data too.
+
+    *encode* writes canonical JSON; the result is what the entry will hold under `data`.
+    """
+    personal = declared.personal & data.keys()
+    others = declared.others & data.keys()
+    undeclared = data.keys() - declared.fields
+    if personal or others or undeclared or "identifiers" in data:
+        plain = dict(data)
+    else:
+        plain = data
+    parts = Parts(plain)
+    for field in personal:
+        if plain[field] is not None:
+            parts.personal["/" + field] = plain.pop(field)
+    for field in others:
+        value = plain[field]
+        if isinstance(value, list) and value:
+            parts.others.extend((f"/{field}/{i}", item) for i, item in enumerate(value))
+            del plain[field]
+        elif value is not None and value != []:
+            parts.others.append((f"/{field}", plain.pop(field)))
+    if "identifiers" in plain:
+        parts.personal["/identifiers"] = plain.pop("identifiers")
+    for field in undeclared:
+        if field in plain:
+            plain[field] = _free(plain[field], (field,), parts, by_key=True)
+            if plain[field] is _GONE:
+                del plain[field]
+    for field in _FREE_FORM & plain.keys() & declared.fields:
+        plain[field] = _free(plain[field], (field,), parts, by_key=True)
+    encoded = encode(plain)
+    if suspicious(encoded):
+        found = False
+        for field, value in list(plain.items()):
+            if field in undeclared or field in _FREE_FORM:
+                continue
+            looked = _free(value, (field,), parts, by_key=False)
+            if looked is _GONE:
+                if plain is data:
+                    parts.plain = plain = dict(data)
+                del plain[field]
+                found = True
+            elif looked is not value:
+                if plain is data:
+                    parts.plain = plain = dict(data)
+                plain[field] = looked
+                found = True
+        if found:
+            encoded = encode(plain)
+    return parts, encoded
+
+
+_FREE_FORM = frozenset({"properties", "traits", "context"})
+"""Declared fields that hold properties of the source's own choosing."""
+
+
+class _Gone:
+    pass
+
+
+_GONE: Any = _Gone()
+
+
+def _free(value: Any, path: Path, parts: Parts, *, by_key: bool) -> Any:
+    """*value* with its personal parts moved to *parts*; `_GONE` where all of it is personal."""
+    if by_key and isinstance(path[-1], str) and path[-1].lower().translate(_FOLD) in PERSONAL_KEYS and value not in (None, "", [], {}):
+        parts.personal[pointer(path)] = value
+        return _GONE
+    if isinstance(value, str):
+        if personal_text(value):
+            parts.personal[pointer(path)] = value
+            return _GONE
+        bare = plain_url(value)
+        if bare is not None:
+            parts.personal[pointer(path)] = value
+            return bare
+        return value
+    if isinstance(value, dict):
+        changed = None
+        for key, inner in value.items():
+            if personal_text(key):  # a key can be an address too: the whole object is sealed
+                parts.personal[pointer(path)] = value
+                return _GONE
+            looked = _free(inner, (*path, key), parts, by_key=by_key)
+            if looked is not inner:
+                if changed is None:
+                    changed = dict(value)
+                if looked is _GONE:
+                    del changed[key]
+                else:
+                    changed[key] = looked
+        return value if changed is None else changed
+    if isinstance(value, list):
+        kept: list[Any] | None = None
+        for i, inner in enumerate(value):
+            looked = _free(inner, (*path, i), parts, by_key=by_key)
+            if looked is not inner:
+                if kept is None:
+                    kept = list(value)
+                kept[i] = None if looked is _GONE else looked
+        return value if kept is None else kept
+    return value
+
+
+def _steps(text: str) -> Iterator[str]:
+    for step in text.split("/")[1:]:
+        yield step.replace("~1", "/").replace("~0", "~")
+
+
+def merge(plain: Data, sealed: dict[str, Any]) -> Data:
+    """The data as it was sent: *plain* with every sealed value back at its JSON pointer."""
+    whole: Any = {"": _copy(plain)}
+    for place in sorted(sealed):
+        at: Any = whole
+        steps = ["", *_steps(place)]
+        for step, following in zip(steps, steps[1:], strict=False):
+            if isinstance(at, list):
+                index = int(step)
+                if at[index] is None:
+                    at[index] = [] if following.isdigit() else {}
+                at = at[index]
+            else:
+                if at.get(step) is None:
+                    at[step] = [] if following.isdigit() else {}
+                at = at[step]
+        last = steps[-1]
+        if isinstance(at, list):
+            index = int(last)
+            at.extend([None] * (index + 1 - len(at)))
+            at[index] = sealed[place]
+        else:
+            at[last] = sealed[place]
+    result: Data = whole[""]
+    return result
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _copy(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_copy(v) for v in value]
+    return value

@@ -1,0 +1,69 @@
+"""Contact history: every event of a person over all channels, newest first, with its provenance.
+
+A row belongs to the first subject that its event names, or, when it names only references (an order,
+a case), to the first of those. Who a person is, is asked when the history is: no row is rewritten
+when persons merge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, ClassVar
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from domain.entry import Recorded
+from projections.projection import Changes, Index, Projection, Table, projection
+
+__all__ = ["TABLE", "ContactHistory", "Entry"]
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One line of somebody's history."""
+
+    subject: Annotated[UUID, Meta(description="The first subject of the event, or its first reference when it names nobody")]
+    occurred_at: Annotated[datetime, Meta(description="When it happened, as the source says")]
+    position: Annotated[int, Meta(description="Place in the log")]
+    recorded_at: Annotated[datetime, Meta(description="When the log took it")]
+    type: Annotated[str, Meta(description="Stored name of the event")]
+    channel: Annotated[str, Meta(description="Channel of the contact")]
+    direction: Annotated[str | None, Meta(description="inbound, outbound or internal")]
+    source: Annotated[str, Meta(description="Who reported it")]
+    source_id: Annotated[str, Meta(description="The event's id at its source")]
+    body: Annotated[bytes, Meta(description="The event as the log holds it, personal fields sealed")]
+
+
+TABLE = Table("contact_history", Entry, indexes=(Index(("subject", "occurred_at")), Index(("position",), "brin")))
+
+
+@projection
+class ContactHistory(Projection):
+    """Files every event that names somebody under the subject (or reference) it belongs to."""
+
+    name = "contact_history"
+    version = 1
+    tables: ClassVar[tuple[Table[Entry], ...]] = (TABLE,)
+
+    def fold(self, recorded: Recorded, body: bytes, changes: Changes) -> None:
+        event = recorded.event
+        owners: Sequence[tuple[str, str, str]] = event.subjects or event.references
+        if not owners:
+            return
+        changes.append(
+            TABLE,
+            Entry(
+                subject=UUID(owners[0][0]),
+                occurred_at=event.occurred_at,
+                position=recorded.position,
+                recorded_at=recorded.recorded_at,
+                type=event.type,
+                channel=event.channel,
+                direction=event.direction,
+                source=event.source,
+                source_id=event.id,
+                body=body,
+            ),
+        )
