@@ -81,7 +81,7 @@ def running(data: Path) -> RunningServers | None:
     """Read who runs the servers of *data* now; None when nobody does."""
     with suppress(OSError, msgspec.DecodeError):
         found = msgspec.json.decode((data / "run" / "servers.json").read_bytes(), type=RunningServers)
-        if found.owner.is_alive:
+        if found.owner.is_alive():
             return found
     return None
 

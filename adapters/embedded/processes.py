@@ -43,9 +43,8 @@ class Footprint(msgspec.Struct, frozen=True):
     pid: int
     started: str
 
-    @property
     def is_alive(self) -> bool:
-        """Whether this very process still runs (a zombie does not)."""
+        """Say whether this very process still runs (a zombie does not)."""
         return self.started != "" and started(self.pid) == self.started
 
 
@@ -287,14 +286,14 @@ def end(process: subprocess.Popen[bytes], how: Sequence[signal.Signals], timeout
 
 def end_orphan(orphan: Footprint, how: Sequence[signal.Signals], timeout_s: float) -> bool:
     """End a process of an earlier run that is not our child; gives whether it still ran."""
-    if not orphan.is_alive:
+    if not orphan.is_alive():
         return False
     for each in (*how, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.kill(orphan.pid, each)
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
-            if not orphan.is_alive:
+            if not orphan.is_alive():
                 return True
             time.sleep(0.02)
     raise Misconfigured(

@@ -1,0 +1,205 @@
+"""Embedded servers: real ones, reached by every command, closed to those without a key."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import LiteralString
+
+import nats
+import nats.errors
+import psycopg
+import pytest
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from adapters.embedded import running, servers
+from adapters.embedded.nats import Nats, NatsUser, password_hash
+from adapters.embedded.processes import end
+from bin.settings import Settings
+from domain.errors import Unavailable
+
+SECRET = "a-long-random-secret"
+
+
+def ask(database_url: str, question: LiteralString) -> object:
+    with psycopg.connect(database_url) as connection:
+        row = connection.execute(question).fetchone()
+    return row[0] if row else None
+
+
+def test_a_command_alone_brings_the_database_up_and_takes_it_down(tmp_path: Path) -> None:
+    settings = Settings.load({}, data=tmp_path / "data")
+    with servers(settings, by="history") as (database_url, nats_url):
+        assert nats_url is None
+        assert ask(database_url, "SHOW data_checksums") == "on"
+        assert ask(database_url, "SHOW listen_addresses") == ""
+        for durable in ("fsync", "synchronous_commit", "full_page_writes"):
+            assert ask(database_url, f"SHOW {durable}") == "on"
+    assert running(settings.data) is None
+    with pytest.raises(psycopg.OperationalError):
+        ask(database_url, "SELECT 1")
+
+
+def test_a_second_command_shares_it_and_is_waited_for(tmp_path: Path) -> None:
+    settings = Settings.load({}, data=tmp_path / "data")
+    first_may_end, second_has_it = threading.Event(), threading.Event()
+    answers: list[object] = []
+
+    def second() -> None:
+        with servers(settings, by="second") as (database_url, _):
+            second_has_it.set()
+            first_may_end.wait(20)
+            answers.append(ask(database_url, "SELECT 7"))
+
+    with servers(settings, by="first"):
+        other = threading.Thread(target=second)
+        other.start()
+        assert second_has_it.wait(20)
+        first_may_end.set()
+    other.join(20)
+    assert answers == [7]
+
+
+def test_a_wrong_password_is_refused(tmp_path: Path) -> None:
+    settings = Settings.load({}, data=tmp_path / "data")
+    with servers(settings) as (database_url, _):
+        wrong = database_url.replace("@", "x@")
+        with pytest.raises(psycopg.OperationalError, match="password"):
+            ask(wrong, "SELECT 1")
+
+
+def test_a_given_database_is_used_as_it_is(tmp_path: Path) -> None:
+    settings = Settings.load({}, data=tmp_path / "none", database_url="postgresql://elsewhere/db")
+    with servers(settings) as (database_url, _):
+        assert database_url == "postgresql://elsewhere/db"
+    assert not (tmp_path / "none").exists()
+
+
+@contextmanager
+def bus(data: Path, *users: NatsUser) -> Iterator[tuple[Nats, int]]:
+    """Run the embedded nats-server."""
+    data.mkdir(parents=True, exist_ok=True)
+    server = Nats(data, secret_file=data / "secret.key", subject_prefix="touchlog")
+    server.prepare(users)
+    process = server.start(data / "nats.log")
+    try:
+        server.wait_until_ready(process, data / "nats.log")
+        yield server, process.pid
+    finally:
+        end(process, server.stop_signals, timeout_s=10)
+
+
+async def connected(server: Nats, user: str = "", password: str = "") -> Client:
+    """Connect, as touchlog itself or with a key; a client that was refused is closed."""
+    url = f"nats://{user}:{password}@127.0.0.1:{server.port}" if user else server.url
+
+    async def quiet(_: Exception) -> None:
+        """Say nothing: a refusal is what some tests ask for."""
+
+    client = Client()
+    try:
+        await client.connect(url, error_cb=quiet, allow_reconnect=False, connect_timeout=5)
+    except BaseException:
+        await client.close()
+        raise
+    return client
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for *condition*, at most ten seconds."""
+    async with asyncio.timeout(10):
+        while not await condition():
+            await asyncio.sleep(0.02)
+
+
+def test_a_key_may_ask_for_an_append_and_nothing_else(tmp_path: Path) -> None:
+    keys = [NatsUser(name=name, password_hash=password_hash(SECRET)) for name in ("k1", "k2")]
+
+    async def talk(server: Nats) -> None:
+        own = await connected(server)
+
+        async def append(message: Msg) -> None:
+            await message.respond(b"recorded " + message.data)
+
+        await own.subscribe("touchlog.append", cb=append)
+        await own.flush()
+        k1, k2 = await connected(server, "k1", SECRET), await connected(server, "k2", SECRET)
+        overheard: list[bytes] = []
+
+        async def listen(message: Msg) -> None:
+            overheard.append(message.data)
+
+        await k2.subscribe("_INBOX.>", cb=listen)
+        await k2.subscribe("touchlog.>", cb=listen)
+        await k2.flush()
+        answer = await k1.request("touchlog.append", b"x" * 2**20, timeout=5)
+        assert answer.data == b"recorded " + b"x" * 2**20
+        with pytest.raises((nats.errors.TimeoutError, nats.errors.NoRespondersError)):
+            await k1.request("touchlog.other", b"", timeout=0.3)
+        await k2.flush()
+        assert overheard == []
+        for client in (own, k1, k2):
+            await client.close()
+
+    with bus(tmp_path, *keys) as (server, _):
+        asyncio.run(talk(server))
+
+
+def test_a_revoked_key_is_cut_off_and_a_new_one_let_in(tmp_path: Path) -> None:
+    old, new = (NatsUser(name=name, password_hash=password_hash(SECRET)) for name in ("old", "new"))
+
+    async def talk(server: Nats, pid: int) -> None:
+        client = await connected(server, "old", SECRET)
+        server.reload([new], pid)
+
+        async def is_cut_off() -> bool:
+            return client.is_closed
+
+        async def is_let_in() -> bool:
+            try:
+                await (await connected(server, "new", SECRET)).close()
+            except (nats.errors.Error, OSError):
+                return False
+            return True
+
+        await until(is_cut_off)
+        await until(is_let_in)
+        with pytest.raises(nats.errors.Error):
+            await connected(server, "old", SECRET)
+
+    with bus(tmp_path, old) as (server, pid):
+        asyncio.run(talk(server, pid))
+
+
+def test_streams_are_sealed_at_rest_and_kept_over_a_restart(tmp_path: Path) -> None:
+    async def put(server: Nats) -> None:
+        client = await connected(server)
+        stream = client.jetstream()
+        await stream.add_stream(name="buffer", subjects=["touchlog.in.>"])
+        await stream.publish("touchlog.in.x", b"Ann Example, ann@example.com")
+        await client.close()
+
+    async def take(server: Nats) -> bytes:
+        client = await connected(server)
+        message = await client.jetstream().get_msg("buffer", 1)
+        await client.close()
+        return message.data or b""
+
+    with bus(tmp_path) as (server, _):
+        asyncio.run(put(server))
+    stored = [file for file in (tmp_path / "nats" / "store").rglob("*") if file.is_file()]
+    assert stored
+    assert not any(b"ann@example.com" in file.read_bytes() for file in stored)
+    with bus(tmp_path) as (server, _):
+        assert asyncio.run(take(server)) == b"Ann Example, ann@example.com"
+
+
+def test_a_server_that_does_not_start_says_where_to_look(tmp_path: Path) -> None:
+    server = Nats(tmp_path, secret_file=tmp_path / "secret.key", subject_prefix="touchlog")
+    server.prepare()
+    (tmp_path / "nats" / "nats.conf").write_text("listen: nowhere:none")
+    process = server.start(tmp_path / "nats.log")
+    with pytest.raises(Unavailable, match=r"nats\.log"):
+        server.wait_until_ready(process, tmp_path / "nats.log")
