@@ -19,7 +19,7 @@ from adapters.identifiers import normalised
 from domain.entry import moment
 from domain.errors import Invalid, Problem
 from domain.event import TYPES, EventType, custom_type, validate
-from domain.identity import Identifier, in_priority, is_reference, parse_ref
+from domain.identity import Identifier, in_priority, kind_of, parse_ref
 
 __all__ = ["Draft", "Payload", "draft", "event_of", "read_payload", "split_batch"]
 
@@ -450,9 +450,9 @@ def _identifiers(
     if not found:
         return [], []
     if len(found) == 1:
-        return ([], found) if is_reference(found[0].kind) else (found, [])
-    references = [i for i in found if is_reference(i.kind)]
-    return in_priority([i for i in found if not is_reference(i.kind)]), list(dict.fromkeys(references))
+        return ([], found) if kind_of(found[0].kind).reference else (found, [])
+    references = [i for i in found if kind_of(i.kind).reference]
+    return in_priority([i for i in found if not kind_of(i.kind).reference]), list(dict.fromkeys(references))
 
 
 def _too_many(place: str, count: int) -> Problem:

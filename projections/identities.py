@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from domain.entry import Recorded
-from domain.identity import Link, resolve
+from domain.identity import Link, persons
 from projections.projection import Changes, Index, Load, Projection, Table, projection
 
 __all__ = ["IDENTITIES", "LINKS", "REFERENCES", "Evidence", "Identities", "Identity", "Reference", "persons_of"]
@@ -71,7 +71,7 @@ def persons_of(
         for e in evidence
     ]
     found: dict[UUID, UUID] = {}
-    for members in resolve(kinds, links).persons:
+    for members in persons(kinds, links).members:
         person = min(members)
         for subject in members:
             found[subject] = person
