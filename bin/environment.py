@@ -144,8 +144,11 @@ def make(home: Path, root: Path, name: str) -> None:
         f"{'making' if fresh else 'updating'} its environment in {home}: {count} packages, about a minute ..."
     )
     started = time.monotonic()
-    for stamp in home.glob("requirements*.stamp"):
-        stamp.unlink()
+    for other in CONTAINS:
+        # What is right stays so: a superset changes none of it. What is not must not become right by chance.
+        stamp = home / f"{other}.stamp"
+        if fresh or (stamp.exists() and stamp.read_text() != stamp_of(root / f"{other}.lock", version())):
+            stamp.unlink(missing_ok=True)
     if fresh:
         make_empty(home)
     command: list[str | Path] = [

@@ -161,7 +161,7 @@ def start_postgres(settings: Settings, supervisor: Supervisor) -> Settings:
             start=lambda: postgres.start(log_file),
             log_file=log_file,
             stop_signals=postgres.stop_signals,
-            stop_timeout_s=3 * settings.stop_timeout_s,
+            stop_timeout_s=6 * settings.stop_timeout_s,
             is_ready=postgres.is_ready,
         )
         supervisor.add(child)
@@ -171,14 +171,14 @@ def start_postgres(settings: Settings, supervisor: Supervisor) -> Settings:
 
 def start_nats(settings: Settings, supervisor: Supervisor) -> Settings:
     """Start the embedded nats-server; gives the settings with its URL."""
-    from adapters.embedded.nats import Nats
+    from adapters.embedded.nats import Nats, users_of
     from bin.supervisor import Child
 
     log_file = settings.data / "logs" / "nats.log"
     with progress("starting NATS"):
         nats = Nats(settings.data, secret_file=settings.secret_file, subject_prefix=settings.subject_prefix)
         supervisor.end_orphan("nats")
-        nats.prepare()
+        nats.prepare(users_of(settings.database_url or ""))
         child = Child(
             name="nats",
             rank=1,

@@ -197,9 +197,9 @@ class Settings:
     stop_timeout_s: float = setting(
         "TOUCHLOG_STOP_TIMEOUT_S",
         seconds,
-        default=10.0,
+        default=5.0,
         unit="s",
-        meaning="Time that each part gets to end before it is killed; PostgreSQL gets three times as long.",
+        meaning="Time that each part gets to end before it is killed; PostgreSQL gets six times as long.",
     )
 
     @property

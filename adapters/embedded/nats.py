@@ -17,7 +17,9 @@ from pathlib import Path
 
 import bcrypt
 import msgspec
+import psycopg
 
+from adapters.embedded import running
 from adapters.embedded.processes import spawn, write_private
 from domain.errors import Misconfigured, Unavailable
 
@@ -46,6 +48,33 @@ def password_hash(secret: str) -> str:
     return bcrypt.hashpw(secret.encode(), bcrypt.gensalt(rounds=4, prefix=b"2a")).decode()
 
 
+def users_of(database_url: str) -> list[NatsUser]:
+    """Read from the migrated database the API keys that may append, as users of the bus."""
+    question = """
+        SELECT key_id, bcrypt
+          FROM touchlog.api_keys
+         WHERE revoked_at IS NULL
+           AND role IN ('adapter', 'admin')
+         ORDER BY key_id
+    """
+    with psycopg.connect(database_url) as connection:
+        return [NatsUser(name=name, password_hash=digest) for name, digest in connection.execute(question)]
+
+
+def reload_users(data: Path, *, secret_file: Path, subject_prefix: str) -> bool:
+    """Let the embedded server know the API keys as they are now; for whoever added or revoked one.
+
+    Returns:
+        False when no `serve` with an embedded server runs; its next start reads the keys anyway.
+    """
+    found = running(data)
+    if found is None or "nats" not in found.pids:
+        return False
+    server = Nats(data, secret_file=secret_file, subject_prefix=subject_prefix)
+    server.reload(users_of(found.database_url), found.pids["nats"])
+    return True
+
+
 def program() -> Path:
     """Find the server's program through its package, not through PATH.
 
@@ -69,7 +98,8 @@ class Nats:
     keys were added or revoked.
 
     Each API key has an account of its own, which sees nothing but the service `<prefix>.append`: its
-    `_INBOX.>` is its own, nobody else's answers pass there.
+    `_INBOX.>` is its own, nobody else's answers pass there. What it asks arrives in touchlog's account
+    on `<prefix>.append.<key id>`: the subject says who asks, and cannot be forged.
     """
 
     stop_signals = (signal.SIGTERM,)
@@ -131,16 +161,16 @@ class Nats:
         return {
             "jetstream": "enabled",
             "users": [{"user": USER, "password": password}],
-            "exports": [{"service": self.append_subject}],
+            "exports": [{"service": f"{self.append_subject}.*"}],
         }
 
     def _key_account(self, user: NatsUser) -> dict[str, object]:
         """Describe an API key's account: it may ask for an append and hear the answer, nothing else."""
         permissions = {"publish": [self.append_subject], "subscribe": ["_INBOX.>"]}
-        service = {"account": ACCOUNT, "subject": self.append_subject}
+        service = {"account": ACCOUNT, "subject": f"{self.append_subject}.{user.name}"}
         return {
             "users": [{"user": user.name, "password": user.password_hash, "permissions": permissions}],
-            "imports": [{"service": service}],
+            "imports": [{"service": service, "to": self.append_subject}],
         }
 
     @property

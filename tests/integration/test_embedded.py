@@ -121,9 +121,9 @@ def test_a_key_may_ask_for_an_append_and_nothing_else(tmp_path: Path) -> None:
         own = await connected(server)
 
         async def append(message: Msg) -> None:
-            await message.respond(b"recorded " + message.data)
+            await message.respond(message.subject.encode() + b" " + message.data)
 
-        await own.subscribe("touchlog.append", cb=append)
+        await own.subscribe("touchlog.append.*", cb=append)
         await own.flush()
         k1, k2 = await connected(server, "k1", SECRET), await connected(server, "k2", SECRET)
         overheard: list[bytes] = []
@@ -135,9 +135,9 @@ def test_a_key_may_ask_for_an_append_and_nothing_else(tmp_path: Path) -> None:
         await k2.subscribe("touchlog.>", cb=listen)
         await k2.flush()
         answer = await k1.request("touchlog.append", b"x" * 2**20, timeout=5)
-        assert answer.data == b"recorded " + b"x" * 2**20
+        assert answer.data == b"touchlog.append.k1 " + b"x" * 2**20
         with pytest.raises((nats.errors.TimeoutError, nats.errors.NoRespondersError)):
-            await k1.request("touchlog.other", b"", timeout=0.3)
+            await k1.request("touchlog.append.k2", b"in another's name", timeout=0.3)
         await k2.flush()
         assert overheard == []
         for client in (own, k1, k2):

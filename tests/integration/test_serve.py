@@ -132,6 +132,8 @@ def test_it_starts_heals_stops_and_continues(tmp_path: Path, servings: list[Serv
     ):
         pid = told["pids"][name]
         os.kill(pid, signal.SIGKILL)
+        if name == "http":
+            assert answers(told["http_url"]), "a connection waits while its process is started again"
 
         def is_another(name: str = name, pid: int = pid) -> bool:
             return bool(serve.told()["pids"].get(name, pid) != pid)
