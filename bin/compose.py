@@ -10,15 +10,20 @@ from typing import Any
 from psycopg_pool import AsyncConnectionPool
 
 import domain.touchpoints  # noqa: F401 - registers every declared type
+from adapters.feed import Feed
+from adapters.history import Histories
 from adapters.ingest import Ingest
 from adapters.keys import KeyFile
 from adapters.postgres.rejected import Rejected
 from adapters.postgres.schema import APP_ROLE
 from adapters.postgres.subjects import Subjects
+from adapters.postgres.event_log import connect_log
+from adapters.postgres.read_models import ReadModels
 from adapters.postgres.writer import Writer
+from adapters.records import Records
 from bin.settings import Settings
 
-__all__ = ["Core", "core"]
+__all__ = ["Core", "core", "project_once"]
 
 
 @dataclass(frozen=True)
@@ -31,9 +36,16 @@ class Core:
     keys: KeyFile
     subjects: Subjects
     writer: Writer
-    records: Writer
+    records: Records
     rejected: Rejected
     ingest: Ingest
+    histories: Histories
+    feed: Feed
+
+    @property
+    def access(self) -> Any:
+        """Record a disclosure of personal data, to be awaited before it leaves (`Records.access`)."""
+        return self.records.access
 
 
 @asynccontextmanager
@@ -52,18 +64,21 @@ async def core(settings: Settings, database_url: str, *, pool_size: int = 8) -> 
         kwargs={"autocommit": True, "options": f"-c role={APP_ROLE} -c default_transaction_isolation=read\\ committed"},
     )
     await pool.open(wait=True, timeout=30)
-    writer = records = None
+    writer = acts = None
     try:
         await keys_belong(pool, keys)
         subjects = Subjects(pool, keys)
         await subjects.forget()
         writer = Writer(database_url)
-        records = Writer(database_url, schema="records_log", in_flight=1)
+        acts = Writer(database_url, schema="records_log", in_flight=1)
+        records = Records(acts, subjects, keys)
         rejected = Rejected(pool, subjects, keys)
         ingest = Ingest(subjects, writer, keys, rejected, region=settings.phone_region)
-        yield Core(settings, database_url, pool, keys, subjects, writer, records, rejected, ingest)
+        histories = Histories(pool, subjects, region=settings.phone_region)
+        feed = Feed(pool, subjects)
+        yield Core(settings, database_url, pool, keys, subjects, writer, records, rejected, ingest, histories, feed)
     finally:
-        for one in (writer, records):
+        for one in (writer, acts):
             if one is not None:
                 await one.close()
         await pool.close()
@@ -83,3 +98,22 @@ async def keys_belong(pool: AsyncConnectionPool[Any], keys: KeyFile) -> None:
             f"The key file {keys.path} does not belong to this database (fingerprint {keys.fingerprint}, "
             f"the database's is {row[0]}). Restore the right file, or set TOUCHLOG_SECRET_FILE to it."
         )
+
+
+def project_once(database_url: str) -> dict[str, int]:
+    """Bring every read model to the head, unless a running projector does; returns how far each is."""
+    import projections  # noqa: F401 - registers every projection
+    from projections.projection import PROJECTIONS
+    from projections.projector import Projector
+
+    log = connect_log(database_url, pool=1, role=APP_ROLE)
+    store = ReadModels(database_url)
+    projector = Projector(log, store, PROJECTIONS.values())
+    try:
+        projector.take_leases()
+        projector.catch_up()
+        return {t.name: t.position for t in store.tracking()}
+    finally:
+        projector.release_leases()
+        store.close()
+        log.datastore.close()

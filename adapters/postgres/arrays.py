@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from struct import Struct
 
-from psycopg.abc import AdaptContext, Buffer
+from psycopg import adapters
+from psycopg.abc import Buffer
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 
-__all__ = ["BinaryArray", "bigints", "byteas", "register", "texts", "uuids"]
+__all__ = ["BinaryArray", "bigints", "byteas", "texts", "uuids"]
 
 _HEAD = Struct("!iiIii")
 _LENGTH = Struct("!i").pack
@@ -88,6 +89,4 @@ class _BinaryArrayDumper(Dumper):
         return obj.data
 
 
-def register(context: AdaptContext) -> None:
-    """Teach a connection to send `BinaryArray`s."""
-    context.adapters.register_dumper(BinaryArray, _BinaryArrayDumper)
+adapters.register_dumper(BinaryArray, _BinaryArrayDumper)

@@ -185,7 +185,6 @@ class LogRecorder(PostgresApplicationRecorder):
             return []
         fresh, places = without_repeats(items)
         with self.datastore.get_connection() as conn:
-            arrays.register(conn)
             with conn.cursor(binary=True, row_factory=psycopg.rows.tuple_row) as curs:
                 try:
                     curs.execute(
@@ -218,7 +217,6 @@ class LogRecorder(PostgresApplicationRecorder):
         if len({(i.stream, i.version) for i in items}) < len(items):
             raise IntegrityError("One place in a stream is named twice.")
         with self.datastore.get_connection() as conn:
-            arrays.register(conn)
             with conn.cursor(binary=True, row_factory=psycopg.rows.tuple_row) as curs:
                 curs.execute(self._append, append_parameters(items, epoch=None, erasures=None, strict=True))  # type: ignore[arg-type]
                 answer = curs.fetchone()

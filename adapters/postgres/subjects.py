@@ -98,7 +98,6 @@ class Subjects:
         if not missing:
             return found
         async with self._pool.connection() as conn:
-            arrays.register(conn)
             await self._find(conn, missing, found)
             if missing:
                 await self._make(conn, missing, found)
@@ -177,7 +176,6 @@ class Subjects:
             if len(self._ciphers) > self._cached:
                 self._ciphers = {}
             async with self._pool.connection() as conn, conn.cursor(binary=True) as curs:
-                arrays.register(conn)
                 await curs.execute(
                     b"SELECT subject, bucket_key, wrapped FROM touchlog.subjects WHERE subject = ANY(%b::uuid[])",
                     (arrays.uuids(unknown),),

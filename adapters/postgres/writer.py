@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import psycopg
 import structlog
 
-from adapters.postgres import arrays
 from adapters.postgres.event_log import (
     Appended,
     ErasedMeanwhile,
@@ -136,7 +135,6 @@ class Writer:
 
     async def _connect(self) -> psycopg.AsyncConnection[Any]:
         conn = await psycopg.AsyncConnection.connect(self._url, autocommit=True, options=self._options)
-        arrays.register(conn)
         conn.prepare_threshold = 0
         return conn
 

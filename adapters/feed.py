@@ -1,0 +1,138 @@
+"""The feed: recorded events in log order, resumable by position, as CloudEvents."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from psycopg_pool import AsyncConnectionPool
+
+from adapters.postgres.subjects import Subjects
+from adapters.unsealing import unseal
+from domain.entry import Body, decode_body, moment
+
+__all__ = ["Feed", "FeedPage", "cloud_event"]
+
+LARGEST_PAGE = 10_000
+"""Events; a larger `limit` is clamped to it."""
+_POLL_S = 0.02
+
+
+class FeedPage(msgspec.Struct):
+    """Some events, the position to ask after next time, and the newest position of the log."""
+
+    events: list[dict[str, Any]]
+    next: int
+    head: int
+
+
+def cloud_event(position: int, recorded_at: datetime, event: Body, data: dict[str, Any], extensions: dict[str, Any]) -> dict[str, Any]:
+    """An event as CloudEvents JSON with extensions `position` and `recordedtime`.
+
+    `subject` is the surrogate of the first identifier, which is a REF like any other.
+    """
+    found: dict[str, Any] = {
+        "specversion": "1.0",
+        "id": event.id,
+        "source": event.source,
+        "type": event.type,
+        "time": moment(event.occurred_at),
+        "datacontenttype": "application/json",
+        "channel": event.channel,
+        "eventid": event.event_id,
+        "position": position,
+        "recordedtime": moment(recorded_at),
+        "data": data,
+    }
+    if event.subjects:
+        found["subject"] = event.subjects[0][0]
+        if len(event.subjects) > 1:
+            found["identifiers"] = ",".join(s for s, _, _ in event.subjects[1:])
+    if event.direction is not None:
+        found["direction"] = event.direction
+    if event.correlation is not None:
+        found["correlationid"] = event.correlation
+    if event.causation is not None:
+        found["causationid"] = event.causation
+    for name, value in extensions.items():
+        found.setdefault(name, value)
+    return found
+
+
+class Feed:
+    """Reads the touchpoint log for consumers."""
+
+    def __init__(self, pool: AsyncConnectionPool[Any], subjects: Subjects) -> None:
+        self._pool = pool
+        self._subjects = subjects
+
+    async def head(self) -> int:
+        """The newest position."""
+        async with self._pool.connection() as conn:
+            row = await (await conn.execute("SELECT position FROM touchpoint_log.head")).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    async def page(
+        self,
+        *,
+        after: int,
+        limit: int,
+        types: Sequence[str] = (),
+        channels: Sequence[str] = (),
+        wait_s: float = 0,
+        unseal_fields: bool = True,
+    ) -> FeedPage:
+        """Events behind position *after*, at most *limit*.
+
+        Args:
+            wait_s: how long to wait for a first event when there is none, in seconds.
+            unseal_fields: False leaves sealed fields out.
+
+        `next` moves past events that the filters left out, so that a filtered reader never reads them twice.
+        """
+        limit = max(1, min(limit, LARGEST_PAGE))
+        deadline = asyncio.get_running_loop().time() + wait_s
+        while True:
+            page = await self._read(after, limit, types, channels, unseal_fields)
+            if page.events or asyncio.get_running_loop().time() >= deadline:
+                return page
+            after = page.next
+            await asyncio.sleep(_POLL_S)
+
+    async def _read(self, after: int, limit: int, types: Sequence[str], channels: Sequence[str], unseal_fields: bool) -> FeedPage:
+        async with self._pool.connection() as conn:
+            # One statement, one snapshot: no event at or below `head` can be missing from the rows.
+            curs = conn.cursor(binary=True)
+            await curs.execute(
+                "SELECT h.position, e.position, e.recorded_at, e.body FROM touchpoint_log.head h LEFT JOIN LATERAL "
+                "(SELECT position, recorded_at, body FROM touchpoint_log.events WHERE position > %s AND position <= h.position "
+                "AND (%s OR type = ANY(%s)) ORDER BY position LIMIT %s) e ON true",
+                (after, not types, list(types), limit),
+                prepare=True,
+            )
+            rows = await curs.fetchall()
+        head = rows[0][0]
+        found: list[tuple[int, datetime, Body]] = []
+        last = after
+        for _, position, recorded_at, body in rows:
+            if position is None:
+                continue
+            last = position
+            try:
+                event = decode_body(body)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                continue  # a row of the library's raw path
+            if not channels or event.channel in channels:
+                found.append((position, recorded_at, event))
+        events = []
+        if unseal_fields:
+            opened = await unseal(self._subjects, [event for _, _, event in found])
+            events = [cloud_event(p, r, e, d, x) for (p, r, e), (d, x) in zip(found, opened, strict=True)]
+        else:
+            events = [cloud_event(p, r, e, e.data, dict(e.extensions)) for p, r, e in found]
+        whole = len([r for r in rows if r[1] is not None]) < limit
+        return FeedPage(events, max(after, head) if whole else last, head)

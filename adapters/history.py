@@ -1,0 +1,468 @@
+"""A person's history: who the REF names, and everything that happened with that person.
+
+Without cuts the answer is one statement on the read models, so that positions, person and entries
+are of one moment. With `as_of` or `known_at` the evidence is cut first and the person resolved from
+what is left, by the same function that keeps the read model (SEMANTICS §§2, 3).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import orjson
+import psycopg
+from psycopg_pool import AsyncConnectionPool
+
+from adapters.identifiers import normalised
+from adapters.postgres.event_log import refusal
+from adapters.postgres.subjects import Subjects
+from adapters.unsealing import unseal
+from domain.entry import Body, decode_body, moment
+from domain.errors import Behind, Invalid, NotFound, Problem
+from domain.event import headline, upcast
+from domain.identity import Identifier, kind_of, parse_ref
+from projections.identities import Evidence, persons_of
+
+__all__ = ["Histories", "Page", "Person"]
+
+READ_MODELS = ("contact_history", "identities")
+WAIT_S = 5.0
+"""How long a question waits for a read model that has not yet seen the position asked for."""
+_SEARCHED = 400
+"""Entries unsealed at a time while a text is looked for."""
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """Both axes of time, resolved: what had happened by `as_of` (None: no cut), known by position `known_at`."""
+
+    as_of: datetime | None
+    known_at: int
+
+
+class Person(msgspec.Struct, frozen=True):
+    """Who a REF names at one moment."""
+
+    id: str
+    subjects: list[dict[str, Any]]  # {"subject", "kind", "namespace", "value"}
+    as_of: str | None
+    known_at: int
+    head: int
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Some entries of a history, newest first."""
+
+    entries: list[dict[str, Any]]
+    next: str | None
+    person: str
+    as_of: str | None
+    known_at: int
+    head: int
+
+
+_NOW = """
+WITH seen AS MATERIALIZED (
+    SELECT min(position) AS least, max(position) AS most, count(*) AS models
+      FROM touchlog.projections WHERE name = ANY(%(models)s) AND state = 'live'
+), person AS MATERIALIZED (
+    SELECT i.subject FROM read.identities i
+     WHERE i.person = (SELECT m.person FROM read.identities m WHERE m.subject = %(subject)s)
+    UNION SELECT %(subject)s::uuid
+), owned AS MATERIALIZED (
+    SELECT o.reference FROM (
+        SELECT DISTINCT ON (r.reference) r.reference, r.subject FROM read.references r
+         WHERE r.reference IN (SELECT c.reference FROM read.references c WHERE c.subject IN (SELECT subject FROM person))
+         ORDER BY r.reference, r.occurred_at, r.source, r.source_id) o
+     WHERE o.subject IN (SELECT subject FROM person)
+), owners AS MATERIALIZED (
+    SELECT subject FROM person UNION SELECT reference FROM owned
+)
+SELECT seen.least, seen.most, seen.models, (SELECT array_agg(subject) FROM person), e.*
+  FROM seen LEFT JOIN LATERAL (
+    SELECT h.position, h.recorded_at, h.occurred_at, h.source, h.source_id, h.body
+      FROM owners CROSS JOIN LATERAL ({entries}) h
+     ORDER BY h.occurred_at DESC, h.source DESC, h.source_id DESC LIMIT %(limit)s
+  ) e ON true
+"""
+
+_ENTRIES = """
+    SELECT position, recorded_at, occurred_at, source, source_id, body FROM read.contact_history
+     WHERE subject = owners.subject {filters}
+     ORDER BY occurred_at DESC, source DESC, source_id DESC LIMIT %(limit)s
+"""
+
+_CUT = """
+WITH person AS MATERIALIZED (SELECT unnest(%(subjects)s::uuid[]) AS subject
+), owned AS MATERIALIZED (
+    SELECT o.reference FROM (
+        SELECT DISTINCT ON (r.reference) r.reference, r.subject FROM read.references r
+         WHERE r.reference IN (SELECT c.reference FROM read.references c WHERE c.subject IN (SELECT subject FROM person))
+           AND r.position <= %(known_at)s AND (%(as_of)s::timestamptz IS NULL OR r.occurred_at <= %(as_of)s)
+         ORDER BY r.reference, r.occurred_at, r.source, r.source_id) o
+     WHERE o.subject IN (SELECT subject FROM person)
+), owners AS MATERIALIZED (
+    SELECT subject FROM person UNION SELECT reference FROM owned
+)
+SELECT h.position, h.recorded_at, h.occurred_at, h.source, h.source_id, h.body
+  FROM owners CROSS JOIN LATERAL ({entries}) h
+ ORDER BY h.occurred_at DESC, h.source DESC, h.source_id DESC LIMIT %(limit)s
+"""
+
+_FILTERS = {
+    "known_at": "AND position <= %(known_at)s",
+    "as_of": "AND occurred_at <= %(as_of)s",
+    "channel": "AND channel = %(channel)s",
+    "direction": "AND direction = %(direction)s",
+    "type": "AND type = %(type)s",
+    "cursor": "AND occurred_at <= %(c_at)s AND (occurred_at, source, source_id) < (%(c_at)s, %(c_source)s, %(c_id)s)",
+}
+
+
+def _statement(template: str, filters: Sequence[str]) -> str:
+    return template.replace("{entries}", _ENTRIES.replace("{filters}", " ".join(_FILTERS[f] for f in filters)))
+
+
+class Histories:
+    """Answers questions about persons and their histories.
+
+    Args:
+        region: for phone numbers without a country code.
+    """
+
+    def __init__(self, pool: AsyncConnectionPool[Any], subjects: Subjects, *, region: str | None = None) -> None:
+        self._pool = pool
+        self._subjects = subjects
+        self._region = region
+
+    # -- who ------------------------------------------------------------------------------------
+
+    async def subject_of(self, ref: str) -> UUID:
+        """The subject (or surrogate of a reference) that a REF names.
+
+        Raises:
+            Invalid: this is no REF.
+            NotFound: nobody was ever recorded under it.
+        """
+        identifier: Identifier | None = parse_ref(ref)
+        assert identifier is not None
+        if identifier.kind == "subject":
+            subject = UUID(identifier.value)
+            if not await self._subjects.describe([subject]):
+                raise NotFound(f"No subject {subject} is known here.")
+            return subject
+        identifier = normalised(identifier, self._region)
+        if identifier is None:
+            raise NotFound("This value names nobody: it is a placeholder, blank, or too long to be an identifier.")
+        found = await self._subjects.find((identifier.kind, identifier.namespace, identifier.value))
+        if found is None:
+            raise NotFound(f"Nobody was recorded under this {identifier.kind}. Check the spelling and the kind, or search.")
+        return found
+
+    async def seen(self) -> int:
+        """The position that every read model behind histories has seen."""
+        async with self._pool.connection() as conn:
+            row = await (
+                await conn.execute(
+                    "SELECT min(position), count(*) FROM touchlog.projections WHERE name = ANY(%s) AND state = 'live'",
+                    (list(READ_MODELS),),
+                    prepare=True,
+                )
+            ).fetchone()
+        return int(row[0]) if row is not None and row[1] == len(READ_MODELS) else 0
+
+    async def wait_until(self, position: int, *, at_most_s: float = WAIT_S) -> int:
+        """Wait until the read models have seen *position*; returns how far they are.
+
+        Raises:
+            Behind: they did not come so far in time.
+        """
+        deadline = asyncio.get_running_loop().time() + at_most_s
+        while True:
+            seen = await self.seen()
+            if seen >= position:
+                return seen
+            if asyncio.get_running_loop().time() >= deadline:
+                raise Behind(
+                    f"The read models have seen position {seen:,}, asked was {position:,}; ask again in a moment. "
+                    "If this stays, look at `touchlog status`: a projector may not be running.",
+                    lag_positions=position - seen,
+                )
+            await asyncio.sleep(0.01)
+
+    async def resolve_known_at(self, known_at: datetime | int | None) -> int | None:
+        """`known_at` as a position; a time is resolved once and for ever, the log being closed up to it.
+
+        Raises:
+            FutureTime: the time lies in the future.
+            Invalid: the position lies beyond the head.
+        """
+        if known_at is None:
+            return None
+        async with self._pool.connection() as conn:
+            if isinstance(known_at, int):
+                row = await (await conn.execute("SELECT position FROM touchpoint_log.head")).fetchone()
+                assert row is not None
+                if not 0 <= known_at <= row[0]:
+                    raise Invalid([Problem("/known_at", f"Position {known_at:,} is not in the log; its newest is {row[0]:,}.", "out_of_range")])
+                return known_at
+            try:
+                row = await (await conn.execute("SELECT touchpoint_log.known_at(%s)", (known_at,))).fetchone()
+            except psycopg.Error as error:
+                raise refusal(error) from None
+        assert row is not None
+        return int(row[0])
+
+    async def person(
+        self, ref: str, *, as_of: datetime | None = None, known_at: datetime | int | None = None, after: int = 0
+    ) -> Person:
+        """Who *ref* names, with all identifiers, at one moment.
+
+        Args:
+            after: wait until the read models have seen this position.
+
+        Raises:
+            Invalid, NotFound, FutureTime, Behind.
+        """
+        if after:
+            await self.wait_until(after)
+        subject = await self.subject_of(ref)
+        at = await self._moment(as_of, known_at)
+        subject = await self._owner(subject, at)
+        members = await self._members(subject, at)
+        described = await self._subjects.describe(members)
+        subjects = [
+            {"subject": str(s.subject), "kind": s.kind, "namespace": s.namespace, "value": s.value}
+            for s in sorted(described.values(), key=lambda s: (kind_of(s.kind).priority, s.kind, s.namespace, s.value or "", s.subject))
+        ]
+        return Person(str(min(members)), subjects, moment(as_of) if as_of else None, at.known_at, at.known_at)
+
+    async def _moment(self, as_of: datetime | None, known_at: datetime | int | None) -> Moment:
+        position = await self.resolve_known_at(known_at)
+        if position is None:
+            position = await self.seen()
+        else:
+            await self.wait_until(position)
+        return Moment(as_of, position)
+
+    async def _owner(self, subject: UUID, at: Moment) -> UUID:
+        """The subject whose person a reference belongs to; *subject* itself when it is no reference."""
+        async with self._pool.connection() as conn:
+            row = await (
+                await conn.execute(
+                    "SELECT subject FROM read.references WHERE reference = %s AND position <= %s "
+                    "AND (%s::timestamptz IS NULL OR occurred_at <= %s) ORDER BY occurred_at, source, source_id LIMIT 1",
+                    (subject, at.known_at, at.as_of, at.as_of),
+                    prepare=True,
+                )
+            ).fetchone()
+        return row[0] if row else subject
+
+    async def _members(self, subject: UUID, at: Moment) -> list[UUID]:
+        """The subjects of the person at one moment, from the evidence that was in force and known."""
+        async with self._pool.connection() as conn:
+            rows = await (
+                await conn.execute(
+                    "SELECT l.a, l.b, l.position, l.occurred_at, l.source, l.source_id, l.place, l.cluster FROM read.links l "
+                    "WHERE l.cluster = (SELECT cluster FROM read.identities WHERE subject = %s) "
+                    "AND l.position <= %s AND (%s::timestamptz IS NULL OR l.occurred_at <= %s)",
+                    (subject, at.known_at, at.as_of, at.as_of),
+                    prepare=True,
+                )
+            ).fetchall()
+            if not rows:
+                return [subject]
+            links = [
+                Evidence(a=r[0], b=r[1], position=r[2], occurred_at=r[3], source=r[4], source_id=r[5], place=r[6], cluster=r[7])
+                for r in rows
+            ]
+            named = {s for link in links for s in (link.a, link.b)} | {subject}
+            kinds = await (
+                await conn.execute("SELECT subject, kind, namespace FROM read.identities WHERE subject = ANY(%s)", (list(named),))
+            ).fetchall()
+        found = persons_of({k[0]: (k[1], k[2]) for k in kinds}, links)
+        mine = found.get(subject)
+        return [s for s, person in found.items() if person == mine] if mine is not None else [subject]
+
+    # -- what happened ----------------------------------------------------------------------------
+
+    async def page(
+        self,
+        ref: str,
+        *,
+        as_of: datetime | None = None,
+        known_at: datetime | int | None = None,
+        channel: str | None = None,
+        direction: str | None = None,
+        type_: str | None = None,
+        q: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+        after: int = 0,
+    ) -> Page:
+        """Entries of the history of the person whom *ref* names, newest first.
+
+        Args:
+            q: only entries whose headline or data hold this text, in any case.
+            cursor: `next` of the page before; it carries that page's moment, so that pages never shift.
+
+        Raises:
+            Invalid, NotFound, FutureTime, Behind.
+        """
+        limit = max(1, min(limit, 1000))
+        place = _read_cursor(cursor) if cursor else None
+        if place is not None:
+            known_at = place.known_at
+            as_of = place.as_of
+        if after:
+            await self.wait_until(after)
+        subject = await self.subject_of(ref)
+        parameters: dict[str, Any] = {"subject": subject, "channel": channel, "type": type_, "direction": direction, "as_of": as_of, "models": list(READ_MODELS)}
+        filters = [name for name, value in (("channel", channel), ("type", type_), ("direction", direction), ("as_of", as_of)) if value is not None]
+        if place is not None:
+            parameters |= {"c_at": place.at, "c_source": place.source, "c_id": place.id}
+            filters.append("cursor")
+        wanted = limit + 1 if q is None else _SEARCHED
+        rows: list[Any] | None = None
+        if known_at is None and as_of is None:
+            rows, position, person = await self._now(subject, filters, parameters | {"limit": wanted})
+        if rows is None:
+            at = await self._moment(as_of, known_at)
+            position = at.known_at
+            members = await self._members(await self._owner(subject, at), at)
+            person = min(members)
+            parameters |= {"subjects": members, "known_at": position}
+            filters.append("known_at")
+            rows = await self._cut(filters, parameters | {"limit": wanted})
+        else:
+            parameters |= {"subjects": None, "known_at": position}
+        if q is None:
+            shown = rows[:limit]
+            entries = await self._entries(shown)
+            more = len(rows) > limit
+        else:
+            entries, shown, more = await self._search(q, limit, rows, position, subject, filters, parameters)
+        following = _write_cursor(position, as_of, shown[-1]) if more and shown else None
+        return Page(entries, following, str(person), moment(as_of) if as_of else None, position, position)
+
+    async def _now(
+        self, subject: UUID, filters: list[str], parameters: dict[str, Any]
+    ) -> tuple[list[Any] | None, int, UUID]:
+        """(rows, position, person) of this moment; no rows where the read models stand at different positions."""
+        async with self._pool.connection() as conn:
+            curs = conn.cursor(binary=True)
+            await curs.execute(_statement(_NOW, filters), parameters, prepare=True)
+            rows = await curs.fetchall()
+            if rows and rows[0][2] == len(READ_MODELS) and rows[0][0] == rows[0][1]:
+                found = [r[4:] for r in rows if r[4] is not None]
+                if found or not await self._is_reference(conn, subject):
+                    return found, rows[0][0], min(rows[0][3])
+        return None, 0, subject
+
+    @staticmethod
+    async def _is_reference(conn: psycopg.AsyncConnection[Any], subject: UUID) -> bool:
+        row = await (await conn.execute("SELECT 1 FROM read.references WHERE reference = %s LIMIT 1", (subject,), prepare=True)).fetchone()
+        return row is not None
+
+    async def _cut(self, filters: list[str], parameters: dict[str, Any]) -> list[Any]:
+        async with self._pool.connection() as conn:
+            curs = conn.cursor(binary=True)
+            await curs.execute(_statement(_CUT, filters), parameters, prepare=True)
+            return await curs.fetchall()
+
+    async def _search(
+        self, q: str, limit: int, rows: list[Any], position: int, subject: UUID, filters: list[str], parameters: dict[str, Any]
+    ) -> tuple[list[dict[str, Any]], list[Any], bool]:
+        """Unseal and look, batch by batch, until a page is full: no index holds personal words in plain."""
+        if parameters["subjects"] is None:
+            at = Moment(parameters["as_of"], position)
+            parameters |= {"subjects": await self._members(await self._owner(subject, at), at)}
+        needle = q.casefold()
+        found: list[dict[str, Any]] = []
+        shown: list[Any] = []
+        filters = [f for f in filters if f not in ("cursor", "known_at")] + ["known_at", "cursor"]
+        while rows:
+            for row, entry in zip(rows, await self._entries(rows), strict=True):
+                if needle in entry["headline"].casefold() or needle in orjson.dumps(entry["data"]).decode().casefold():
+                    if len(found) == limit:
+                        return found, shown, True
+                    found.append(entry)
+                    shown.append(row)
+            if len(rows) < _SEARCHED:
+                break
+            last = rows[-1]
+            rows = await self._cut(filters, parameters | {"limit": _SEARCHED, "c_at": last[2], "c_source": last[3], "c_id": last[4]})
+        return found, shown, False
+
+    async def _entries(self, rows: Sequence[Any]) -> list[dict[str, Any]]:
+        events = [decode_body(bytes(row[5])) for row in rows]
+        opened = await unseal(self._subjects, events)
+        return [
+            _entry(row[0], row[1], event, data, extensions)
+            for row, event, (data, extensions) in zip(rows, events, opened, strict=True)
+        ]
+
+
+_HANDLERS = ("agent", "assignee", "owner", "technician", "handled_by", "host", "sales_rep")
+_OUTCOMES = ("outcome", "status", "result", "resolution", "disposition")
+_BELONGS = ("order_id", "case_id", "conversation_id", "thread_id", "campaign_id", "visit_id", "opportunity_id", "subscription_id")
+
+
+def _entry(position: int, recorded_at: datetime, event: Body, data: dict[str, Any], extensions: dict[str, Any]) -> dict[str, Any]:
+    """One entry as INTERFACES writes it; `headline` is told in today's words."""
+    today = upcast(event.type, event.version, data)
+    entry: dict[str, Any] = {
+        "position": position,
+        "event_id": event.event_id,
+        "type": event.type,
+        "channel": event.channel,
+        "direction": event.direction,
+        "occurred_at": moment(event.occurred_at),
+        "recorded_at": moment(recorded_at),
+        "headline": headline(event.type, today),
+        "handled_by": next((today[k] for k in _HANDLERS if isinstance(today.get(k), str)), None),
+        "outcome": next((today[k] for k in _OUTCOMES if isinstance(today.get(k), str)), None),
+        "belongs_to": {k: today[k] for k in _BELONGS if isinstance(today.get(k), str | int)},
+        "data": today,
+        "provenance": {
+            "position": position,
+            "source": event.source,
+            "source_id": event.id,
+            "version": event.version,
+            "principal": event.principal,
+            "on_behalf_of": event.on_behalf_of,
+            "correlation": event.correlation,
+            "causation": event.causation,
+            "import": event.import_id,
+            "occurred_at_given": event.occurred_at_given,
+            "extensions": extensions,
+        },
+    }
+    if event.future:
+        entry["future"] = True
+    return entry
+
+
+class _Place(msgspec.Struct, frozen=True):
+    known_at: int
+    as_of: datetime | None
+    at: datetime
+    source: str
+    id: str
+
+
+def _write_cursor(known_at: int, as_of: datetime | None, row: Any) -> str:
+    packed = msgspec.json.encode(_Place(known_at, as_of, row[2].astimezone(UTC), row[3], row[4]))
+    return base64.urlsafe_b64encode(packed).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str) -> _Place:
+    try:
+        return msgspec.json.decode(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)), type=_Place)
+    except (ValueError, msgspec.DecodeError):
+        raise Invalid([Problem("/cursor", "This cursor was not made here; use `next` of the page before as it is.", "cursor")]) from None
