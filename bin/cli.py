@@ -55,6 +55,12 @@ def main() -> None:
         app(prog_name="touchlog")
     except TouchlogError as error:
         sys.exit(f"touchlog: {error}")
+    except Exception as error:
+        # By name, for psycopg is not imported where no command needed it.
+        if not any(each.__qualname__ == "OperationalError" for each in type(error).__mro__):
+            raise
+        reason = str(error).strip().partition("\n")[0]
+        sys.exit(f"touchlog: the database does not answer ({reason}); is TOUCHLOG_DATABASE_URL right?")
 
 
 if __name__ == "__main__":

@@ -139,7 +139,8 @@ def servers(installation: Installation, *, by: str = "a command", wait_s: float 
     """Reach the installation's servers, for the length of one command.
 
     Given URLs are used as they are; else the servers of a running `serve` or of another command; else an
-    embedded PostgreSQL is started alone, without a bus, and stopped at the end.
+    embedded PostgreSQL is started alone, without a bus, and stopped at the end. Call it from the main
+    thread: Linux ends the server with the thread that started it.
 
     Args:
         by: the command's name, for the error that another command gives.

@@ -70,6 +70,16 @@ def _started_by_ps(pid: int) -> str:
     return "" if not words or words[-1].startswith("Z") else " ".join(words[:-1])
 
 
+def command_line(pid: int) -> bytes:
+    """Give the words that process *pid* was started with, in one; b'' where none runs."""
+    with suppress(OSError):
+        if Path("/proc/self/stat").exists():
+            return Path(f"/proc/{pid}/cmdline").read_bytes()
+        command = ["/bin/ps", "-ww", "-o", "command=", "-p", str(pid)]
+        return subprocess.run(command, capture_output=True, check=False).stdout
+    return b""
+
+
 def footprint(pid: int) -> Footprint:
     """Take the footprint of a process that runs now."""
     return Footprint(pid=pid, started=started(pid))

@@ -1,6 +1,7 @@
 """Embedded servers: real ones, reached by every command, closed to those without a key."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -68,6 +69,21 @@ def test_a_wrong_password_is_refused(tmp_path: Path) -> None:
         wrong = database_url.replace("@", "x@")
         with pytest.raises(psycopg.OperationalError, match="password"):
             ask(wrong, "SELECT 1")
+
+
+def test_a_pid_file_left_by_a_crash_does_not_keep_the_server_down(tmp_path: Path) -> None:
+    settings = Settings.load({}, data=tmp_path / "data")
+    with servers(settings):
+        pass
+    # The number in it is ours by now: a process that runs, but is no server.
+    lines = [os.getpid(), settings.data / "postgres", 1700000000, 5432, "/nowhere", "", "1 1", "ready"]
+    left = settings.data / "postgres" / "postmaster.pid"
+    left.write_text("".join(f"{line}\n" for line in lines))
+    left.chmod(0o600)
+    owner = left.parent.stat()
+    os.chown(left, owner.st_uid, owner.st_gid)
+    with servers(settings) as (database_url, _):
+        assert ask(database_url, "SELECT 1") == 1
 
 
 def test_a_given_database_is_used_as_it_is(tmp_path: Path) -> None:

@@ -75,6 +75,15 @@ def test_an_error_of_ours_is_one_line_and_exit_1(
     assert capsys.readouterr().out == ""
 
 
+def test_a_database_that_does_not_answer_is_one_line_and_exit_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["touchlog", "migrate"])
+    monkeypatch.setenv("TOUCHLOG_DATABASE_URL", "postgresql://ann:s3cret@127.0.0.1:1/none")
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert "the database does not answer" in str(ended.value.code)
+    assert "s3cret" not in str(ended.value.code)
+
+
 def test_help_is_quick_for_it_imports_nothing_heavy() -> None:
     heavy = {
         "psycopg",

@@ -4,6 +4,7 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,7 @@ def test_what_is_missing_to_make_one_is_named(root: Path, monkeypatch: pytest.Mo
 def test_a_folder_in_the_shared_place_that_others_can_write_is_not_trusted(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(environment.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
     ours = list(environment.homes(root))[-1].parent
     assert ours.parent == tmp_path
     ours.chmod(0o777)
