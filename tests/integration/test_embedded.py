@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -75,15 +77,20 @@ def test_a_pid_file_left_by_a_crash_does_not_keep_the_server_down(tmp_path: Path
     settings = Settings.load({}, data=tmp_path / "data")
     with servers(settings):
         pass
-    # The number in it is ours by now: a process that runs, but is no server.
-    lines = [os.getpid(), settings.data / "postgres", 1700000000, 5432, "/nowhere", "", "1 1", "ready"]
-    left = settings.data / "postgres" / "postmaster.pid"
-    left.write_text("".join(f"{line}\n" for line in lines))
-    left.chmod(0o600)
-    owner = left.parent.stat()
-    os.chown(left, owner.st_uid, owner.st_gid)
-    with servers(settings) as (database_url, _):
-        assert ask(database_url, "SELECT 1") == 1
+    # The number in it is another program's by now: it runs, but is no server.
+    command = [sys.executable, "-c", "input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as other:
+        lines = [other.pid, settings.data / "postgres", 1700000000, 5432, "/nowhere", "", "1 1", "ready"]
+        left = settings.data / "postgres" / "postmaster.pid"
+        left.write_text("".join(f"{line}\n" for line in lines))
+        left.chmod(0o600)
+        owner = left.parent.stat()
+        os.chown(left, owner.st_uid, owner.st_gid)
+        try:
+            with servers(settings) as (database_url, _):
+                assert ask(database_url, "SELECT 1") == 1
+        finally:
+            other.kill()
 
 
 def test_a_given_database_is_used_as_it_is(tmp_path: Path) -> None:
