@@ -14,7 +14,7 @@ import msgspec
 import orjson
 import structlog
 
-from adapters.cloudevents import Draft, Payload, draft, read_payload
+from adapters.cloudevents import Draft, Payload, Receipt, draft, read_payload
 from adapters.identifiers import normalised
 from adapters.keys import KeyFile, SubjectKeys, associated, nonces, seal
 from adapters.postgres.event_log import Appended, ErasedMeanwhile, Item
@@ -122,12 +122,12 @@ class Ingest:
         results: list[Result | None] = [None] * len(items)
         prepared: list[_Prepared] = []
         refused: list[Kept] = []
-        received_at = self.clock()
+        receipt = Receipt.of(self.clock())
         for place, item in enumerate(items):
             payload: Payload | None = None
             try:
                 payload = item if isinstance(item, Payload) else read_payload(item)
-                one = draft(payload, received_at, inside=principal.inside, region=self.region)
+                one = draft(payload, receipt, inside=principal.inside, region=self.region)
                 if not principal.may_append_from(one.source):
                     raise Invalid([Problem("/source", f"The key {principal.key_id} may not append from source '{one.source}'; its sources are: {', '.join(principal.sources) or 'none'}.", "forbidden")])
             except Invalid as wrong:
@@ -237,28 +237,10 @@ class Ingest:
         raw_id = event_id_of(event.source, event.id)
         event_id = uuid_text(raw_id)
         declared = event.declared
-        body: dict[str, Any] = {
-            "event_id": event_id,
-            "source": event.source,
-            "id": event.id,
-            "type": declared.name,
-            "version": declared.version,
-            "occurred_at": event.occurred_at,
-            "channel": event.channel,
-            "principal": principal.key_id,
-        }
-        if sealing.plain != b"{}":
-            body["data"] = orjson.Fragment(sealing.plain)
-        if event.identifiers:
-            body["subjects"] = _surrogates(event.identifiers, subjects)
-        if event.references:
-            body["references"] = _surrogates(event.references, subjects)
-        if sealing.contact is not None:
-            body["contact"] = uuid_text(subjects[sealing.contact].subject)
         sealed: list[tuple[str, str, str]] = []
         if sealing.owner is not None:
             keys = subjects[sealing.owner]
-            key_id = uuid_text(keys.subject)
+            key_id = keys.key_id
             if sealing.personal:
                 aad = associated(event_id, declared.name, declared.version, "data", key_id)
                 sealed.append((key_id, "data", seal(keys.content, sealing.personal, aad, nonce())))
@@ -267,28 +249,45 @@ class Ingest:
                 sealed.append((key_id, "extensions", seal(keys.content, sealing.extensions, aad, nonce())))
         for named, values in sealing.others.items():
             keys = subjects[named]
-            key_id = uuid_text(keys.subject)
-            aad = associated(event_id, declared.name, declared.version, "data", key_id)
-            sealed.append((key_id, "data", seal(keys.content, values, aad, nonce())))
-        if sealed:
-            body["sealed"] = sealed
-        if event.direction is not None:
-            body["direction"] = event.direction
-        if event.extensions:
-            body["extensions"] = event.extensions
-        if not event.occurred_at_given:
-            body["occurred_at_given"] = False
-        if event.future:
-            body["future"] = True
-        if event.on_behalf_of is not None and event.on_behalf_of != principal.key_id:
-            body["on_behalf_of"] = event.on_behalf_of
-        if event.correlation is not None:
-            body["correlation"] = event.correlation
+            aad = associated(event_id, declared.name, declared.version, "data", keys.key_id)
+            sealed.append((keys.key_id, "data", seal(keys.content, values, aad, nonce())))
+        # Keys are put in sorted order: canonical JSON needs no second sorting.
+        body: dict[str, Any] = {}
         if event.causation is not None:
             body["causation"] = event.causation
+        body["channel"] = event.channel
+        if sealing.contact is not None:
+            body["contact"] = subjects[sealing.contact].key_id
+        if event.correlation is not None:
+            body["correlation"] = event.correlation
+        if sealing.plain != b"{}":
+            body["data"] = orjson.Fragment(sealing.plain)
+        if event.direction is not None:
+            body["direction"] = event.direction
+        body["event_id"] = event_id
+        if event.extensions:
+            body["extensions"] = orjson.Fragment(_canonical(event.extensions))
+        if event.future:
+            body["future"] = True
+        body["id"] = event.id
         if import_id is not None:
             body["import"] = import_id
-        return Item(raw_id, declared.name, orjson.dumps(body, option=orjson.OPT_SORT_KEYS), self.keys.payload_hash(one.canonical))
+        body["occurred_at"] = event.occurred_at
+        if not event.occurred_at_given:
+            body["occurred_at_given"] = False
+        if event.on_behalf_of is not None and event.on_behalf_of != principal.key_id:
+            body["on_behalf_of"] = event.on_behalf_of
+        body["principal"] = principal.key_id
+        if event.references:
+            body["references"] = _surrogates(event.references, subjects)
+        if sealed:
+            body["sealed"] = sealed
+        body["source"] = event.source
+        if event.identifiers:
+            body["subjects"] = _surrogates(event.identifiers, subjects)
+        body["type"] = declared.name
+        body["version"] = declared.version
+        return Item(raw_id, declared.name, orjson.dumps(body), self.keys.payload_hash(one.canonical))
 
 
 class _Sealing(NamedTuple):
@@ -307,7 +306,7 @@ def _canonical(value: Any) -> bytes:
 
 
 def _surrogates(identifiers: Iterable[Identifier], subjects: dict[Named, SubjectKeys]) -> list[tuple[str, str, str]]:
-    return [(uuid_text(subjects[i.kind, i.namespace, i.value].subject), i.kind, i.namespace) for i in identifiers]
+    return [(subjects[i.kind, i.namespace, i.value].key_id, i.kind, i.namespace) for i in identifiers]
 
 
 def _text(value: Any) -> str | None:

@@ -11,6 +11,7 @@ import base64
 import hashlib
 import hmac
 import os
+from binascii import b2a_base64
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import orjson
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from domain.entry import uuid_text
 from domain.errors import Misconfigured
 
 __all__ = ["BUCKETS", "KeyFile", "SubjectKeys", "open_sealed", "seal"]
@@ -46,10 +48,11 @@ class _Stored(msgspec.Struct, kw_only=True):
 class SubjectKeys:
     """The content key of one subject, ready to use."""
 
-    __slots__ = ("content", "subject")
+    __slots__ = ("content", "key_id", "subject")
 
     def __init__(self, subject: bytes, content: AESGCM) -> None:
         self.subject = subject
+        self.key_id = uuid_text(subject)
         self.content = content
 
 
@@ -160,7 +163,7 @@ def associated(event_id: str, type_: str, version: int, group: str, key_id: str)
 def seal(cipher: AESGCM, value: Any, aad: bytes, nonce: bytes) -> str:
     """Base64 of nonce and AES-256-GCM ciphertext of *value*'s canonical JSON."""
     plain = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
-    return base64.b64encode(nonce + cipher.encrypt(nonce, plain, aad)).decode()
+    return b2a_base64(nonce + cipher.encrypt(nonce, plain, aad), newline=False).decode()
 
 
 def open_sealed(cipher: AESGCM, sealed: str, aad: bytes) -> Any:

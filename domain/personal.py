@@ -96,33 +96,35 @@ def part(declared: EventType, data: Data, encode: Callable[[Any], bytes]) -> tup
 
     *encode* writes canonical JSON; the result is what the entry will hold under `data`.
     """
-    personal = declared.personal & data.keys()
-    others = declared.others & data.keys()
-    undeclared = data.keys() - declared.fields
-    if personal or others or undeclared or "identifiers" in data:
-        plain = dict(data)
-    else:
+    plan = _plan(declared, data)
+    if plan is None:  # all fields are declared, and plain
+        parts = Parts(data)
         plain = data
-    parts = Parts(plain)
-    for field in personal:
-        if plain[field] is not None:
-            parts.personal["/" + field] = plain.pop(field)
-    for field in others:
-        value = plain[field]
-        if isinstance(value, list) and value:
-            parts.others.extend((f"/{field}/{i}", item) for i, item in enumerate(value))
-            del plain[field]
-        elif value is not None and value != []:
-            parts.others.append((f"/{field}", plain.pop(field)))
-    if "identifiers" in plain:
-        parts.personal["/identifiers"] = plain.pop("identifiers")
-    for field in undeclared:
-        if field in plain:
-            plain[field] = _free(plain[field], (field,), parts, by_key=True)
-            if plain[field] is _GONE:
+        undeclared: frozenset[str] = frozenset()
+    else:
+        personal, others, undeclared, free_form = plan
+        plain = dict(data)
+        parts = Parts(plain)
+        for field in personal:
+            if plain[field] is not None:
+                parts.personal["/" + field] = plain.pop(field)
+        for field in others:
+            value = plain[field]
+            if isinstance(value, list) and value:
+                parts.others.extend((f"/{field}/{i}", item) for i, item in enumerate(value))
                 del plain[field]
-    for field in _FREE_FORM & plain.keys() & declared.fields:
-        plain[field] = _free(plain[field], (field,), parts, by_key=True)
+            elif value is not None and value != []:
+                parts.others.append((f"/{field}", plain.pop(field)))
+        if "identifiers" in plain:
+            parts.personal["/identifiers"] = plain.pop("identifiers")
+        for field in undeclared:
+            if field in plain:
+                plain[field] = _free(plain[field], (field,), parts, by_key=True)
+                if plain[field] is _GONE:
+                    del plain[field]
+        for field in free_form:
+            if field in plain:
+                plain[field] = _free(plain[field], (field,), parts, by_key=True)
     encoded = encode(plain)
     if suspicious(encoded):
         found = False
@@ -143,6 +145,36 @@ def part(declared: EventType, data: Data, encode: Callable[[Any], bytes]) -> tup
         if found:
             encoded = encode(plain)
     return parts, encoded
+
+
+_Plan = tuple[tuple[str, ...], tuple[str, ...], frozenset[str], tuple[str, ...]]
+_plans: dict[tuple[str, tuple[str, ...]], _Plan | None] = {}
+
+
+def _plan(declared: EventType, data: Data) -> _Plan | None:
+    """(personal, others', undeclared, free-form) fields of data of this shape; None where all is declared and plain.
+
+    Sources send the same fields in the same order again and again: the answer is kept by shape.
+    """
+    shape = (declared.name, tuple(data))
+    try:
+        return _plans[shape]
+    except KeyError:
+        pass
+    fields = data.keys()
+    plan: _Plan | None = (
+        tuple(f for f in data if f in declared.personal),
+        tuple(f for f in data if f in declared.others),
+        frozenset(fields - declared.fields),
+        tuple(f for f in data if f in _FREE_FORM and f in declared.fields),
+    )
+    if not any(plan or ()) and "identifiers" not in fields:
+        plan = None
+    if len(_plans) >= 10_000:  # noqa: PLR2004 - bounded: shapes come from outside
+        _plans.clear()
+    if declared.fields:
+        _plans[shape] = plan
+    return plan
 
 
 _FREE_FORM = frozenset({"properties", "traits", "context"})
