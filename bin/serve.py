@@ -16,6 +16,7 @@ from dataclasses import replace
 from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.error import HTTPError
 
 import typer
 
@@ -117,7 +118,7 @@ def _run(
                 by="serve",
                 database_url=settings.database_url or "",
                 nats_url=settings.nats_url,
-                http_url=own_url(settings) if listener else None,
+                http_url=settings.local_url if listener else None,
                 pids={child.name: child.process.pid for child in supervisor.children if child.process},
             ),
         )
@@ -129,12 +130,12 @@ def _run(
     tell_others()
     if listener is not None:
         with progress("starting HTTP"):
-            supervisor.wait_for(answers(f"{own_url(settings)}/readyz"), every_s=0.05)
+            supervisor.wait_for(answers(f"{settings.local_url}/readyz"), every_s=0.05)
     if demo:
         with progress("loading the demonstration history"):
             load_demo(settings, supervisor)
         if listener is not None:
-            supervisor.wait_for(answers(f"{own_url(settings)}/readyz"), every_s=0.05)
+            supervisor.wait_for(answers(f"{settings.local_url}/readyz"), every_s=0.05)
     supervisor.was_ready = True
     if listener is not None:
         print(
@@ -302,22 +303,24 @@ def listening(settings: Settings) -> Iterator[socket.socket]:
         yield listener
 
 
-def own_url(settings: Settings) -> str:
-    """Give the URL by which this machine reaches HTTP."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(settings.host, settings.host)  # noqa: S104
-    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
-
-
 def answers(url: str) -> Callable[[], bool]:
-    """Make the question whether *url* answers 200 now."""
+    """Make the question whether *url* answers 200 now; it tells now and then why not."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    told_at_s = time.monotonic()
 
     def asked() -> bool:
+        nonlocal told_at_s
         try:
             with opener.open(url, timeout=1) as answer:
                 return bool(answer.status == 200)
-        except (OSError, HTTPException):
-            return False
+        except HTTPError as refusal:
+            reason = f"{refusal.code} {refusal.read(300).decode(errors='replace')}"
+        except (OSError, HTTPException) as error:
+            reason = str(error)
+        if time.monotonic() - told_at_s > 10:
+            told_at_s = time.monotonic()
+            say(f" not yet: {reason} ...")
+        return False
 
     return asked
 

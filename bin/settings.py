@@ -210,8 +210,14 @@ class Settings:
     @property
     def public_url(self) -> str:
         """The URL that the world uses, without a slash at its end."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return (self.given_public_url or f"http://{host}:{self.port}").rstrip("/")
+        return (self.given_public_url or self.local_url).rstrip("/")
+
+    @property
+    def local_url(self) -> str:
+        """The URL by which this machine reaches HTTP, also where it listens on all addresses."""
+        every_address = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+        host = every_address.get(self.host, self.host)
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     @classmethod
     def load(cls, environ: Mapping[str, str] = os.environ, **arguments: Any) -> Settings:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -71,6 +72,30 @@ def test_a_wrong_password_is_refused(tmp_path: Path) -> None:
         wrong = database_url.replace("@", "x@")
         with pytest.raises(psycopg.OperationalError, match="password"):
             ask(wrong, "SELECT 1")
+
+
+def test_a_path_too_long_for_a_socket_is_no_hindrance_and_the_url_stays(tmp_path: Path) -> None:
+    settings = Settings.load({}, data=tmp_path / ("a-long-name-" * 10) / "data")
+    urls = []
+    for _ in range(2):
+        with servers(settings) as (database_url, _nats_url):
+            assert ask(database_url, "SELECT 1") == 1
+            urls.append(database_url)
+    assert urls[0] == urls[1]
+    socket_directory = Path((settings.data / "run" / "postgres.socket").read_text())
+    assert stat.S_IMODE(socket_directory.stat().st_mode) == 0o700
+    socket_directory.rmdir()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start it for another user")
+def test_root_starts_it_as_the_folders_owner(tmp_path: Path) -> None:
+    settings = Settings.load({}, data=tmp_path / "data")
+    settings.data.mkdir()
+    os.chown(settings.data, 65534, 65534)
+    settings.data.chmod(0o700)
+    with servers(settings) as (database_url, _):
+        assert ask(database_url, "SELECT 1") == 1
+        assert (settings.data / "postgres").stat().st_uid == 65534
 
 
 def test_a_pid_file_left_by_a_crash_does_not_keep_the_server_down(tmp_path: Path) -> None:

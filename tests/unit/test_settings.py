@@ -63,6 +63,12 @@ def test_passwords_are_not_shown() -> None:
     assert without_password("nats://ann:s3cret@bus:4222") == "nats://ann:***@bus:4222"
 
 
+def test_an_installation_on_all_addresses_names_one_that_can_be_opened() -> None:
+    assert Settings.load({}, host="0.0.0.0").public_url == "http://127.0.0.1:8080"  # noqa: S104
+    assert Settings.load({}, host="::1").public_url == "http://[::1]:8080"
+    assert Settings.load({"TOUCHLOG_PUBLIC_URL": "https://t.example/"}).public_url == "https://t.example"
+
+
 def test_every_setting_has_its_unit_and_meaning() -> None:
     for row in described(Settings.load({})):
         assert row["variable"].startswith("TOUCHLOG_")
