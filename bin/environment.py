@@ -79,24 +79,32 @@ def homes(root: Path) -> Iterator[Path]:
     name = hashlib.sha256(os.fsencode(root)).hexdigest()[:12]
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 - may have no home
     yield Path(cache) / "touchlog" / name
-    shared = Path(tempfile.gettempdir()) / f"touchlog-{os.getuid()}"
-    with suppress(FileExistsError):
-        shared.mkdir(mode=0o700)
-    # In a shared folder somebody else could have taken the name first, and put code of theirs there.
-    status = shared.lstat()
-    if stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and status.st_mode & 0o022 == 0:
-        yield shared / name
+    yield Path(tempfile.gettempdir()) / f"touchlog-{os.getuid()}" / name
+
+
+def is_trusted(home: Path) -> bool:
+    """Say whether nobody else can have put code of theirs into *home*, or could.
+
+    In the shared temporary folder somebody else could have taken the name first.
+    """
+    if home.parent.parent != Path(tempfile.gettempdir()):
+        return True
+    try:
+        status = home.parent.lstat()
+    except FileNotFoundError:
+        return True
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and status.st_mode & 0o022 == 0
 
 
 def is_ours_to_write(home: Path) -> bool:
-    """Say whether we may make or change an environment at *home*."""
+    """Say whether we may make or change an environment at *home*; makes the folder above it."""
     try:
         if home.exists():
             return home.stat().st_uid == os.getuid() and os.access(home, os.W_OK | os.X_OK)
         home.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError:
         return False
-    return os.access(home.parent, os.W_OK | os.X_OK)
+    return os.access(home.parent, os.W_OK | os.X_OK) and is_trusted(home)
 
 
 @contextmanager
@@ -192,10 +200,10 @@ def interpreter(root: Path, name: str) -> Path:
     """Give the interpreter of an environment that holds the lock *name*, made now where there is none."""
     places = list(homes(root))
     for home in places:
-        if is_ready(home, root, name):
+        if is_trusted(home) and is_ready(home, root, name):
             return home / "bin" / "python"
     for home in places:
-        if is_ours_to_write(home):
+        if is_trusted(home) and is_ours_to_write(home):
             with only_one(home):
                 if not is_ready(home, root, name):
                     make(home, root, name)

@@ -164,6 +164,7 @@ def start_postgres(settings: Settings, supervisor: Supervisor) -> Settings:
             stop_signals=postgres.stop_signals,
             stop_timeout_s=6 * settings.stop_timeout_s,
             is_ready=postgres.is_ready,
+            after_stop=postgres.tidy,
         )
         supervisor.add(child)
         supervisor.wait_for(lambda: child.stands)

@@ -46,6 +46,7 @@ class Child:
     stop_signals: Sequence[signal.Signals] = (signal.SIGTERM,)
     stop_timeout_s: float = 10.0
     is_ready: Callable[[subprocess.Popen[bytes]], bool] = field(default=lambda _: True)
+    after_stop: Callable[[], None] = lambda: None
     process: subprocess.Popen[bytes] | None = None
     started_at_s: float = 0.0
     start_again_at_s: float = 0.0
@@ -212,6 +213,7 @@ class Supervisor:
                     child.process.kill()
                     child.process.wait()
                 (self.run / f"{child.name}.pid").unlink(missing_ok=True)
+                child.after_stop()
         self.children.clear()
 
     def _keep_logs_small(self) -> None:

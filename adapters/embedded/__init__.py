@@ -201,4 +201,5 @@ def _postgres_alone(data: Path, by: str) -> Iterator[str]:
         with (data / "run" / "users.lock").open("a") as users:
             fcntl.flock(users, fcntl.LOCK_EX)
         end(process, postgres.stop_signals, timeout_s=30)
+        postgres.tidy()
         (data / "run" / "postgres.pid").unlink(missing_ok=True)

@@ -183,6 +183,12 @@ class Postgres:
                 return f"PostgreSQL ended (exit {code}): {(fatal or lines)[-1]} (see {log})."
         return f"PostgreSQL ended (exit {code}); see {log}."
 
+    def tidy(self) -> None:
+        """Take away, after the server's end, the socket's folder under /tmp; the next start makes it again."""
+        if self._socket_directory is not None and self.data not in self._socket_directory.parents:
+            with suppress(OSError):
+                self._socket_directory.rmdir()
+
     @property
     def url(self) -> str:
         """The URL of the database, with the password of its owner: not for logs."""

@@ -73,10 +73,12 @@ def test_a_folder_in_the_shared_place_that_others_can_write_is_not_trusted(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
-    ours = list(environment.homes(root))[-1].parent
-    assert ours.parent == tmp_path
-    ours.chmod(0o777)
-    assert ours not in {home.parent for home in environment.homes(root)}
+    shared = list(environment.homes(root))[-1]
+    assert environment.is_ours_to_write(shared)
+    assert environment.is_trusted(shared)
+    shared.parent.chmod(0o777)
+    assert not environment.is_trusted(shared)
+    assert not environment.is_ours_to_write(shared)
 
 
 def test_the_locks_hold_hashes_and_name_no_host() -> None:
