@@ -124,7 +124,7 @@ class Writer:
                 if not self._queue:
                     self._wake.clear()
                 if busy:
-                    conn = await self._commit(conn, busy)
+                    conn = await self._commit_or_refuse(conn, busy)
                     busy = []
         finally:
             for waiting in busy:
@@ -137,6 +137,19 @@ class Writer:
         conn = await psycopg.AsyncConnection.connect(self._url, autocommit=True, options=self._options)
         conn.prepare_threshold = 0
         return conn
+
+    async def _commit_or_refuse(self, conn: psycopg.AsyncConnection[Any] | None, group: list[_Waiting]) -> psycopg.AsyncConnection[Any] | None:
+        """Commit *group*; what cannot be sent at all spoils neither its neighbours nor this lane."""
+        try:
+            return await self._commit(conn, group)
+        except Exception as error:
+            if len(group) == 1:
+                log.exception("append_failed", schema=self._schema, items=len(group[0].items))
+                self._refuse(group, error)
+            else:
+                for waiting in group:
+                    conn = await self._commit_or_refuse(conn, [waiting])
+            return conn
 
     async def _commit(self, conn: psycopg.AsyncConnection[Any] | None, group: list[_Waiting]) -> psycopg.AsyncConnection[Any] | None:
         """Commit *group* and answer its callers; a lost connection is tried again, which is safe by key."""
@@ -151,14 +164,14 @@ class Writer:
                 if conn is None or conn.closed:
                     conn = await self._connect()
                 curs = conn.cursor(binary=True)
-                await curs.execute(self._statement, parameters, prepare=True)  # type: ignore[arg-type]
+                await curs.execute(self._statement, parameters, prepare=True)
                 answer = await curs.fetchone()
                 assert answer is not None
                 break
             except psycopg.Error as error:
                 told = refusal(error)
-                if isinstance(told, ErasedMeanwhile) and len(group) > 1:
-                    for waiting in group:  # one caller's stale resolution must not refuse the others
+                if isinstance(told, ErasedMeanwhile | psycopg.DataError) and len(group) > 1:
+                    for waiting in group:  # one caller's stale resolution, or bad item, must not refuse the others
                         conn = await self._commit(conn, [waiting])
                     return conn
                 lost = conn is None or conn.closed or isinstance(error, psycopg.OperationalError)
