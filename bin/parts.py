@@ -8,7 +8,6 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import Any
 
 import structlog
 
@@ -26,27 +25,9 @@ def run_http(settings: Settings, listen_fd: int) -> None:
 
     The supervisor holds that socket too: while this process is started again, connections queue in it.
     """
-    import uvicorn
+    from bin.http import serve_http
 
-    async def app(scope: dict[str, Any], _receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            return
-        known = scope["path"] in ("/healthz", "/readyz")
-        headers = [(b"content-type", b"application/json")]
-        await send({"type": "http.response.start", "status": 200 if known else 404, "headers": headers})
-        await send({"type": "http.response.body", "body": b'{"status":"ok"}' if known else b"{}"})
-
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=int(max(1, settings.stop_timeout_s - 2)),
-        )
-    )
-    server.run(sockets=[socket.socket(fileno=listen_fd)])
+    serve_http(settings, socket.socket(fileno=listen_fd))
 
 
 def run_projectors(_settings: Settings) -> None:

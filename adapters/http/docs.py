@@ -1,0 +1,80 @@
+"""The API explained: the OpenAPI document, and a page made from it that needs no script and no CDN."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from litestar import Litestar, Request, Response, get
+from litestar.di import Provide
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.spec import Components, SecurityScheme
+from litestar.types import ControllerRouterHandler
+
+from adapters.http.auth import needs_key
+
+__all__ = ["ROUTES", "documented"]
+
+_STRUCTURED = {"type": "object", "required": ["specversion", "id", "source", "type"], "properties": {
+    "specversion": {"const": "1.0"},
+    "id": {"type": "string", "description": "With source the key: the same key is recorded once"},
+    "source": {"type": "string"},
+    "type": {"type": "string", "description": "Stored name, see GET /v1/types"},
+    "time": {"type": "string", "format": "date-time", "description": "When it happened"},
+    "subject": {"type": "string", "description": "A REF, e.g. email:ann@example.com"},
+    "identifiers": {"type": "string", "description": "Further REFs, with commas between them"},
+    "channel": {"type": "string"},
+    "direction": {"enum": ["inbound", "outbound", "internal"]},
+    "data": {"type": "object", "description": "By the JSON Schema of the type"},
+}}
+
+
+def documented(
+    routes: Sequence[ControllerRouterHandler], dependencies: Mapping[str, Provide], version: str
+) -> dict[str, Any]:
+    """The OpenAPI document of *routes*."""
+    app = Litestar(
+        route_handlers=list(routes),
+        dependencies=dict(dependencies),
+        openapi_config=OpenAPIConfig(
+            title="touchlog",
+            version=version,
+            description="Every touchpoint with your customers in one immutable log, and answers from it.",
+            path="/_schema",
+            components=Components(
+                security_schemes={"key": SecurityScheme(type="http", scheme="bearer", description="An API key: tl_…")}
+            ),
+            security=[{"key": []}],
+        ),
+        logging_config=None,
+    )
+    schema: dict[str, Any] = app.openapi_schema.to_schema()
+    schema["paths"]["/v1/events"]["post"]["requestBody"] = {
+        "required": True,
+        "content": {
+            "application/cloudevents+json": {"schema": _STRUCTURED},
+            "application/cloudevents-batch+json": {"schema": {"type": "array", "maxItems": 10_000, "items": _STRUCTURED}},
+            "application/json": {"schema": {"oneOf": [_STRUCTURED, {"type": "array", "maxItems": 10_000, "items": _STRUCTURED}]}},
+        },
+    }
+    for open_to_all in ("/healthz", "/readyz"):
+        schema["paths"][open_to_all]["get"]["security"] = []
+    return schema
+
+
+def _schema_of(request: Request[Any, Any, Any]) -> dict[str, Any]:
+    state = request.app.state
+    found: dict[str, Any] | None = state.get("openapi")
+    if found is None:
+        found = state["openapi"] = state.documented()
+    return found
+
+
+@get("/openapi.json", include_in_schema=False, guards=[needs_key])
+async def openapi(request: Request[Any, Any, Any]) -> Response[bytes]:
+    """Answer with the OpenAPI document."""
+    return Response(msgspec.json.encode(_schema_of(request)), media_type="application/json")
+
+
+ROUTES = (openapi,)

@@ -1,0 +1,106 @@
+"""What every room of HTTP works with: the core, once the database is there, the keys, and the figures."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any, Protocol
+
+from psycopg_pool import AsyncConnectionPool
+
+from adapters.feed import Feed
+from adapters.history import Histories
+from adapters.http.figures import Figures
+from adapters.http.problems import Refusal
+from adapters.ingest import Ingest
+from adapters.keys import KeyFile
+from adapters.postgres.api_keys import ApiKeys
+from adapters.postgres.rejected import Rejected
+from adapters.postgres.subjects import Subjects
+from adapters.postgres.writer import Writer
+from adapters.records import Records
+
+__all__ = ["Core", "House", "HttpSettings"]
+
+
+class HttpSettings(Protocol):
+    """The settings that matter here (`bin.settings.Settings` has them)."""
+
+    @property
+    def data(self) -> Path: ...
+    @property
+    def public_url(self) -> str: ...
+
+
+class Core(Protocol):
+    """The parts that requests use (`bin.compose.Core` has them)."""
+
+    @property
+    def settings(self) -> HttpSettings: ...
+    @property
+    def database_url(self) -> str: ...
+    @property
+    def pool(self) -> AsyncConnectionPool[Any]: ...
+    @property
+    def keys(self) -> KeyFile: ...
+    @property
+    def subjects(self) -> Subjects: ...
+    @property
+    def writer(self) -> Writer: ...
+    @property
+    def records(self) -> Records: ...
+    @property
+    def rejected(self) -> Rejected: ...
+    @property
+    def ingest(self) -> Ingest: ...
+    @property
+    def feed(self) -> Feed: ...
+    @property
+    def histories(self) -> Histories: ...
+
+
+class House:
+    """One HTTP process: what it serves from, and whether it is closing.
+
+    It stands before the database does: until `opened` was called every answer but /healthz is 503.
+    """
+
+    def __init__(self, version: str) -> None:
+        self.version = version
+        self.figures = Figures()
+        self.closing = asyncio.Event()
+        self._core: Core | None = None
+        self._keys: ApiKeys | None = None
+
+    def opened(self, core: Core, keys: ApiKeys) -> None:
+        """Serve from *core* from now on."""
+        self._core, self._keys = core, keys
+
+    def shut(self) -> None:
+        """The core is being taken apart: no request may use it any more."""
+        self._core = self._keys = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is something to serve from."""
+        return self._core is not None
+
+    @property
+    def core(self) -> Core:
+        """The parts behind; raises a 503 while there are none."""
+        if self._core is None:
+            raise _not_yet()
+        return self._core
+
+    @property
+    def keys(self) -> ApiKeys:
+        """The API keys; raises a 503 while there are none."""
+        if self._keys is None:
+            raise _not_yet()
+        return self._keys
+
+
+def _not_yet() -> Refusal:
+    return Refusal(
+        503, "unavailable", "touchlog is starting and waits for its database; ask again in a moment.", headers={"Retry-After": "1"}
+    )

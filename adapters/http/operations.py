@@ -1,0 +1,143 @@
+"""Operations: alive, ready, figures for Prometheus, and how far the read models have come."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from typing import Any
+
+import msgspec
+from litestar import Request, Response, get
+from litestar.openapi import ResponseSpec
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from adapters.http.auth import house_of, needs_key, signed_in, unauthorised
+from adapters.http.house import House
+from adapters.http.problems import ProblemDocument
+from adapters.http.reading import json_answer
+from adapters.postgres.outage import DATABASE_AWAY
+from adapters.postgres.schema import pending
+
+__all__ = ["ROUTES", "ProjectionShown", "projections"]
+
+
+class ProjectionShown(msgspec.Struct, frozen=True, kw_only=True):
+    """How far one read model has come."""
+
+    name: str
+    version: int
+    state: str
+    position: int
+    lag_positions: int
+    lag_s: float
+    parked: int
+
+
+_PROJECTIONS = """
+SELECT h.position, p.name, p.version, p.state, p.position,
+       coalesce((SELECT extract(epoch FROM clock_timestamp() - e.recorded_at)
+                   FROM touchpoint_log.events e WHERE e.position = p.position + 1), 0)::float8
+  FROM touchpoint_log.head h LEFT JOIN touchlog.projections p ON p.state <> 'retired'
+ ORDER BY p.name, p.version
+"""
+
+
+async def projections(house: House) -> tuple[int, list[ProjectionShown]]:
+    """(newest position, every read model)."""
+    async with house.core.pool.connection(timeout=3) as conn:
+        rows = await (await conn.execute(_PROJECTIONS, prepare=True)).fetchall()
+    shown = [
+        ProjectionShown(
+            name=name,
+            version=version,
+            state=state,
+            position=position,
+            lag_positions=max(0, head - position),
+            lag_s=round(max(0.0, lag_s), 3),
+            parked=0,
+        )
+        for head, name, version, state, position, lag_s in rows
+        if name is not None
+    ]
+    return rows[0][0], shown
+
+
+@get("/healthz", tags=["operations"], summary="Whether the process lives", description="200 as long as it answers at all; asks nobody else.")
+async def healthz() -> dict[str, str]:
+    """Answer."""
+    return {"status": "ok"}
+
+
+_migrated: set[str] = set()
+
+
+@get(
+    "/readyz",
+    tags=["operations"],
+    summary="Whether it can work",
+    description="200 when the database answers and is migrated; with the lags of the read models. 503 otherwise.",
+    responses={503: ResponseSpec(ProblemDocument, description="The database is away or not migrated", generate_examples=False)},
+)
+async def readyz(request: Request[Any, Any, Any]) -> Response[bytes]:
+    """Answer."""
+    house = house_of(request)
+    url = house.core.database_url
+    try:
+        async with asyncio.timeout(3):
+            head, shown = await projections(house)
+            if url not in _migrated:
+                lacking = await asyncio.to_thread(pending, url)
+                if lacking:
+                    return _not_ready(f"Migrations wait: {', '.join(lacking)}; run `touchlog migrate`.")
+                _migrated.add(url)
+    except (*DATABASE_AWAY, TimeoutError):
+        return _not_ready("The database does not answer.")
+    return json_answer({"status": "ready", "version": house.version, "head": head, "projections": shown})
+
+
+def _not_ready(detail: str) -> Response[bytes]:
+    problem = ProblemDocument(type="/docs#unavailable", title="touchlog cannot answer now", status=503, detail=detail)
+    return Response(
+        msgspec.json.encode(problem), status_code=503, media_type="application/problem+json", headers={"Retry-After": "1"}
+    )
+
+
+@get("/v1/projections", tags=["operations"], summary="How far the read models have come", guards=[needs_key])
+async def list_projections(request: Request[Any, Any, Any]) -> Response[bytes]:
+    """Answer with every read model and the newest position."""
+    head, shown = await projections(house_of(request))
+    return json_answer({"projections": shown, "head": head})
+
+
+@get("/metrics", tags=["operations"], summary="Figures for Prometheus", description="Without a key on loopback only.", media_type="text/plain")
+async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
+    """Answer with all figures."""
+    if not _from_this_machine(request) and await signed_in(request) is None:
+        raise unauthorised("From another machine /metrics wants a key: Authorization: Bearer tl_….")
+    house = house_of(request)
+    figures = house.figures
+    if house.is_open:
+        figures.commits.set(house.core.writer.commits)
+        try:
+            head, shown = await projections(house)
+            figures.head.set(head)
+            for each in shown:
+                figures.lag_positions.labels(each.name).set(each.lag_positions)
+                figures.lag_s.labels(each.name).set(each.lag_s)
+            figures.rejected_open.set((await house.core.rejected.counts()).get("open", 0))
+        except DATABASE_AWAY:
+            pass  # the counters of this process are true all the same
+    return Response(generate_latest(figures.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _from_this_machine(request: Request[Any, Any, Any]) -> bool:
+    """Whether the peer is on loopback and no proxy speaks for somebody else."""
+    if request.client is None or any(h in request.headers for h in ("forwarded", "x-forwarded-for", "x-real-ip", "via")):
+        return False
+    try:
+        return ipaddress.ip_address(request.client.host).is_loopback
+    except ValueError:
+        return False
+
+
+ROUTES = (healthz, readyz, list_projections, metrics)

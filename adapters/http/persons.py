@@ -1,0 +1,204 @@
+"""Persons: who a REF names, and what happened with them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from litestar import Request, Response, get
+from litestar.openapi import ResponseSpec
+from litestar.params import Parameter
+
+from adapters.history import Page, Person
+from adapters.http.auth import action_of, house_of
+from adapters.http.house import House
+from adapters.http.problems import ProblemDocument
+from adapters.http.reading import AsOf, KnownAt, after_of, as_of_of, json_answer, known_at_of, timed
+from adapters.ingest import Principal
+from adapters.postgres.outage import through_outages
+from domain.errors import Invalid, NotFound
+
+__all__ = ["ROUTES", "found_persons", "history_of", "person_of"]
+
+_REF = Annotated[str, Parameter(description="email:ann@example.com, phone:+4420…, loyalty_card:123, user:u-1 …, or a subject id")]
+_PROBLEMS = {
+    400: ResponseSpec(ProblemDocument, description="The REF or a parameter is not valid", generate_examples=False),
+    404: ResponseSpec(ProblemDocument, description="Nobody was recorded under this REF", generate_examples=False),
+    503: ResponseSpec(ProblemDocument, description="The read model is behind the position asked for", generate_examples=False),
+}
+
+
+async def person_of(
+    request: Request[Any, Any, Any], reader: Principal, ref: str, as_of: str | None, known_at: str | None, *, recorded: bool = True
+) -> Person:
+    """Who *ref* names; the access is recorded before this returns, also when nobody is found."""
+    house = house_of(request)
+    after, at, known = after_of(request), as_of_of(as_of), known_at_of(known_at)
+
+    async def asked() -> Person:
+        return await house.core.histories.person(ref, as_of=at, known_at=known, after=after)
+
+    try:
+        person = await through_outages(asked, within_s=3)
+    except NotFound:
+        await _recorded(request, reader, (), ref, 0)
+        raise
+    if recorded:
+        await _recorded(request, reader, tuple(s["subject"] for s in person.subjects), ref, 1)
+    return person
+
+
+async def history_of(
+    request: Request[Any, Any, Any],
+    reader: Principal,
+    ref: str,
+    *,
+    as_of: str | None,
+    known_at: str | None,
+    channel: str | None,
+    direction: str | None,
+    type_: str | None,
+    q: str | None,
+    limit: int,
+    cursor: str | None,
+) -> Page:
+    """One page of a history; the access is recorded before this returns."""
+    house = house_of(request)
+    after, at, known = after_of(request), as_of_of(as_of), known_at_of(known_at)
+
+    async def asked() -> Page:
+        return await house.core.histories.page(
+            ref,
+            as_of=at,
+            known_at=known,
+            channel=channel or None,
+            direction=direction or None,
+            type_=type_ or None,
+            q=q or None,
+            limit=limit,
+            cursor=cursor or None,
+            after=after,
+        )
+
+    try:
+        page = await through_outages(asked, within_s=3)
+    except NotFound:
+        await _recorded(request, reader, (), ref, 0)
+        raise
+    await _recorded(request, reader, (page.person,), f"{ref} {q}" if q else ref, len(page.entries))
+    return page
+
+
+async def _recorded(request: Request[Any, Any, Any], reader: Principal, about: tuple[str, ...], query: str, count: int) -> None:
+    detail = {k: v for k in ("as_of", "known_at", "channel", "direction", "type", "cursor") if (v := request.query_params.get(k))}
+    await house_of(request).core.records.access(
+        reader.key_id,
+        action=action_of(request),
+        about=about,
+        query=query,
+        count=count,
+        purpose=request.headers.get("touchlog-purpose"),
+        detail=detail,
+    )
+
+
+_KINDS_TRIED = ("email", "phone", "loyalty_card", "user", "crm", "whatsapp", "anonymous", "order", "case")
+
+
+async def found_persons(house: House, text: str, *, most: int = 20) -> list[Person]:
+    """The persons whom a text names: a REF, or the exact value of an identifier of any common kind."""
+    text = text.strip()
+    tried = [text] if ":" in text or text.count("-") == 4 else []
+    tried += [f"{kind}:{text}" for kind in _KINDS_TRIED]
+    found: dict[str, Person] = {}
+    for ref in tried:
+        try:
+            person = await house.core.histories.person(ref)
+        except (Invalid, NotFound):
+            continue
+        found.setdefault(person.id, person)
+        if len(found) >= most:
+            break
+    return list(found.values())
+
+
+@get(
+    "/v1/persons",
+    tags=["persons"],
+    summary="Find persons",
+    description="By a REF, or by the exact value of an identifier: an e-mail address, a phone number, a card, an order.",
+    responses={400: _PROBLEMS[400]},
+)
+async def find_persons(
+    request: Request[Any, Any, Any],
+    reader: Principal,
+    q: Annotated[str, Parameter(description="What to look for", min_length=1)],
+) -> Response[bytes]:
+    """Answer with everybody whom the text names."""
+    taken = timed()
+    house = house_of(request)
+    after = after_of(request)
+    if after:
+        await house.core.histories.wait_until(after)
+
+    async def asked() -> list[Person]:
+        return await found_persons(house, q)
+
+    persons = await through_outages(asked, within_s=3)
+    about = tuple(s["subject"] for person in persons for s in person.subjects)
+    await _recorded(request, reader, about, q, len(persons))
+    head = max((p.head for p in persons), default=0) or await house.core.histories.seen()
+    return json_answer({"persons": persons, "head": head}, taken)
+
+
+@get("/v1/persons/{ref:str}", tags=["persons"], summary="Who a REF names", responses=_PROBLEMS)
+async def show_person(
+    request: Request[Any, Any, Any], reader: Principal, ref: _REF, as_of: AsOf = None, known_at: KnownAt = None
+) -> Response[bytes]:
+    """Answer with the person and all identifiers."""
+    taken = timed()
+    return json_answer(await person_of(request, reader, ref, as_of, known_at), taken)
+
+
+@get(
+    "/v1/persons/{ref:str}/history",
+    tags=["persons"],
+    summary="Everything that happened with a person, newest first",
+    description=(
+        "Over all channels and all identifiers of the person. `as_of` and `known_at` cut events and the links that make the person; "
+        "with both given, or with the cursor of a page, the same question answers the same bytes for ever. Header `Touchlog-After: P` "
+        "waits until the read model has seen position P."
+    ),
+    responses=_PROBLEMS,
+)
+async def show_history(
+    request: Request[Any, Any, Any],
+    reader: Principal,
+    ref: _REF,
+    as_of: AsOf = None,
+    known_at: KnownAt = None,
+    channel: Annotated[str | None, Parameter(description="Only this channel")] = None,
+    direction: Annotated[str | None, Parameter(description="inbound, outbound or internal")] = None,
+    type_: Annotated[str | None, Parameter(query="type", description="Only events of this stored name")] = None,
+    q: Annotated[str | None, Parameter(description="Only entries whose headline or data hold this text")] = None,
+    limit: Annotated[int, Parameter(ge=1, description="At most so many entries; above 1,000 is taken as 1,000")] = 50,
+    cursor: Annotated[str | None, Parameter(description="`next` of the page before")] = None,
+) -> Response[bytes]:
+    """Answer with one page."""
+    taken = timed()
+    page = await history_of(
+        request,
+        reader,
+        ref,
+        as_of=as_of,
+        known_at=known_at,
+        channel=channel,
+        direction=direction,
+        type_=type_,
+        q=q,
+        limit=limit,
+        cursor=cursor,
+    )
+    return json_answer(page, taken)
+
+
+ROUTES = (find_persons, show_person, show_history)

@@ -1,0 +1,100 @@
+"""What all readings share: the two axes of time, waiting for a read model, and the time taken."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request, Response
+from litestar.params import Parameter
+
+from domain.errors import Invalid, Problem
+
+__all__ = ["AsOf", "KnownAt", "after_of", "as_of_of", "json_answer", "known_at_of", "timed"]
+
+AsOf = Annotated[
+    str | None,
+    Parameter(query="as_of", description="What had happened by then: an RFC 3339 time with its zone. Absent: no cut."),
+]
+KnownAt = Annotated[
+    str | None,
+    Parameter(query="known_at", description="What was known by then: an RFC 3339 time with its zone, or a position such as @123."),
+]
+
+
+def _time(text: str, place: str) -> datetime:
+    # A plus that was not percent-encoded reads as a blank: 12:00:00 01:00.
+    text = text.strip().replace(" ", "+") if text.count(" ") == 1 and "T" in text.upper() else text.strip()
+    try:
+        at = msgspec.convert(text, datetime)
+    except msgspec.ValidationError:
+        raise Invalid([Problem(place, "This is no RFC 3339 time; right would be 2026-01-31T12:00:00Z.", "not_a_time")]) from None
+    if at.tzinfo is None:
+        raise Invalid([Problem(place, "The time has no zone, so the instant is unknown; add Z for UTC or an offset such as +01:00.", "no_zone")])
+    return at
+
+
+def as_of_of(text: str | None) -> datetime | None:
+    """Read `as_of`.
+
+    Raises:
+        Invalid: no time, or one without a zone.
+    """
+    return None if not text else _time(text, "/as_of")
+
+
+def known_at_of(text: str | None) -> datetime | int | None:
+    """Read `known_at`: a time, or a position written `@123`.
+
+    Raises:
+        Invalid: neither.
+    """
+    if not text:
+        return None
+    if text.startswith("@"):
+        if text[1:].isascii() and text[1:].isdigit() and len(text) < 20:
+            return int(text[1:])
+        raise Invalid([Problem("/known_at", "A position is written @ and digits, e.g. @123.", "not_a_position")])
+    return _time(text, "/known_at")
+
+
+def after_of(request: Request[Any, Any, Any]) -> int:
+    """The position of header Touchlog-After that the read models must have seen; 0 where it is absent.
+
+    Raises:
+        Invalid: it is no number.
+    """
+    text = request.headers.get("touchlog-after", "").strip().removeprefix("@")
+    if not text:
+        return 0
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise Invalid([Problem("", "The header Touchlog-After is the position to wait for: a whole number.", "not_a_position")])
+    return int(text)
+
+
+class Timed:
+    """How long an answer took."""
+
+    def __init__(self) -> None:
+        self._started_s = time.perf_counter()
+
+    @property
+    def header(self) -> dict[str, str]:
+        """Server-Timing (W3C): bodies stay the same for ever, the time taken stands here."""
+        return {"Server-Timing": f"total;dur={(time.perf_counter() - self._started_s) * 1000:.1f}"}
+
+
+def timed() -> Timed:
+    """Begin to take the time."""
+    return Timed()
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def json_answer(value: Any, taken: Timed | None = None, *, headers: dict[str, str] | None = None) -> Response[bytes]:
+    """An answer in JSON that no cache may keep: it may hold personal data."""
+    found = {"Cache-Control": "no-store", **(taken.header if taken else {}), **(headers or {})}
+    return Response(_encode(value), media_type="application/json", headers=found)
