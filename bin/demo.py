@@ -325,13 +325,30 @@ NOTICES = {
 LANGUAGES = ("en", "de", "fr", "es")
 
 
+# What campaigns are about, January to December: name, and subject of its mails.
+THEMES = [
+    ("Winter sale", "The winter sale: up to half price"),
+    ("Winter table", "Set the table for winter"),
+    ("Spring kitchen", "A lighter kitchen for spring"),
+    ("Garden days", "Garden days: 15% off until Sunday"),
+    ("Terrace", "Supper on the terrace"),
+    ("Summer bedroom", "Sleep cool: washed linen is back"),
+    ("Summer sale", "The summer sale begins today"),
+    ("Stoneware", "New: stoneware from Brittany"),
+    ("Back indoors", "Back indoors: lamps and throws"),
+    ("Oak furniture", "Oak furniture, 10% off this week"),
+    ("Gift guide", "The gift guide is here"),
+    ("Advent", "Candles, hampers and a quiet evening"),
+]
+
+
 class _Campaign(NamedTuple):
-    day: int  # after the start
     id: str
-    name: str
+    day: int  # after the start
     way: str
     purpose: str
-    subject: str
+    name: str = ""
+    subject: str = ""
 
     def named(self) -> Data:
         """How events name it."""
@@ -339,21 +356,22 @@ class _Campaign(NamedTuple):
 
 
 CAMPAIGNS = [
-    _Campaign(40, "CMP-01", "Winter table", "newsletter", NEWS, "Set the table for winter"),
-    _Campaign(85, "CMP-02", "Spring kitchen", "newsletter", NEWS, "A lighter kitchen for spring"),
-    _Campaign(120, "CMP-03", "Garden days", "offer", OFFERS, "Garden days: 15% off until Sunday"),
-    _Campaign(160, "CMP-04", "Linen text", "sms", OFFERS, ""),
-    _Campaign(205, "CMP-05", "Summer bedroom", "newsletter", NEWS, "Sleep cool: washed linen is back"),
-    _Campaign(250, "CMP-06", "Oak furniture", "offer", OFFERS, "Oak furniture, 10% off this week"),
-    _Campaign(300, "CMP-07", "Back indoors", "newsletter", NEWS, "Back indoors: lamps and throws"),
-    _Campaign(345, "CMP-08", "Gift guide", "newsletter", NEWS, "The gift guide is here"),
-    _Campaign(375, "CMP-09", "Advent text", "sms", OFFERS, ""),
-    _Campaign(405, "CMP-10", "Friends of the house", "whatsapp", OFFERS, ""),
-    _Campaign(440, "CMP-11", "New in stoneware", "newsletter", NEWS, "New: stoneware from Brittany"),
-    _Campaign(480, "CMP-12", "Members' evening", "offer", OFFERS, "Your invitation to the members' evening"),
-    _Campaign(520, "CMP-13", "Summer sale", "offer", OFFERS, "The summer sale begins today"),
-    _Campaign(540, "CMP-14", "Coffee club", "newsletter", NEWS, "Join the coffee club"),
+    _Campaign("CMP-01", 40, "newsletter", NEWS),
+    _Campaign("CMP-02", 85, "newsletter", NEWS),
+    _Campaign("CMP-03", 120, "offer", OFFERS),
+    _Campaign("CMP-04", 160, "sms", OFFERS),
+    _Campaign("CMP-05", 205, "newsletter", NEWS),
+    _Campaign("CMP-06", 250, "offer", OFFERS),
+    _Campaign("CMP-07", 300, "newsletter", NEWS),
+    _Campaign("CMP-08", 345, "newsletter", NEWS),
+    _Campaign("CMP-09", 375, "sms", OFFERS),
+    _Campaign("CMP-10", 405, "whatsapp", OFFERS),
+    _Campaign("CMP-11", 440, "newsletter", NEWS),
+    _Campaign("CMP-12", 480, "offer", OFFERS),
+    _Campaign("CMP-13", 520, "offer", OFFERS),
+    _Campaign("CMP-14", 540, "newsletter", NEWS),
 ]
+
 
 # How visitors come to the first page: by themselves, searching, from a friend, a mail, an advertisement.
 ARRIVALS: list[Data] = [
@@ -521,13 +539,14 @@ class _Retailer:
         )
         self.season = list(accumulate(busy))
         self.persons = [self._person(n) for n in range(persons)]
+        self.campaigns = [self._themed(campaign) for campaign in CAMPAIGNS]
         self._notices()
         self._campaigns_launched()
         for person in self.persons:
             self._life(person)
         self._strangers(persons // 4)
         self._shared_devices()
-        for campaign in CAMPAIGNS:
+        for campaign in self.campaigns:
             self._campaign(campaign)
         self._corrections()
 
@@ -931,6 +950,8 @@ class _Retailer:
             person.country.language,
         )
         shared = {"case_id": case, "order_id": order, "agent": self.dice.choice(AGENTS)}
+        if topic == "product" and lines[0]["category"] != "kitchen":
+            topic = "invoice"
         subject, text = TOPICS[topic][language]
         subject = subject.format(order=order, product=lines[0]["name"])
         way = self.one_of("email email email phone phone phone chat")
@@ -1397,8 +1418,13 @@ class _Retailer:
 
     # --- campaigns ------------------------------------------------------------------------------------------
 
+    def _themed(self, campaign: _Campaign) -> _Campaign:
+        """With the name and subject of its month."""
+        name, subject = THEMES[(self.start + timedelta(days=campaign.day)).month - 1]
+        return campaign._replace(name=name, subject=subject)
+
     def _campaigns_launched(self) -> None:
-        for campaign in CAMPAIGNS:
+        for campaign in self.campaigns:
             at = self.start + timedelta(days=campaign.day, hours=8)
             plan = {"goal": "orders", "budget_minor": 150_000, "currency": "GBP", "segment": campaign.way}
             self.on("campaigns")("campaign.launched", at, campaign.named(), plan)
