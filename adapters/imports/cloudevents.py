@@ -46,7 +46,7 @@ def _form(head: str) -> str:
     first = lines[0].strip()
     if first.endswith("}") or not first.startswith("{"):
         return "lines"
-    return "lines" if len(lines) > 1 and lines[1].lstrip().startswith("{") and lines[1].startswith(lines[0][0]) else "objects"
+    return "lines" if len(lines) > 1 and lines[1].startswith("{") else "objects"
 
 
 def _row(place: str, raw: bytes, options: Options) -> Row:
@@ -69,7 +69,11 @@ def _lines(file: SourceFile, encoding: str, options: Options) -> Rows:
         raw = line.encode("utf-8", "surrogateescape").strip(_BLANK)
         if cut or not whole:
             if not cut:
-                told = Problem("", f"The line is longer than {LONGEST_LINE:,} characters; one line holds one event.", "too_long")
+                told = Problem(
+                    "",
+                    f"The line is longer than {LONGEST_LINE:,} characters; one line holds one event.",
+                    "too_long",
+                )
                 yield Rejection(place, raw[:65536], [told], options.source)
             cut = not whole
         elif raw:
@@ -78,9 +82,7 @@ def _lines(file: SourceFile, encoding: str, options: Options) -> Rows:
 
 
 def _items(file: SourceFile, chunks: Iterable[bytes], options: Options, *, array: bool) -> Rows:
-    number = 0
-    for raw, problem in split(chunks, array=array):
-        number += 1
+    for number, (raw, problem) in enumerate(split(chunks, array=array), start=1):
         place = f"{file.name} item {number}"
         if problem is None:
             yield _row(place, raw, options)
@@ -88,85 +90,127 @@ def _items(file: SourceFile, chunks: Iterable[bytes], options: Options, *, array
             yield Rejection(place, raw[:65536], [problem], options.source)
 
 
-def split(chunks: Iterable[bytes], *, array: bool) -> Iterator[tuple[bytes, Problem | None]]:
+Item = tuple[bytes, Problem | None]
+
+
+def split(chunks: Iterable[bytes], *, array: bool) -> Iterator[Item]:
     """The items of a JSON array (or objects one behind the other), each as its own bytes.
 
     Only as much is held as the longest item needs. An item that is not JSON is given as it is, where its
     brackets and quotes close; what never closes is the last item, with its problem.
     """
-    buffer = bytearray()
-    at = start = depth = 0
-    opened, closed = not array, False
-    floor = 1 if array else 0
+    splitter = _Splitter(array=array)
     for chunk in chunks:
-        buffer += chunk
-        if not opened:
-            body = bytes(buffer).removeprefix(b"\xef\xbb\xbf").lstrip(_BLANK)
-            if not body:
-                continue
-            buffer = bytearray(body)
-            opened, depth, at, start = True, 1, 1, 1
-        elif not array and not at:
-            buffer = bytearray(bytes(buffer).removeprefix(b"\xef\xbb\xbf"))
-        while True:
-            found = _TOKEN.search(buffer, at)
-            if found is None:
-                at = max(at, len(buffer))
-                break
-            token = found[0]
-            if token == b'"':  # a text that goes on in the next chunk
-                at = found.start()
-                break
-            at = found.end()
-            if token in (b"{", b"["):
-                depth += 1
-            elif token in (b"}", b"]"):
-                if depth == floor and token == b"}":
-                    continue  # closes nothing: its item is no JSON
-                depth = max(depth - 1, 0)
-                if depth == 0:
-                    end = found.start() if array else at
-                    if raw := bytes(buffer[start:end]).strip(_BLANK):
-                        yield raw, None
-                    start = at
-                    if array:
-                        closed = True
-                        break
-            elif token == b"," and depth == floor:
-                raw = bytes(buffer[start : found.start()]).strip(_BLANK)
-                if raw or array:
-                    yield raw, None if raw else Problem("", "Between two commas of the array stands no event; leave one comma out.", "empty")
-                start = at
-        if closed:
-            break
-        if start:
-            del buffer[:start]
-            at -= start
-            start = 0
-        if len(buffer) > LARGEST_ITEM_BYTES:
-            yield bytes(buffer), _never_ends()
+        yield from splitter.feed(chunk)
+        if splitter.too_long:
+            told = Problem(
+                "",
+                f"No end of this event was found within {LARGEST_ITEM_BYTES:,} bytes: a quotation mark or bracket is "
+                "never closed. What stands behind it was not read.",
+                "not_json",
+            )
+            yield bytes(splitter.buffer), told
             return
-    rest = bytes(buffer[start:]).strip(_BLANK)
-    if closed:
-        for chunk in chunks:
-            rest = (rest + chunk).strip(_BLANK)
-            if len(rest) > 4096:
+    yield from splitter.rest()
+
+
+class _Splitter:
+    """Finds where items end by their brackets and quotes, over chunks of any size."""
+
+    def __init__(self, *, array: bool) -> None:
+        self.buffer = bytearray()
+        self._array = array
+        self._floor = 1 if array else 0  # the depth at which items stand
+        self._depth = 0
+        self._at = self._start = 0
+        self._begun = self._closed = False
+
+    @property
+    def too_long(self) -> bool:
+        """Whether an item has no end within what one may hold."""
+        return not self._closed and len(self.buffer) > LARGEST_ITEM_BYTES
+
+    def _begin(self) -> bool:
+        body = bytes(self.buffer).removeprefix(b"\xef\xbb\xbf").lstrip(_BLANK)
+        if not body:
+            return False
+        self.buffer = bytearray(body)
+        self._begun = True
+        if self._array:
+            self._depth = self._at = self._start = 1  # behind the opening [
+        return True
+
+    def feed(self, chunk: bytes) -> Iterator[Item]:
+        """The items that end in this chunk."""
+        if self._closed:
+            self.buffer += chunk[:4096]
+            return
+        self.buffer += chunk
+        if not self._begun and not self._begin():
+            return
+        while not self._closed:
+            found = _TOKEN.search(self.buffer, self._at)
+            if found is None:
+                self._at = len(self.buffer)
                 break
-        if rest:
-            yield rest, Problem("", "Something follows the end of the array; a file holds one array, or one event a line.", "not_json")
-    elif array and opened:
-        yield rest, Problem("", "The array ends in the middle: its closing ] is missing, or a quotation mark or bracket is never closed. The file may be cut off.", "not_json")
-    elif rest:
-        yield rest, Problem("", "The event ends in the middle: a bracket or quotation mark is never closed. The file may be cut off.", "not_json")
+            if found[0] == b'"':  # a text that goes on in the next chunk
+                self._at = found.start()
+                break
+            self._at = found.end()
+            yield from self._token(found[0], found.start())
+        del self.buffer[: self._start]
+        self._at -= self._start
+        self._start = 0
 
+    def _token(self, token: bytes, begin: int) -> Iterator[Item]:
+        if token in (b"{", b"["):
+            self._depth += 1
+        elif token == b"," and self._depth == self._floor:
+            raw = self._cut(begin)
+            if raw:
+                yield raw, None
+            elif self._array:
+                yield (
+                    raw,
+                    Problem(
+                        "", "Between two commas of the array stands no event; leave one comma out.", "empty"
+                    ),
+                )
+        elif token == b"]" and self._array and self._depth == 1:
+            if raw := self._cut(begin):
+                yield raw, None
+            self._closed = True
+        elif (
+            token in (b"}", b"]") and self._depth > self._floor
+        ):  # else it closes nothing: its item is no JSON
+            self._depth -= 1
+            if not self._array and self._depth == 0 and (raw := self._cut(self._at)):
+                yield raw, None
 
-def _never_ends() -> Problem:
-    return Problem(
-        "",
-        f"No end of this event was found within {LARGEST_ITEM_BYTES:,} bytes: a quotation mark or bracket is never closed. "
-        "What stands behind it was not read.",
-        "not_json",
-    )
+    def _cut(self, end: int) -> bytes:
+        raw = bytes(self.buffer[self._start : end]).strip(_BLANK)
+        self._start = self._at
+        return raw
+
+    def rest(self) -> Iterator[Item]:
+        """What stands behind the last item; nothing, in a file that is whole."""
+        rest = bytes(self.buffer[self._start :]).strip(_BLANK)
+        told = ""
+        if self._closed:
+            told = (
+                "Something follows the end of the array; a file holds one array, or one event a line."
+                if rest
+                else ""
+            )
+        elif self._array and self._begun:
+            told = (
+                "The array ends in the middle: its closing ] is missing, or a quotation mark or bracket is never "
+                "closed. The file may be cut off."
+            )
+        elif rest:
+            told = "The event ends in the middle: a bracket or quotation mark is never closed. The file may be cut off."
+        if told:
+            yield rest, Problem("", told, "not_json")
 
 
 register(
@@ -174,6 +218,8 @@ register(
         name="cloudevents",
         meaning="CloudEvents 1.0 in JSON, one a line or in one array",
         read=read,
-        recognises=lambda file: file.head.replace(b"\x00", b"").lstrip(b"\xef\xbb\xbf\xff\xfe" + _BLANK)[:1] in (b"{", b"["),
+        recognises=lambda file: (
+            file.head.replace(b"\x00", b"").lstrip(b"\xef\xbb\xbf\xff\xfe" + _BLANK)[:1] in (b"{", b"[")
+        ),
     )
 )

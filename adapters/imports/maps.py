@@ -47,7 +47,7 @@ from adapters.imports.format import Format, Options, Rejection, Row, Rows, regis
 from adapters.imports.source_file import SourceFile
 from adapters.imports.table import DELIMITERS, TableRow, rows_of
 from domain.entry import moment
-from domain.errors import Invalid, Misconfigured, Problem, Refused
+from domain.errors import Invalid, Problem, Refused
 from domain.units import money
 
 __all__ = ["Field", "Map", "Rule", "Time", "Who", "header_matches", "read_table"]
@@ -201,7 +201,9 @@ class _Mapped:
         self._type = self._rule(map_.type)
         self._channel = self._rule(map_.channel)
         self._direction = self._rule(map_.direction)
-        self._time = None if map_.time is None else self._time_of(map_.time.column, map_.time.format, map_.time.zone)
+        self._time = (
+            None if map_.time is None else self._time_of(map_.time.column, map_.time.format, map_.time.zone)
+        )
         self._subject = None if map_.subject is None else self._who(map_.subject)
         self._identifiers = [self._who(who) for who in map_.identifiers]
         self._data = self._fields({k: f for k, f in map_.data.items() if not _is_total(f)})
@@ -217,11 +219,20 @@ class _Mapped:
             parts = [fields[i].strip() for i in self._ids]
             for name, part in zip(self._id_names, parts, strict=True):
                 if not part:
-                    raise _BadError(name, f"'{name}' is empty; it makes the event's id, so it must name the event.", "missing")
+                    raise _BadError(
+                        name,
+                        f"'{name}' is empty; it makes the event's id, so it must name the event.",
+                        "missing",
+                    )
             id_ = ":".join(parts)
         else:
             id_ = str(number)
-        event: dict[str, Any] = {"specversion": "1.0", "id": id_, "source": self.source, "type": self._type(fields)}
+        event: dict[str, Any] = {
+            "specversion": "1.0",
+            "id": id_,
+            "source": self.source,
+            "type": self._type(fields),
+        }
         if self._time is not None:
             at = self._time(fields)
             if at is not None:
@@ -252,7 +263,9 @@ class _Mapped:
             value = read(fields)
             if value is not None:
                 if type(value) is _Rounded:
-                    data[name.removesuffix("_minor") if name.endswith("_minor") else f"{name}_exact"] = value.exact
+                    data[name.removesuffix("_minor") if name.endswith("_minor") else f"{name}_exact"] = (
+                        value.exact
+                    )
                     value = value.minor
                 data[name] = value
         return data
@@ -312,7 +325,11 @@ class _Mapped:
                     return word
             if rule.otherwise is None:
                 known = [*rule.equals, *(f"{p}…" for p in rule.prefixes)]
-                raise _BadError(rule.column, f"'{rule.column}' holds none of: {', '.join(known)}; add it to the map, or give the rule an `otherwise`.", "not_allowed")
+                raise _BadError(
+                    rule.column,
+                    f"'{rule.column}' holds none of: {', '.join(known)}; add it to the map, or give the rule an `otherwise`.",
+                    "not_allowed",
+                )
             return rule.otherwise
 
         return choose
@@ -377,7 +394,9 @@ class _Mapped:
             try:
                 zone = ZoneInfo(zone_name)
             except (ValueError, OSError, KeyError):
-                raise Refused(f"The map names the zone '{zone_name}', which is no IANA time zone; write e.g. Europe/London.") from None
+                raise Refused(
+                    f"The map names the zone '{zone_name}', which is no IANA time zone; write e.g. Europe/London."
+                ) from None
         shown = {"iso": "2026-01-31 12:00:00", "unix": "1769860800", "unix_ms": "1769860800000"}.get(form)
         shown = shown or datetime(2026, 1, 31, 12, tzinfo=zone or UTC).strftime(form)
 
@@ -389,16 +408,24 @@ class _Mapped:
                 if form == "iso":
                     at = datetime.fromisoformat(text)
                 elif form in ("unix", "unix_ms"):
-                    at = datetime.fromtimestamp(float(Decimal(text) / (1000 if form == "unix_ms" else 1)), UTC)
+                    at = datetime.fromtimestamp(
+                        float(Decimal(text) / (1000 if form == "unix_ms" else 1)), UTC
+                    )
                 else:
                     at = datetime.strptime(text, form)  # noqa: DTZ007 - the zone follows
                 if at.tzinfo is None:
                     if zone is None:
-                        raise _BadError(column, f"'{column}' names no zone, so the instant is unknown; give the map's time a `zone`, e.g. Europe/London.", "no_zone")
+                        raise _BadError(
+                            column,
+                            f"'{column}' names no zone, so the instant is unknown; give the map's time a `zone`, e.g. Europe/London.",
+                            "no_zone",
+                        )
                     at = at.replace(tzinfo=zone)
                 return moment(at)
             except (ValueError, OverflowError, OSError, InvalidOperation):
-                raise _BadError(column, f"'{column}' is no time as the map says; right would be {shown}.", "not_a_time") from None
+                raise _BadError(
+                    column, f"'{column}' is no time as the map says; right would be {shown}.", "not_a_time"
+                ) from None
 
         return read
 
@@ -423,8 +450,14 @@ def _number(column: str, text: str) -> Decimal:
     if re.match(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?\Z", stripped):
         return Decimal(plain)
     if re.match(r"[+-]?\d+,\d+\Z", stripped):
-        raise _BadError(column, f"'{column}' has a comma where a decimal point should be, such as 12.50.", "not_a_number")
-    raise _BadError(column, f"'{column}' is no number; right would be digits such as 12 or 12.50, without signs of currency.", "not_a_number")
+        raise _BadError(
+            column, f"'{column}' has a comma where a decimal point should be, such as 12.50.", "not_a_number"
+        )
+    raise _BadError(
+        column,
+        f"'{column}' is no number; right would be digits such as 12 or 12.50, without signs of currency.",
+        "not_a_number",
+    )
 
 
 def _whole(column: str, text: str) -> int:
@@ -446,7 +479,11 @@ def _minor(column: str, number: Decimal, field: Field) -> int | _Rounded:
     if whole == scaled:
         return int(whole)
     if field.rounding == "refuse":
-        raise _BadError(column, f"'{column}' has more than {digits} digits behind the point, which {field.currency} does not have; or say rounding = \"half_even\" in the map.", "too_precise")
+        raise _BadError(
+            column,
+            f"'{column}' has more than {digits} digits behind the point, which {field.currency} does not have; or say rounding = \"half_even\" in the map.",
+            "too_precise",
+        )
     return _Rounded(int(whole), str(number))
 
 
@@ -470,7 +507,11 @@ def _converter(column: str, field: Field) -> Callable[[str], Any]:
                 word = text.lower()
                 if word in _YES or word in _NO:
                     return word in _YES
-                raise _BadError(column, f"'{column}' is neither yes nor no; right would be one of true, false, yes, no, 1, 0.", "not_allowed")
+                raise _BadError(
+                    column,
+                    f"'{column}' is neither yes nor no; right would be one of true, false, yes, no, 1, 0.",
+                    "not_allowed",
+                )
 
             return yes_no
 
@@ -488,7 +529,9 @@ def read_table(file: SourceFile, map_: Map, options: Options) -> Rows:
         raise Refused(f"{file.name} is empty: there is nothing to import.")
     source = options.source or map_.source
     if not source:
-        raise Refused("The map names no source; add source = \"…\" to it, or give --source. Source and id are the key of an event.")
+        raise Refused(
+            'The map names no source; add source = "…" to it, or give --source. Source and id are the key of an event.'
+        )
     encoding = file.encoding(options.encoding or map_.encoding)
     errors = "replace" if encoding.startswith(("utf-16", "utf-32")) else "surrogateescape"
     head = file.head.decode("utf-8-sig" if encoding == "utf-8" else encoding, errors).split("\n")
@@ -513,7 +556,9 @@ def _layout(file: SourceFile, map_: Map, first: str) -> tuple[str, dict[str, int
     else:
         tried = [DELIMITERS.get(map_.delimiter, map_.delimiter)]
         if tried[0] != "whitespace" and len(tried[0]) != 1:
-            raise Refused(f"The map's delimiter '{map_.delimiter}' is none; write one character, or one of auto, {', '.join(DELIMITERS)}.")
+            raise Refused(
+                f"The map's delimiter '{map_.delimiter}' is none; write one character, or one of auto, {', '.join(DELIMITERS)}."
+            )
     found: list[list[str]] = []
     for delimiter in tried:
         row = next(rows_of([first], delimiter), None)
@@ -530,7 +575,9 @@ def _layout(file: SourceFile, map_: Map, first: str) -> tuple[str, dict[str, int
             return delimiter, places, len(fields), False
     fields = max(found, key=len)
     if header != "yes" and map_.columns:
-        raise Refused(f"{file.name}: a row has {len(map_.columns)} columns ({', '.join(map_.columns)}), its first one has {len(fields)}.")
+        raise Refused(
+            f"{file.name}: a row has {len(map_.columns)} columns ({', '.join(map_.columns)}), its first one has {len(fields)}."
+        )
     have = {_folded(f) for f in fields}
     missing = [c for c in wanted if _folded(c) not in have] or wanted
     shown = ", ".join(" ".join(f.split())[:40] for f in fields[:30]).encode("utf-8", "replace").decode()
@@ -544,7 +591,11 @@ def _checked(rows: Iterator[TableRow], width: int) -> Iterator[TableRow]:
     """Rows of another number of fields get their problem."""
     for row in rows:
         if row.problem is None and len(row.fields) != width:
-            few = "missing at its end, or is the row cut off?" if len(row.fields) < width else "too many: does a field hold an unquoted delimiter?"
+            few = (
+                "missing at its end, or is the row cut off?"
+                if len(row.fields) < width
+                else "too many: does a field hold an unquoted delimiter?"
+            )
             told = f"The row has {len(row.fields)} fields, the table {width}; is something {few}"
             row = row._replace(problem=Problem("", told, "ragged"))  # noqa: PLW2901 - the same row, told
         yield row
@@ -555,7 +606,9 @@ def _raw(row: TableRow) -> bytes:
 
 
 def _place(file: SourceFile, row: TableRow) -> str:
-    return f"{file.name} line {row.line}" if row.line == row.last else f"{file.name} lines {row.line}-{row.last}"
+    return (
+        f"{file.name} line {row.line}" if row.line == row.last else f"{file.name} lines {row.line}-{row.last}"
+    )
 
 
 def _each(file: SourceFile, rows: Iterator[TableRow], mapped: _Mapped) -> Rows:
@@ -600,8 +653,12 @@ def _grouped(file: SourceFile, rows: Iterator[TableRow], mapped: _Mapped, column
     for number, row in enumerate(rows, start=1):
         key = row.fields[place].strip() if len(row.fields) > place else ""
         problem = row.problem
-        if not key or (problem is not None and problem.code in ("encoding", "quotes") and key not in groups and place > 0):
-            problem = problem or Problem(f"/{column}", f"'{column}' is empty; it says which rows are one event.", "missing")
+        if not key or (
+            problem is not None and problem.code in ("encoding", "quotes") and key not in groups and place > 0
+        ):
+            problem = problem or Problem(
+                f"/{column}", f"'{column}' is empty; it says which rows are one event.", "missing"
+            )
             yield Rejection(_place(file, row), _raw(row), [problem], mapped.source)
             continue
         group = groups.get(key)
@@ -637,11 +694,17 @@ def _event_of_group(file: SourceFile, group: _Group, mapped: _Mapped, column: st
             mapped.finish(group.event, group.totals)
             return Row(f"{file.name} {where}", event_of(group.event))
         except _BadError as wrong:
-            return Rejection(f"{file.name} {where}", orjson.dumps(group.event), [wrong.problem], mapped.source)
+            return Rejection(
+                f"{file.name} {where}", orjson.dumps(group.event), [wrong.problem], mapped.source
+            )
         except Invalid as wrong:
             return Rejection(f"{file.name} {where}", b"", wrong.problems, mapped.source)
     problems = [
-        Problem(p.pointer, f"Line {row.line}: {p.detail} No row with the same {column} was recorded: put this one right and repeat the command.", p.code)
+        Problem(
+            p.pointer,
+            f"Line {row.line}: {p.detail} No row with the same {column} was recorded: put this one right and repeat the command.",
+            p.code,
+        )
         for row, p in bad[:20]
     ]
     raw = b"\n".join(_raw(row) for row, _ in bad)
@@ -650,7 +713,9 @@ def _event_of_group(file: SourceFile, group: _Group, mapped: _Mapped, column: st
 
 def _read_with_map(file: SourceFile, options: Options) -> Rows:
     if options.map_file is None:
-        raise Refused("The format csv wants a map that says which column is which: --map FILE.toml (touchlog ingest --help shows one).")
+        raise Refused(
+            "The format csv wants a map that says which column is which: --map FILE.toml (touchlog ingest --help shows one)."
+        )
     return read_table(file, load_map(options.map_file), options)
 
 

@@ -7,7 +7,16 @@ from adapters.imports.maps import Field, Map, Rule, Time, Who, read_table
 
 __all__ = ["MAP"]
 
-COLUMNS = ("InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country")
+COLUMNS = (
+    "InvoiceNo",
+    "StockCode",
+    "Description",
+    "Quantity",
+    "InvoiceDate",
+    "UnitPrice",
+    "CustomerID",
+    "Country",
+)
 
 MAP = Map(
     source="online_retail",
@@ -20,7 +29,9 @@ MAP = Map(
         "order_id": "InvoiceNo",
         "country": "Country",
         "currency": Field(value="GBP"),
-        "amount_minor": Field(total=["Quantity", "UnitPrice"], type="money", currency="GBP", rounding="half_even"),
+        "amount_minor": Field(
+            total=["Quantity", "UnitPrice"], type="money", currency="GBP", rounding="half_even"
+        ),
     },
     lines={
         "sku": "StockCode",
@@ -36,6 +47,8 @@ register(
         name="csv:online_retail",
         meaning="UCI Online Retail: one order.placed or order.cancelled an invoice",
         read=lambda file, options: read_table(file, MAP, options),
-        recognises=lambda file: all(column.encode() in file.head[:512].replace(b"\x00", b"") for column in COLUMNS),
+        recognises=lambda file: all(
+            column.encode() in file.head[:512].replace(b"\x00", b"") for column in COLUMNS
+        ),
     )
 )

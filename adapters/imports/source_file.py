@@ -11,9 +11,9 @@ import sys
 import threading
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 from domain.errors import Refused
 
@@ -42,7 +42,7 @@ class Stopped(Exception):
 class _Raw(io.RawIOBase):
     """The file on disk, counted as it is read; ends at once when the caller has stopped."""
 
-    def __init__(self, inner: BinaryIO) -> None:
+    def __init__(self, inner: io.RawIOBase) -> None:
         self._inner = inner
         self.read_bytes = 0
         self.stop = threading.Event()
@@ -53,7 +53,7 @@ class _Raw(io.RawIOBase):
     def readinto(self, into: Any) -> int:
         if self.stop.is_set():
             raise Stopped
-        count: int = self._inner.readinto(into)  # type: ignore[attr-defined]
+        count: int = self._inner.readinto(into) or 0
         self.read_bytes += count
         return count
 
@@ -173,26 +173,23 @@ def undecodable(text: str) -> bool:
     return not text.isascii() and any("\udc80" <= c <= "\udcff" or c == "�" for c in text)
 
 
-def _unpacked(stream: io.BufferedReader) -> io.BufferedReader:
+def _unpacked(stream: io.BufferedReader[Any]) -> _Peekable:
     """The stream behind gzip, xz or bzip2, told by its first bytes whatever the file is called."""
     magic = stream.peek(6)[:6]
-    unpacking: Any = None
     if magic.startswith(b"\x1f\x8b"):
-        unpacking = gzip.GzipFile(fileobj=stream, mode="rb")
-    elif magic.startswith(b"\xfd7zXZ\x00"):
-        unpacking = lzma.LZMAFile(stream, "rb")
-    elif magic.startswith(b"BZh"):
-        unpacking = bz2.BZ2File(stream, "rb")
-    if unpacking is None:
-        return _Peekable(cast(io.RawIOBase, stream), HEAD_BYTES)
-    return _Peekable(unpacking, HEAD_BYTES)
+        return _Peekable(gzip.GzipFile(fileobj=stream, mode="rb"))
+    if magic.startswith(b"\xfd7zXZ\x00"):
+        return _Peekable(lzma.LZMAFile(stream, "rb"))
+    if magic.startswith(b"BZh"):
+        return _Peekable(bz2.BZ2File(stream, "rb"))
+    return _Peekable(stream)
 
 
 class _Peekable(io.BufferedReader):
-    """A buffered reader whose first peek sees as much as its buffer holds, if the file has so much."""
+    """A buffered reader whose first peek sees `HEAD_BYTES`, if the file has so much."""
 
-    def __init__(self, raw: io.RawIOBase, size: int) -> None:
-        super().__init__(_Filling(raw), size)
+    def __init__(self, inner: Any) -> None:
+        super().__init__(_Filling(inner), HEAD_BYTES)
 
 
 class _Filling(io.RawIOBase):
@@ -228,7 +225,7 @@ def open_file(path: Path | str) -> Iterator[SourceFile]:
         Refused: it is not there, is a folder, or may not be read; says which.
     """
     if str(path) == "-":
-        yield SourceFile("standard input", _Raw(sys.stdin.buffer.raw), None)  # type: ignore[arg-type,attr-defined]
+        yield SourceFile("standard input", _Raw(cast("Any", sys.stdin.buffer).raw), None)
         return
     path = Path(path)
     try:
@@ -244,17 +241,9 @@ def open_file(path: Path | str) -> Iterator[SourceFile]:
     except OSError as error:
         raise Refused(f"{path} cannot be opened: {error.strerror}.") from None
     with opened:
-        file = SourceFile(path.name, _Raw(cast(BinaryIO, opened)), size)
+        file = SourceFile(path.name, _Raw(opened), size)
         try:
             yield file
         finally:
-            with _ignored():
+            with suppress(OSError, ValueError, Stopped):
                 file.close()
-
-
-@contextmanager
-def _ignored() -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError, Stopped):
-        pass

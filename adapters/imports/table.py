@@ -33,20 +33,18 @@ class TableRow(NamedTuple):
     problem: Problem | None = None
 
 
-def _split(text: str, delimiter: str) -> list[str] | None:
-    """The fields of *text*; None where a quote is still open. Raises csv.Error for quotes that make no sense."""
+def _split(lines: list[str], delimiter: str) -> list[str] | None:
+    """The fields of a row; None where a quote is still open. Raises csv.Error for quotes that make no sense."""
     if delimiter == "whitespace":
-        return text.split()
-    if '"' not in text:
-        return text.rstrip("\r\n").split(delimiter)
+        return lines[0].split()
+    if len(lines) == 1 and '"' not in lines[0]:
+        return lines[0].rstrip("\r\n").split(delimiter)
     try:
-        return next(csv.reader(text.splitlines(keepends=True) if "\n" in text else [text], delimiter=delimiter, strict=True))
+        return next(csv.reader(lines, delimiter=delimiter, strict=True))
     except csv.Error as error:
         if "unexpected end" in str(error):
             return None
         raise
-    except StopIteration:
-        return []
 
 
 def rows_of(lines: Iterable[str], delimiter: str, width: int | None = None) -> Iterator[TableRow]:
@@ -68,7 +66,7 @@ def rows_of(lines: Iterable[str], delimiter: str, width: int | None = None) -> I
         problem: Problem | None = None
         taken = [line]
         try:
-            fields = _split(line, delimiter)
+            fields = _split(taken, delimiter)
             if fields is None:
                 fields = _over_lines(taken, source, waiting, delimiter)
                 if fields is None or (width is not None and len(fields) != width):
@@ -77,22 +75,38 @@ def rows_of(lines: Iterable[str], delimiter: str, width: int | None = None) -> I
         except csv.Error:
             waiting.extendleft(reversed(taken[1:]))
             taken, fields = [line], None
-            problem = Problem("", "A quotation mark closes in the middle of a field; inside quotes a \" is written \"\".", "quotes")
+            problem = Problem(
+                "",
+                'A quotation mark closes in the middle of a field; inside quotes a " is written "".',
+                "quotes",
+            )
         if fields is None:
             problem = problem or Problem(
-                "", "A quotation mark opens a field and never closes it; close it, or write \" inside quotes as \"\".", "quotes"
+                "",
+                'A quotation mark opens a field and never closes it; close it, or write " inside quotes as "".',
+                "quotes",
             )
             fields = line.rstrip("\r\n").split(delimiter)
         text = line if len(taken) == 1 else "".join(taken)
         if not text.isascii() and undecodable(text):
-            problem = Problem("", "The row holds bytes that are not of the file's encoding; write it again in that encoding, or name the right one with --encoding (cp1252, iso-8859-1, utf-16 …).", "encoding")
+            problem = Problem(
+                "",
+                "The row holds bytes that are not of the file's encoding; write it again in that encoding, or name the right one with --encoding (cp1252, iso-8859-1, utf-16 …).",
+                "encoding",
+            )
         elif "\x00" in text:
-            problem = Problem("", "The row holds a NUL character, which no text may; was the file damaged, or is it UTF-16 (--encoding utf-16)?", "nul")
+            problem = Problem(
+                "",
+                "The row holds a NUL character, which no text may; was the file damaged, or is it UTF-16 (--encoding utf-16)?",
+                "nul",
+            )
         yield TableRow(number, number + len(taken) - 1, fields, text, problem)
         number += len(taken) - 1
 
 
-def _over_lines(taken: list[str], source: Iterator[str], waiting: deque[str], delimiter: str) -> list[str] | None:
+def _over_lines(
+    taken: list[str], source: Iterator[str], waiting: deque[str], delimiter: str
+) -> list[str] | None:
     """Add lines to *taken* until its open quote closes; None where it does not."""
     while len(taken) < MOST_LINES:
         line = waiting.popleft() if waiting else next(source, None)
@@ -100,7 +114,7 @@ def _over_lines(taken: list[str], source: Iterator[str], waiting: deque[str], de
             return None
         taken.append(line)
         if '"' in line:
-            fields = _split("".join(taken), delimiter)
+            fields = _split(taken, delimiter)
             if fields is not None:
                 return fields
     return None
