@@ -17,8 +17,17 @@ import msgspec
 __all__ = ["Body", "Recorded", "decode_body", "entry", "event_id_of", "first_line", "leaf_hash", "moment", "recorded"]
 
 
-class Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"import_id": "import"}):
-    """The body of an entry, as stored; field names are those of the canonical JSON, for ever."""
+class Body(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    rename={"import_id": "import", "data_json": "data", "sealed_json": "sealed"},
+):
+    """The body of an entry, as stored; field names are those of the canonical JSON, for ever.
+
+    `data` and `sealed` are decoded when they are asked for: most readers look at neither.
+    """
 
     event_id: str
     source: str
@@ -40,8 +49,19 @@ class Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename
     import_id: str | None = None
     stream: str | None = None  # of a decision; a touchpoint is a stream of its own
     future: bool = False  # occurred_at lay after the time of receipt
-    data: dict[str, Any] = {}
-    sealed: tuple[tuple[str, str, str], ...] = ()  # (key id, field group, base64 of nonce and ciphertext)
+    data_json: msgspec.Raw = msgspec.Raw(b"{}")
+    sealed_json: msgspec.Raw = msgspec.Raw(b"[]")
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The plain properties."""
+        found: dict[str, Any] = msgspec.json.decode(self.data_json)
+        return found
+
+    @property
+    def sealed(self) -> list[tuple[str, str, str]]:
+        """The sealed ones: (key id, field group, base64 of nonce and ciphertext)."""
+        return _decode_sealed(self.sealed_json)
 
 
 class Recorded(msgspec.Struct, frozen=True):
@@ -58,6 +78,7 @@ class Recorded(msgspec.Struct, frozen=True):
 
 
 _decode = msgspec.json.Decoder(Body).decode
+_decode_sealed = msgspec.json.Decoder(list[tuple[str, str, str]]).decode
 
 
 def decode_body(body: bytes) -> Body:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, ClassVar
 from uuid import UUID
 
@@ -39,6 +40,9 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 TABLE = Table("contact_history", Entry, indexes=(Index(("subject", "occurred_at")), Index(("position",), "brin")))
 
 
+_surrogate = lru_cache(maxsize=200_000)(UUID)  # the same subjects come again; making a UUID costs more than a row
+
+
 @projection
 class ContactHistory(Projection):
     """Files every event that names somebody under the subject (or reference) it belongs to."""
@@ -55,7 +59,7 @@ class ContactHistory(Projection):
         changes.append(
             TABLE,
             Entry(
-                subject=UUID(owners[0][0]),
+                subject=_surrogate(owners[0][0]),
                 occurred_at=event.occurred_at,
                 position=recorded.position,
                 recorded_at=recorded.recorded_at,

@@ -162,6 +162,9 @@ class LogRecorder(PostgresApplicationRecorder):
             "SELECT position AS notification_id, stream AS originator_id, version AS originator_version, "
             "type AS topic, body AS state FROM {}"
         ).format(table)
+        self._bodies = sql.SQL(
+            "SELECT position, recorded_at, body FROM {} WHERE position > %s ORDER BY position LIMIT %s"
+        ).format(table)
         self._select_stream = sql.SQL(
             "SELECT e.stream AS originator_id, e.version AS originator_version, e.type AS topic, e.body AS state "
             "FROM {} k JOIN {} e ON e.position = k.position WHERE k.stream = %(stream)s AND k.version > %(gt)s "
@@ -334,6 +337,13 @@ class LogRecorder(PostgresApplicationRecorder):
                 )
                 for row in curs:
                     yield Row(*row)
+
+    def bodies(self, after: int, limit: int) -> list[tuple[int, datetime, bytes]]:
+        """(position, recorded_at, body) of the events behind *after*, in order, at most *limit*: what a projector reads."""
+        with self.datastore.get_connection() as conn:
+            with conn.cursor(binary=True, row_factory=psycopg.rows.tuple_row) as curs:
+                curs.execute(self._bodies, (after, limit), prepare=True)
+                return curs.fetchall()
 
 
 def without_repeats(items: Sequence[Item]) -> tuple[Sequence[Item], dict[tuple[bytes, int], int]]:

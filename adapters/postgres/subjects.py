@@ -51,7 +51,7 @@ class Subjects:
     """The registry of subjects, with the subjects seen lately in memory.
 
     Args:
-        cached: how many subjects each of two generations holds; about 1 KiB each.
+        cached: how many subjects each of two generations holds; about half a KiB each.
     """
 
     def __init__(self, pool: AsyncConnectionPool[Any], keys: KeyFile, *, cached: int = 150_000) -> None:
@@ -60,12 +60,12 @@ class Subjects:
         self._cached = cached
         self._young: dict[Named, SubjectKeys] = {}
         self._old: dict[Named, SubjectKeys] = {}
-        self._ciphers: dict[bytes, AESGCM | None] = {}
+        self._read_keys: dict[bytes, bytes | None] = {}
         self.erasures = 0
 
     async def forget(self) -> None:
         """Drop everything from memory and read how many erasures there were: the next resolution is fresh."""
-        self._young, self._old, self._ciphers = {}, {}, {}
+        self._young, self._old, self._read_keys = {}, {}, {}
         async with self._pool.connection() as conn:
             row = await (await conn.execute("SELECT erasures FROM touchpoint_log.head")).fetchone()
         assert row is not None
@@ -118,7 +118,7 @@ class Subjects:
     def _open(self, subject: bytes, bucket: bytes, wrapped: bytes) -> SubjectKeys:
         content = self._keys.unwrap(subject, bucket, wrapped)
         assert content is not None, "an identifier that can be looked up has its keys"
-        return SubjectKeys(subject, AESGCM(content[:32]))
+        return SubjectKeys(subject, content[:32])
 
     async def _make(self, conn: Any, missing: dict[bytes, Named], found: dict[Named, SubjectKeys]) -> None:
         """Make the subjects of *missing*, in the order of their lookups, so that two makers cannot wait for each other."""
@@ -135,7 +135,7 @@ class Subjects:
             nonce = raw[80:92]
             sealed = nonce + content.encrypt(nonce, value.encode(), b"identifier\x00" + subject)
             rows.append((subject, lookup, kind, namespace, bucket, wrapped, sealed))
-            made[lookup] = SubjectKeys(subject, content)
+            made[lookup] = SubjectKeys(subject, secret[:32])
         columns = list(zip(*rows, strict=True))
         async with conn.cursor(binary=True) as curs:
             await curs.execute(
@@ -171,10 +171,11 @@ class Subjects:
         """The content key of each subject (a UUID's text); None where it was destroyed or never was."""
         wanted = list(dict.fromkeys(subjects))
         raw = {s: UUID(s).bytes for s in wanted}
-        unknown = [r for r in raw.values() if r not in self._ciphers]
+        unknown = [r for r in raw.values() if r not in self._read_keys]
         if unknown:
-            if len(self._ciphers) > self._cached:
-                self._ciphers = {}
+            if len(self._read_keys) > self._cached:
+                self._read_keys = {}
+                unknown = list(raw.values())
             async with self._pool.connection() as conn, conn.cursor(binary=True) as curs:
                 await curs.execute(
                     b"SELECT subject, bucket_key, wrapped FROM touchlog.subjects WHERE subject = ANY(%b::uuid[])",
@@ -183,10 +184,14 @@ class Subjects:
                 )
                 for subject, bucket, wrapped in await curs.fetchall():
                     content = self._keys.unwrap(subject.bytes, bytes(bucket), bytes(wrapped))
-                    self._ciphers[subject.bytes] = None if content is None else AESGCM(content[:32])
+                    self._read_keys[subject.bytes] = None if content is None else content[:32]
             for one in unknown:
-                self._ciphers.setdefault(one, None)
-        return {s: self._ciphers.get(raw[s]) for s in wanted}
+                self._read_keys.setdefault(one, None)
+        found: dict[str, AESGCM | None] = {}
+        for text, one in raw.items():
+            key = self._read_keys[one]
+            found[text] = None if key is None else AESGCM(key)
+        return found
 
     async def describe(self, subjects: Iterable[UUID]) -> dict[UUID, Subject]:
         """Kind, namespace and unsealed value of each subject that exists."""
