@@ -6,6 +6,7 @@ Every way in ends here: HTTP, NATS, imports, channels.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -124,6 +125,8 @@ class Ingest:
         refused: list[Kept] = []
         receipt = Receipt.of(self.clock())
         for place, item in enumerate(items):
+            if place % 500 == 499:
+                await asyncio.sleep(0)  # a large batch lets the other callers in between
             payload: Payload | None = None
             try:
                 payload = item if isinstance(item, Payload) else read_payload(item)
@@ -139,20 +142,19 @@ class Ingest:
         if prepared:
             outcome = await self._record(prepared, principal, import_id)
             for one, appended in zip(prepared, outcome, strict=True):
-                result = Result(appended.status, position=appended.position, id=one.draft.id, errors=one.draft.warnings)
-                if appended.status == "conflict":
+                status, position = appended
+                result = Result(status, position, one.draft.id, one.draft.warnings)
+                if status == "conflict":
                     result.errors = [
-                        Problem("/id", f"Another payload with this source and id stands at position {appended.position}; it was kept, not recorded. An event is never overwritten: send a correction, or give this one an id of its own.", "conflict")
+                        Problem("/id", f"Another payload with this source and id stands at position {position}; it was kept, not recorded. An event is never overwritten: send a correction, or give this one an id of its own.", "conflict")
                     ]
-                    refused.append(_kept("conflict", {"source": one.draft.source, "id": one.draft.id, "type": one.draft.declared.name}, items[one.place], principal, way_in, places, one.place, result.errors, appended.position))
+                    refused.append(_kept("conflict", {"source": one.draft.source, "id": one.draft.id, "type": one.draft.declared.name}, items[one.place], principal, way_in, places, one.place, result.errors, position))
                 results[one.place] = result
         if refused and keep:
             await self.rejected.keep(refused)
         done = [r for r in results if r is not None]
-        count = {"recorded": 0, "duplicate": 0, "conflict": 0, "rejected": 0}
-        for r in done:
-            count[r.status] += 1
-        return Answer(done, count["recorded"], count["duplicate"], count["conflict"], count["rejected"], self.writer.head)
+        count = [r.status for r in done].count
+        return Answer(done, count("recorded"), count("duplicate"), count("conflict"), count("rejected"), self.writer.head)
 
     async def _record(self, prepared: list[_Prepared], principal: Principal, import_id: str | None) -> list[Appended]:
         for attempt in range(3):

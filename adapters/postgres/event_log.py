@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from itertools import repeat
 from typing import Any, ClassVar, NamedTuple
 from uuid import UUID
 
@@ -116,7 +117,7 @@ def outcomes(count: int, answer: tuple[Any, ...]) -> list[Appended]:
     """What the row that `append` answered means for each of *count* items, in their order."""
     first, _recorded_at, ordinals, positions, same = answer
     if not ordinals:
-        return [Appended("recorded", first + i) for i in range(count)]
+        return list(map(Appended, repeat("recorded"), range(first, first + count)))
     known = {o: Appended("duplicate" if s else "conflict", p) for o, p, s in zip(ordinals, positions, same, strict=True)}
     results = []
     for ordinal in range(1, count + 1):
