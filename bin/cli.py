@@ -15,6 +15,7 @@ COMMANDS = (
     "bin.serve",
     "bin.settings",
     "bin.migrate",
+    "bin.keys",
     "bin.ingest",
 )
 

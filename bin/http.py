@@ -16,6 +16,7 @@ import uvloop
 
 from adapters.http.app import build
 from adapters.http.house import House
+from adapters.nats.heads import announce
 from adapters.postgres.api_keys import ApiKeys
 from adapters.postgres.outage import DATABASE_AWAY
 from bin import __version__
@@ -40,11 +41,20 @@ async def opened(house: House, settings: Settings, database_url: str) -> AsyncIt
     async with core(settings, database_url) as parts:
         keys = ApiKeys(parts.pool)
         await keys.ensure_admin(settings.data / "admin.key")
+        telling = None
+        if settings.nats_url:
+            writer = parts.writer
+            telling = asyncio.create_task(
+                announce(settings.nats_url, settings.subject_prefix, lambda: writer.head)
+            )
         house.opened(parts, keys)
         try:
             yield
         finally:
             house.shut()
+            if telling is not None:
+                telling.cancel()
+                await asyncio.gather(telling, return_exceptions=True)
 
 
 class _Server(uvicorn.Server):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import socket
 import sys
 from pathlib import Path
@@ -30,24 +29,25 @@ def run_http(settings: Settings, listen_fd: int) -> None:
     serve_http(settings, socket.socket(fileno=listen_fd))
 
 
-def run_projectors(_settings: Settings) -> None:
+def run_projectors(settings: Settings) -> None:
     """Run all projectors until SIGTERM."""
-    _wait_for_the_end()
+    from bin import projectors
+
+    projectors.run_projectors(settings)
 
 
-def run_relay(_settings: Settings) -> None:
+def run_relay(settings: Settings) -> None:
     """Relay the log to the bus, and requests on the bus to the log, until SIGTERM."""
-    _wait_for_the_end()
+    from bin.relay import relay
+
+    relay(settings)
 
 
-def run_demo(_settings: Settings) -> None:
+def run_demo(settings: Settings) -> None:
     """Load a small lifelike history into an empty log, then return."""
+    from bin.demo_loader import load_demo
 
-
-def _wait_for_the_end() -> None:
-    """Wait for SIGTERM or SIGINT."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-    signal.sigwait({signal.SIGTERM, signal.SIGINT})
+    load_demo(settings)
 
 
 def main() -> None:

@@ -61,7 +61,9 @@ def build(house: House) -> Front:
         dependencies=dependencies,
         exception_handlers={Exception: answer_problem},
         openapi_config=None,
-        state=State({"house": house, "documented": lambda: docs.documented(routes(), dependencies, house.version)}),
+        state=State(
+            {"house": house, "documented": lambda: docs.documented(routes(), dependencies, house.version)}
+        ),
         logging_config=None,
         debug=False,
     )

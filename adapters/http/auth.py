@@ -32,7 +32,9 @@ __all__ = [
 
 COOKIE = "touchlog_session"
 SESSION_S = 12 * 3600
-_SEND_A_KEY = "Send a key: Authorization: Bearer tl_…; `touchlog keys add` makes one, DIR/admin.key holds the first."
+_SEND_A_KEY = (
+    "Send a key: Authorization: Bearer tl_…; `touchlog keys add` makes one, DIR/admin.key holds the first."
+)
 MAY_READ = frozenset({"admin"})
 
 
@@ -67,7 +69,11 @@ def _signing_key(house: House) -> bytes:
 def session_cookie(house: House, principal: Principal, *, now_s: float | None = None) -> str:
     """The value of the cookie that stands for *principal*, signed."""
     until_s = int((time.time() if now_s is None else now_s) + SESSION_S)
-    packed = base64.urlsafe_b64encode(msgspec.json.encode(_Session(principal.key_id, until_s))).decode().rstrip("=")
+    packed = (
+        base64.urlsafe_b64encode(msgspec.json.encode(_Session(principal.key_id, until_s)))
+        .decode()
+        .rstrip("=")
+    )
     return f"{packed}.{hmac.new(_signing_key(house), packed.encode(), hashlib.sha256).hexdigest()}"
 
 
@@ -85,7 +91,9 @@ async def _of_cookie(house: House, header: str | None) -> Principal | None:
     if not signature.isascii() or not hmac.compare_digest(signature, right):
         return None
     try:
-        session = msgspec.json.decode(base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4)), type=_Session)
+        session = msgspec.json.decode(
+            base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4)), type=_Session
+        )
     except (ValueError, msgspec.DecodeError):
         return None
     if session.until_s < time.time():
@@ -104,7 +112,9 @@ async def signed_in(connection: ASGIConnection[Any, Any, Any, Any]) -> Principal
     if key is not None:
         principal = await house.keys.authenticate(key)
         if principal is None:
-            raise unauthorised("This key is unknown or was revoked; `touchlog keys list` shows those in force.")
+            raise unauthorised(
+                "This key is unknown or was revoked; `touchlog keys list` shows those in force."
+            )
         return principal
     return await _of_cookie(house, connection.headers.get("cookie"))
 
@@ -128,7 +138,11 @@ async def reader(request: Request[Any, Any, Any]) -> Principal:
             purpose=request.headers.get("touchlog-purpose"),
             denied=True,
         )
-        raise Refusal(403, "forbidden", f"The key {principal.key_id} is of role {principal.role} and may not read; use one of role admin.")
+        raise Refusal(
+            403,
+            "forbidden",
+            f"The key {principal.key_id} is of role {principal.role} and may not read; use one of role admin.",
+        )
     return principal
 
 

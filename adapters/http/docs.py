@@ -16,18 +16,22 @@ from adapters.http.auth import needs_key
 
 __all__ = ["ROUTES", "documented"]
 
-_STRUCTURED = {"type": "object", "required": ["specversion", "id", "source", "type"], "properties": {
-    "specversion": {"const": "1.0"},
-    "id": {"type": "string", "description": "With source the key: the same key is recorded once"},
-    "source": {"type": "string"},
-    "type": {"type": "string", "description": "Stored name, see GET /v1/types"},
-    "time": {"type": "string", "format": "date-time", "description": "When it happened"},
-    "subject": {"type": "string", "description": "A REF, e.g. email:ann@example.com"},
-    "identifiers": {"type": "string", "description": "Further REFs, with commas between them"},
-    "channel": {"type": "string"},
-    "direction": {"enum": ["inbound", "outbound", "internal"]},
-    "data": {"type": "object", "description": "By the JSON Schema of the type"},
-}}
+_STRUCTURED = {
+    "type": "object",
+    "required": ["specversion", "id", "source", "type"],
+    "properties": {
+        "specversion": {"const": "1.0"},
+        "id": {"type": "string", "description": "With source the key: the same key is recorded once"},
+        "source": {"type": "string"},
+        "type": {"type": "string", "description": "Stored name, see GET /v1/types"},
+        "time": {"type": "string", "format": "date-time", "description": "When it happened"},
+        "subject": {"type": "string", "description": "A REF, e.g. email:ann@example.com"},
+        "identifiers": {"type": "string", "description": "Further REFs, with commas between them"},
+        "channel": {"type": "string"},
+        "direction": {"enum": ["inbound", "outbound", "internal"]},
+        "data": {"type": "object", "description": "By the JSON Schema of the type"},
+    },
+}
 
 
 def documented(
@@ -43,7 +47,9 @@ def documented(
             description="Every touchpoint with your customers in one immutable log, and answers from it.",
             path="/_schema",
             components=Components(
-                security_schemes={"key": SecurityScheme(type="http", scheme="bearer", description="An API key: tl_…")}
+                security_schemes={
+                    "key": SecurityScheme(type="http", scheme="bearer", description="An API key: tl_…")
+                }
             ),
             security=[{"key": []}],
         ),
@@ -54,8 +60,14 @@ def documented(
         "required": True,
         "content": {
             "application/cloudevents+json": {"schema": _STRUCTURED},
-            "application/cloudevents-batch+json": {"schema": {"type": "array", "maxItems": 10_000, "items": _STRUCTURED}},
-            "application/json": {"schema": {"oneOf": [_STRUCTURED, {"type": "array", "maxItems": 10_000, "items": _STRUCTURED}]}},
+            "application/cloudevents-batch+json": {
+                "schema": {"type": "array", "maxItems": 10_000, "items": _STRUCTURED}
+            },
+            "application/json": {
+                "schema": {
+                    "oneOf": [_STRUCTURED, {"type": "array", "maxItems": 10_000, "items": _STRUCTURED}]
+                }
+            },
         },
     }
     for open_to_all in ("/healthz", "/readyz"):

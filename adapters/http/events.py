@@ -68,7 +68,9 @@ def may_append(principal: Principal) -> None:
     """
     if principal.role not in ("admin", "adapter"):
         raise Refusal(
-            403, "forbidden", f"The key {principal.key_id} is of role {principal.role} and may not append; use one of role adapter or admin."
+            403,
+            "forbidden",
+            f"The key {principal.key_id} is of role {principal.role} and may not append; use one of role adapter or admin.",
         )
 
 
@@ -177,7 +179,9 @@ def _split_by_brackets(body: bytes) -> list[bytes]:
 
 
 def _not_json(detail: str) -> Refusal:
-    return Refusal(400, "not-json", f"{detail} Nothing was recorded.", errors=[Problem("", detail, "not_json")])
+    return Refusal(
+        400, "not-json", f"{detail} Nothing was recorded.", errors=[Problem("", detail, "not_json")]
+    )
 
 
 def _whole_json(body: bytes) -> bytes:
@@ -192,14 +196,20 @@ def _whole_json(body: bytes) -> bytes:
         try:
             json.loads(body.decode("utf-8", "surrogateescape"))
         except json.JSONDecodeError as at:
-            what = "The body is empty" if not body.strip() else f"The body is not JSON: {at.msg} at character {at.pos}"
+            what = (
+                "The body is empty"
+                if not body.strip()
+                else f"The body is not JSON: {at.msg} at character {at.pos}"
+            )
             raise _not_json(f"{what}.") from None
         except (ValueError, RecursionError):
             return body  # nested too deeply, or a number of thousands of digits: told per event
     return body
 
 
-def _binary(attributes: list[tuple[bytes, bytes]], content_type: str | None, media_type: str, body: bytes) -> bytes:
+def _binary(
+    attributes: list[tuple[bytes, bytes]], content_type: str | None, media_type: str, body: bytes
+) -> bytes:
     """One event in binary mode as its JSON; a header that comes twice is told as the repeated key that it is."""
     members: list[bytes] = []
     for name, value in attributes:
@@ -222,7 +232,9 @@ def _binary(attributes: list[tuple[bytes, bytes]], content_type: str | None, med
                 except UnicodeDecodeError:
                     text = None
             members.append(
-                b'"data_base64":' + orjson.dumps(base64.b64encode(body).decode()) if text is None else b'"data":' + orjson.dumps(text)
+                b'"data_base64":' + orjson.dumps(base64.b64encode(body).decode())
+                if text is None
+                else b'"data":' + orjson.dumps(text)
             )
     return b"{" + b",".join(members) + b"}"
 
@@ -236,7 +248,9 @@ def _header_text(value: bytes) -> bytes:
     try:
         return orjson.dumps(raw.decode("utf-8"))
     except UnicodeDecodeError:
-        return b'"' + raw.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'  # told by the ingest: not UTF-8
+        return (
+            b'"' + raw.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
+        )  # told by the ingest: not UTF-8
 
 
 # ---- the body on its way in -----------------------------------------------------------------------------
@@ -290,7 +304,9 @@ class _Inflating:
 
 
 def _not_compressed(why: str) -> Refusal:
-    return Refusal(400, "not-json", f"The body is not what its Content-Encoding says: {why}. Nothing was recorded.")
+    return Refusal(
+        400, "not-json", f"The body is not what its Content-Encoding says: {why}. Nothing was recorded."
+    )
 
 
 async def _read_body(receive: Receive, encoding: str, length: bytes | None) -> bytes:
@@ -365,7 +381,11 @@ class Intake:
         extra: list[tuple[bytes, bytes]] = []
         incoming = _Incoming(receive)
         try:
-            status, media_type, body = 200, b"application/json", await self._answer(scope["headers"], incoming)
+            status, media_type, body = (
+                200,
+                b"application/json",
+                await self._answer(scope["headers"], incoming),
+            )
         except _Gone:
             return
         except Exception as error:  # noqa: BLE001 - every error becomes a problem document
@@ -394,14 +414,18 @@ class Intake:
         house = self._house
         key = bearer_of(authorization)
         if key is None:
-            raise unauthorised("Send a key: Authorization: Bearer tl_…; `touchlog keys add --role adapter` makes one.")
+            raise unauthorised(
+                "Send a key: Authorization: Bearer tl_…; `touchlog keys add --role adapter` makes one."
+            )
 
         async def known() -> Principal | None:
             return await house.keys.authenticate(key)
 
         principal = await through_outages(known, within_s=_DATABASE_BACK_WITHIN_S)
         if principal is None:
-            raise unauthorised("This key is unknown or was revoked; `touchlog keys list` shows those in force.")
+            raise unauthorised(
+                "This key is unknown or was revoked; `touchlog keys list` shows those in force."
+            )
         may_append(principal)
         if self._waiting >= self._most_waiting or self._waiting_bytes >= MOST_WAITING_BYTES:
             raise Refusal(
@@ -483,11 +507,25 @@ class _Incoming:
         "answers `duplicate` with the position of the first. One bad event never spoils its neighbours."
     ),
     responses={
-        400: ResponseSpec(ProblemDocument, description="The body is not JSON at all; nothing was recorded", generate_examples=False),
-        413: ResponseSpec(ProblemDocument, description="More than 10,000 events or 16 MiB", generate_examples=False),
-        415: ResponseSpec(ProblemDocument, description="Another media type or encoding", generate_examples=False),
-        429: ResponseSpec(ProblemDocument, description="Too many requests wait; see Retry-After", generate_examples=False),
-        503: ResponseSpec(ProblemDocument, description="The log cannot take events now; see Retry-After", generate_examples=False),
+        400: ResponseSpec(
+            ProblemDocument,
+            description="The body is not JSON at all; nothing was recorded",
+            generate_examples=False,
+        ),
+        413: ResponseSpec(
+            ProblemDocument, description="More than 10,000 events or 16 MiB", generate_examples=False
+        ),
+        415: ResponseSpec(
+            ProblemDocument, description="Another media type or encoding", generate_examples=False
+        ),
+        429: ResponseSpec(
+            ProblemDocument, description="Too many requests wait; see Retry-After", generate_examples=False
+        ),
+        503: ResponseSpec(
+            ProblemDocument,
+            description="The log cannot take events now; see Retry-After",
+            generate_examples=False,
+        ),
     },
 )
 async def record_events(request: Request[Any, Any, Any]) -> Response[Answer]:

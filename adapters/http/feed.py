@@ -28,14 +28,20 @@ HEARTBEAT_S = 10.0
 _STREAM_PAGE = 500
 _encode = msgspec.json.Encoder().encode
 
-After = Annotated[int, Parameter(ge=0, description="Events behind this position; 0 is the beginning of the log.")]
+After = Annotated[
+    int, Parameter(ge=0, description="Events behind this position; 0 is the beginning of the log.")
+]
 Types = Annotated[
     list[str] | None,
-    Parameter(query="type", description="Only events of these stored names; may be repeated, or listed with commas."),
+    Parameter(
+        query="type", description="Only events of these stored names; may be repeated, or listed with commas."
+    ),
 ]
 Channels = Annotated[
     list[str] | None,
-    Parameter(query="channel", description="Only events of these channels; may be repeated, or listed with commas."),
+    Parameter(
+        query="channel", description="Only events of these channels; may be repeated, or listed with commas."
+    ),
 ]
 
 
@@ -43,7 +49,9 @@ def _listed(values: list[str] | None) -> list[str]:
     return [part.strip() for value in values or () for part in value.split(",") if part.strip()]
 
 
-async def _page(house: House, principal: Principal, request: Request[Any, Any, Any], **question: Any) -> FeedPage:
+async def _page(
+    house: House, principal: Principal, request: Request[Any, Any, Any], **question: Any
+) -> FeedPage:
     async def asked() -> FeedPage:
         return await house.core.feed.page(**question)
 
@@ -54,7 +62,12 @@ async def _page(house: House, principal: Principal, request: Request[Any, Any, A
             action=action_of(request),
             count=len(page.events),
             purpose=request.headers.get("touchlog-purpose"),
-            detail={"after": question["after"], "next": page.next, "types": question["types"], "channels": question["channels"]},
+            detail={
+                "after": question["after"],
+                "next": page.next,
+                "types": question["types"],
+                "channels": question["channels"],
+            },
         )
     return page
 
@@ -68,16 +81,26 @@ async def _page(house: House, principal: Principal, request: Request[Any, Any, A
         "`after` = `next`; `wait` holds the answer until something new is there. Positions have no gaps, and nothing new ever "
         "appears at or below one that was read."
     ),
-    responses={400: ResponseSpec(ProblemDocument, description="A parameter is not valid", generate_examples=False)},
+    responses={
+        400: ResponseSpec(ProblemDocument, description="A parameter is not valid", generate_examples=False)
+    },
 )
 async def read_events(
     request: Request[Any, Any, Any],
     reader: Principal,
     after: After = 0,
-    limit: Annotated[int, Parameter(ge=1, description=f"At most so many events; above {LARGEST_PAGE:,} is taken as {LARGEST_PAGE:,}.")] = 1000,
+    limit: Annotated[
+        int,
+        Parameter(
+            ge=1, description=f"At most so many events; above {LARGEST_PAGE:,} is taken as {LARGEST_PAGE:,}."
+        ),
+    ] = 1000,
     types: Types = None,
     channels: Channels = None,
-    wait: Annotated[float, Parameter(ge=0, description="Wait so long for a first event, in seconds; above 30 is taken as 30.")] = 0,
+    wait: Annotated[
+        float,
+        Parameter(ge=0, description="Wait so long for a first event, in seconds; above 30 is taken as 30."),
+    ] = 0,
 ) -> Response[bytes]:
     """Answer with one page."""
     taken = timed()
@@ -119,7 +142,15 @@ async def follow_events(
     elif last.isascii() and last.isdigit() and len(last) < 19:
         start = int(last)
     else:
-        raise Invalid([Problem("/after", "Last-Event-ID and after are positions: whole numbers, or head.", "not_a_position")])
+        raise Invalid(
+            [
+                Problem(
+                    "/after",
+                    "Last-Event-ID and after are positions: whole numbers, or head.",
+                    "not_a_position",
+                )
+            ]
+        )
     wanted = {"types": _listed(types), "channels": _listed(channels)}
     await house.core.records.access(
         reader.key_id,
@@ -134,7 +165,9 @@ async def follow_events(
     )
 
 
-async def _messages(house: House, after: int, reader: Principal, wanted: dict[str, list[str]]) -> AsyncIterator[bytes]:
+async def _messages(
+    house: House, after: int, reader: Principal, wanted: dict[str, list[str]]
+) -> AsyncIterator[bytes]:
     house.figures.streams.inc()
     try:
         yield b"retry: 1000\n\n"
@@ -152,7 +185,9 @@ async def _messages(house: House, after: int, reader: Principal, wanted: dict[st
                 return
             now = asyncio.get_running_loop().time()
             if page.events:
-                yield b"".join(b"id: %d\ndata: %b\n\n" % (event["position"], _encode(event)) for event in page.events)
+                yield b"".join(
+                    b"id: %d\ndata: %b\n\n" % (event["position"], _encode(event)) for event in page.events
+                )
                 told_at = now
             elif now - told_at >= HEARTBEAT_S:
                 yield b": head %d\n\n" % page.head

@@ -13,7 +13,10 @@ class Figures:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         events = Counter(
-            "touchlog_events", "Events that came in over HTTP, by what became of them", ["status"], registry=self.registry
+            "touchlog_events",
+            "Events that came in over HTTP, by what became of them",
+            ["status"],
+            registry=self.registry,
         )
         self.recorded, self.duplicates, self.conflicts, self.rejected = (
             events.labels(status) for status in ("recorded", "duplicate", "conflict", "rejected")
@@ -25,16 +28,33 @@ class Figures:
             registry=self.registry,
         )
         self.requests = Counter(
-            "touchlog_http_requests", "Requests answered, by route and status", ["route", "status"], registry=self.registry
+            "touchlog_http_requests",
+            "Requests answered, by route and status",
+            ["route", "status"],
+            registry=self.registry,
         )
-        self.waiting = Gauge("touchlog_http_appends_waiting", "Requests whose events wait for a commit", registry=self.registry)
-        self.commits = Gauge("touchlog_log_commits", "Commits to the log by this process since its start", registry=self.registry)
+        self.waiting = Gauge(
+            "touchlog_http_appends_waiting", "Requests whose events wait for a commit", registry=self.registry
+        )
+        self.commits = Gauge(
+            "touchlog_log_commits",
+            "Commits to the log by this process since its start",
+            registry=self.registry,
+        )
         self.head = Gauge("touchlog_log_head_position", "Newest position of the log", registry=self.registry)
         self.lag_positions = Gauge(
-            "touchlog_projection_lag_positions", "Events a read model has not seen", ["projection"], registry=self.registry
+            "touchlog_projection_lag_positions",
+            "Events a read model has not seen",
+            ["projection"],
+            registry=self.registry,
         )
         self.lag_s = Gauge(
-            "touchlog_projection_lag_seconds", "Age of the first event a read model has not seen", ["projection"], registry=self.registry
+            "touchlog_projection_lag_seconds",
+            "Age of the first event a read model has not seen",
+            ["projection"],
+            registry=self.registry,
         )
-        self.rejected_open = Gauge("touchlog_rejected_open", "Kept items that nobody has looked after", registry=self.registry)
+        self.rejected_open = Gauge(
+            "touchlog_rejected_open", "Kept items that nobody has looked after", registry=self.registry
+        )
         self.streams = Gauge("touchlog_http_streams", "Open event streams", registry=self.registry)

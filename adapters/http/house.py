@@ -102,5 +102,8 @@ class House:
 
 def _not_yet() -> Refusal:
     return Refusal(
-        503, "unavailable", "touchlog is starting and waits for its database; ask again in a moment.", headers={"Retry-After": "1"}
+        503,
+        "unavailable",
+        "touchlog is starting and waits for its database; ask again in a moment.",
+        headers={"Retry-After": "1"},
     )

@@ -62,7 +62,12 @@ async def projections(house: House) -> tuple[int, list[ProjectionShown]]:
     return rows[0][0], shown
 
 
-@get("/healthz", tags=["operations"], summary="Whether the process lives", description="200 as long as it answers at all; asks nobody else.")
+@get(
+    "/healthz",
+    tags=["operations"],
+    summary="Whether the process lives",
+    description="200 as long as it answers at all; asks nobody else.",
+)
 async def healthz() -> dict[str, str]:
     """Answer."""
     return {"status": "ok"}
@@ -76,7 +81,11 @@ _migrated: set[str] = set()
     tags=["operations"],
     summary="Whether it can work",
     description="200 when the database answers and is migrated; with the lags of the read models. 503 otherwise.",
-    responses={503: ResponseSpec(ProblemDocument, description="The database is away or not migrated", generate_examples=False)},
+    responses={
+        503: ResponseSpec(
+            ProblemDocument, description="The database is away or not migrated", generate_examples=False
+        )
+    },
 )
 async def readyz(request: Request[Any, Any, Any]) -> Response[bytes]:
     """Answer."""
@@ -96,9 +105,14 @@ async def readyz(request: Request[Any, Any, Any]) -> Response[bytes]:
 
 
 def _not_ready(detail: str) -> Response[bytes]:
-    problem = ProblemDocument(type="/docs#unavailable", title="touchlog cannot answer now", status=503, detail=detail)
+    problem = ProblemDocument(
+        type="/docs#unavailable", title="touchlog cannot answer now", status=503, detail=detail
+    )
     return Response(
-        msgspec.json.encode(problem), status_code=503, media_type="application/problem+json", headers={"Retry-After": "1"}
+        msgspec.json.encode(problem),
+        status_code=503,
+        media_type="application/problem+json",
+        headers={"Retry-After": "1"},
     )
 
 
@@ -109,7 +123,13 @@ async def list_projections(request: Request[Any, Any, Any]) -> Response[bytes]:
     return json_answer({"projections": shown, "head": head})
 
 
-@get("/metrics", tags=["operations"], summary="Figures for Prometheus", description="Without a key on loopback only.", media_type="text/plain")
+@get(
+    "/metrics",
+    tags=["operations"],
+    summary="Figures for Prometheus",
+    description="Without a key on loopback only.",
+    media_type="text/plain",
+)
 async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
     """Answer with all figures."""
     if not _from_this_machine(request) and await signed_in(request) is None:
@@ -132,7 +152,9 @@ async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
 
 def _from_this_machine(request: Request[Any, Any, Any]) -> bool:
     """Whether the peer is on loopback and no proxy speaks for somebody else."""
-    if request.client is None or any(h in request.headers for h in ("forwarded", "x-forwarded-for", "x-real-ip", "via")):
+    if request.client is None or any(
+        h in request.headers for h in ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+    ):
         return False
     try:
         return ipaddress.ip_address(request.client.host).is_loopback

@@ -19,16 +19,35 @@ from domain.errors import Invalid, NotFound
 
 __all__ = ["ROUTES", "found_persons", "history_of", "person_of"]
 
-_REF = Annotated[str, Parameter(description="email:ann@example.com, phone:+4420…, loyalty_card:123, user:u-1 …, or a subject id")]
+_REF = Annotated[
+    str,
+    Parameter(
+        description="email:ann@example.com, phone:+4420…, loyalty_card:123, user:u-1 …, or a subject id"
+    ),
+]
 _PROBLEMS = {
-    400: ResponseSpec(ProblemDocument, description="The REF or a parameter is not valid", generate_examples=False),
-    404: ResponseSpec(ProblemDocument, description="Nobody was recorded under this REF", generate_examples=False),
-    503: ResponseSpec(ProblemDocument, description="The read model is behind the position asked for", generate_examples=False),
+    400: ResponseSpec(
+        ProblemDocument, description="The REF or a parameter is not valid", generate_examples=False
+    ),
+    404: ResponseSpec(
+        ProblemDocument, description="Nobody was recorded under this REF", generate_examples=False
+    ),
+    503: ResponseSpec(
+        ProblemDocument,
+        description="The read model is behind the position asked for",
+        generate_examples=False,
+    ),
 }
 
 
 async def person_of(
-    request: Request[Any, Any, Any], reader: Principal, ref: str, as_of: str | None, known_at: str | None, *, recorded: bool = True
+    request: Request[Any, Any, Any],
+    reader: Principal,
+    ref: str,
+    as_of: str | None,
+    known_at: str | None,
+    *,
+    recorded: bool = True,
 ) -> Person:
     """Who *ref* names; the access is recorded before this returns, also when nobody is found."""
     house = house_of(request)
@@ -88,8 +107,14 @@ async def history_of(
     return page
 
 
-async def _recorded(request: Request[Any, Any, Any], reader: Principal, about: tuple[str, ...], query: str, count: int) -> None:
-    detail = {k: v for k in ("as_of", "known_at", "channel", "direction", "type", "cursor") if (v := request.query_params.get(k))}
+async def _recorded(
+    request: Request[Any, Any, Any], reader: Principal, about: tuple[str, ...], query: str, count: int
+) -> None:
+    detail = {
+        k: v
+        for k in ("as_of", "known_at", "channel", "direction", "type", "cursor")
+        if (v := request.query_params.get(k))
+    }
     await house_of(request).core.records.access(
         reader.key_id,
         action=action_of(request),
@@ -152,7 +177,11 @@ async def find_persons(
 
 @get("/v1/persons/{ref:str}", tags=["persons"], summary="Who a REF names", responses=_PROBLEMS)
 async def show_person(
-    request: Request[Any, Any, Any], reader: Principal, ref: _REF, as_of: AsOf = None, known_at: KnownAt = None
+    request: Request[Any, Any, Any],
+    reader: Principal,
+    ref: _REF,
+    as_of: AsOf = None,
+    known_at: KnownAt = None,
 ) -> Response[bytes]:
     """Answer with the person and all identifiers."""
     taken = timed()
@@ -178,9 +207,15 @@ async def show_history(
     known_at: KnownAt = None,
     channel: Annotated[str | None, Parameter(description="Only this channel")] = None,
     direction: Annotated[str | None, Parameter(description="inbound, outbound or internal")] = None,
-    type_: Annotated[str | None, Parameter(query="type", description="Only events of this stored name")] = None,
-    q: Annotated[str | None, Parameter(description="Only entries whose headline or data hold this text")] = None,
-    limit: Annotated[int, Parameter(ge=1, description="At most so many entries; above 1,000 is taken as 1,000")] = 50,
+    type_: Annotated[
+        str | None, Parameter(query="type", description="Only events of this stored name")
+    ] = None,
+    q: Annotated[
+        str | None, Parameter(description="Only entries whose headline or data hold this text")
+    ] = None,
+    limit: Annotated[
+        int, Parameter(ge=1, description="At most so many entries; above 1,000 is taken as 1,000")
+    ] = 50,
     cursor: Annotated[str | None, Parameter(description="`next` of the page before")] = None,
 ) -> Response[bytes]:
     """Answer with one page."""

@@ -28,7 +28,15 @@ from domain.errors import (
     Unavailable,
 )
 
-__all__ = ["MEDIA_TYPE", "ProblemDocument", "Refusal", "answer_problem", "document", "of_exception", "refusal"]
+__all__ = [
+    "MEDIA_TYPE",
+    "ProblemDocument",
+    "Refusal",
+    "answer_problem",
+    "document",
+    "of_exception",
+    "refusal",
+]
 
 MEDIA_TYPE = "application/problem+json"
 log = structlog.get_logger()
@@ -161,12 +169,17 @@ def of_exception(error: Exception, *, where: str) -> Refusal:
         status = error.status_code
         kind, detail = {
             404: ("not-found", "There is nothing at this address; /docs lists what there is."),
-            405: ("method-not-allowed", "This address does not take this method; the header Allow names those it takes."),
+            405: (
+                "method-not-allowed",
+                "This address does not take this method; the header Allow names those it takes.",
+            ),
         }.get(status, ("invalid" if status < 500 else "internal", error.detail))
         return Refusal(status, kind, detail, headers=error.headers)
     log.error("request_failed", where=where, exc_info=error)
     return Refusal(
-        500, "internal", "touchlog failed at this request; the log of part http tells why. Nothing that was answered for is lost."
+        500,
+        "internal",
+        "touchlog failed at this request; the log of part http tells why. Nothing that was answered for is lost.",
     )
 
 
@@ -177,7 +190,9 @@ def _each(error: ValidationException) -> list[Problem]:
         if isinstance(found, dict):
             key, source = str(found.get("key") or ""), found.get("source")
             place = "/" + key.replace(".", "/") if key else ""
-            kind = {"query": "query parameter", "path": "part of the path", "header": "header"}.get(str(source), "value")
+            kind = {"query": "query parameter", "path": "part of the path", "header": "header"}.get(
+                str(source), "value"
+            )
             message = re.sub(r" - at `.*`$", "", str(found.get("message", "")))
             problems.append(Problem(place, f"{kind} '{key}': {message}" if key else message, "invalid"))
     return problems or [Problem("", error.detail, "invalid")]
@@ -185,6 +200,12 @@ def _each(error: ValidationException) -> list[Problem]:
 
 def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Litestar's handler of all exceptions."""
-    route = getattr(request.scope.get("route_handler"), "name", None) or request.scope.get("path_template") or "unknown"
+    route = (
+        getattr(request.scope.get("route_handler"), "name", None)
+        or request.scope.get("path_template")
+        or "unknown"
+    )
     refused = of_exception(error, where=f"{request.method} {route}")
-    return Response(document(refused), status_code=refused.status, media_type=MEDIA_TYPE, headers=refused.headers)
+    return Response(
+        document(refused), status_code=refused.status, media_type=MEDIA_TYPE, headers=refused.headers
+    )

@@ -16,11 +16,17 @@ __all__ = ["AsOf", "KnownAt", "after_of", "as_of_of", "json_answer", "known_at_o
 
 AsOf = Annotated[
     str | None,
-    Parameter(query="as_of", description="What had happened by then: an RFC 3339 time with its zone. Absent: no cut."),
+    Parameter(
+        query="as_of",
+        description="What had happened by then: an RFC 3339 time with its zone. Absent: no cut.",
+    ),
 ]
 KnownAt = Annotated[
     str | None,
-    Parameter(query="known_at", description="What was known by then: an RFC 3339 time with its zone, or a position such as @123."),
+    Parameter(
+        query="known_at",
+        description="What was known by then: an RFC 3339 time with its zone, or a position such as @123.",
+    ),
 ]
 
 
@@ -30,9 +36,19 @@ def _time(text: str, place: str) -> datetime:
     try:
         at = msgspec.convert(text, datetime)
     except msgspec.ValidationError:
-        raise Invalid([Problem(place, "This is no RFC 3339 time; right would be 2026-01-31T12:00:00Z.", "not_a_time")]) from None
+        raise Invalid(
+            [Problem(place, "This is no RFC 3339 time; right would be 2026-01-31T12:00:00Z.", "not_a_time")]
+        ) from None
     if at.tzinfo is None:
-        raise Invalid([Problem(place, "The time has no zone, so the instant is unknown; add Z for UTC or an offset such as +01:00.", "no_zone")])
+        raise Invalid(
+            [
+                Problem(
+                    place,
+                    "The time has no zone, so the instant is unknown; add Z for UTC or an offset such as +01:00.",
+                    "no_zone",
+                )
+            ]
+        )
     return at
 
 
@@ -56,7 +72,9 @@ def known_at_of(text: str | None) -> datetime | int | None:
     if text.startswith("@"):
         if text[1:].isascii() and text[1:].isdigit() and len(text) < 20:
             return int(text[1:])
-        raise Invalid([Problem("/known_at", "A position is written @ and digits, e.g. @123.", "not_a_position")])
+        raise Invalid(
+            [Problem("/known_at", "A position is written @ and digits, e.g. @123.", "not_a_position")]
+        )
     return _time(text, "/known_at")
 
 
@@ -70,7 +88,15 @@ def after_of(request: Request[Any, Any, Any]) -> int:
     if not text:
         return 0
     if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise Invalid([Problem("", "The header Touchlog-After is the position to wait for: a whole number.", "not_a_position")])
+        raise Invalid(
+            [
+                Problem(
+                    "",
+                    "The header Touchlog-After is the position to wait for: a whole number.",
+                    "not_a_position",
+                )
+            ]
+        )
     return int(text)
 
 
@@ -94,7 +120,9 @@ def timed() -> Timed:
 _encode = msgspec.json.Encoder().encode
 
 
-def json_answer(value: Any, taken: Timed | None = None, *, headers: dict[str, str] | None = None) -> Response[bytes]:
+def json_answer(
+    value: Any, taken: Timed | None = None, *, headers: dict[str, str] | None = None
+) -> Response[bytes]:
     """An answer in JSON that no cache may keep: it may hold personal data."""
     found = {"Cache-Control": "no-store", **(taken.header if taken else {}), **(headers or {})}
     return Response(_encode(value), media_type="application/json", headers=found)

@@ -53,7 +53,13 @@ def _all() -> bytes:
     return msgspec.json.encode({"types": [_shown(TYPES[name]) for name in sorted(TYPES)]})
 
 
-@get("/v1/types", tags=["types"], summary="All types of events", description="Each with its default channel and the JSON Schema of `data`.", guards=[needs_key])
+@get(
+    "/v1/types",
+    tags=["types"],
+    summary="All types of events",
+    description="Each with its default channel and the JSON Schema of `data`.",
+    guards=[needs_key],
+)
 async def list_types() -> Response[bytes]:
     """Answer with every declared type."""
     return Response(_all(), media_type="application/json")
@@ -65,7 +71,9 @@ async def list_types() -> Response[bytes]:
     tags=["types"],
     summary="One type of event",
     description="With `Accept: application/schema+json` the answer is the JSON Schema of `data` alone.",
-    responses={404: ResponseSpec(ProblemDocument, description="No such type is declared", generate_examples=False)},
+    responses={
+        404: ResponseSpec(ProblemDocument, description="No such type is declared", generate_examples=False)
+    },
 )
 async def show_type(
     request: Request[Any, Any, Any],

@@ -92,7 +92,9 @@ class ApiKeys:
     async def _look_up(self, key_id: str) -> _Known:
         now_s = time.monotonic()
         known = self._known.get(key_id)
-        if known is not None and now_s - known.seen_at_s < (CACHED_S if known.principal else _UNKNOWN_CACHED_S):
+        if known is not None and now_s - known.seen_at_s < (
+            CACHED_S if known.principal else _UNKNOWN_CACHED_S
+        ):
             return known
         try:
             async with self._pool.connection(timeout=5) as conn:
@@ -198,7 +200,9 @@ class ApiKeys:
                 if row is None:
                     await self._insert(conn, key, "admin", (), "admin.key")
                     return
-                if row[1] is None and hmac.compare_digest(bytes(row[0]), hashlib.sha256(key.encode()).digest()):
+                if row[1] is None and hmac.compare_digest(
+                    bytes(row[0]), hashlib.sha256(key.encode()).digest()
+                ):
                     return
             key = _random_key()
             await self._insert(conn, key, "admin", (), "admin.key")
@@ -223,17 +227,31 @@ def _bcrypt(key: str) -> str:
 def _check(role: str, sources: Sequence[str]) -> None:
     problems = []
     if role not in ROLES:
-        problems.append(Problem("/role", f"There is no role '{role}'; there are {', '.join(ROLES)}.", "not_allowed"))
+        problems.append(
+            Problem("/role", f"There is no role '{role}'; there are {', '.join(ROLES)}.", "not_allowed")
+        )
     if role == "adapter" and not sources:
         problems.append(
-            Problem("/sources", "A key of role adapter needs the sources it may append from, e.g. --source shop; * is any.", "missing")
+            Problem(
+                "/sources",
+                "A key of role adapter needs the sources it may append from, e.g. --source shop; * is any.",
+                "missing",
+            )
         )
     if role != "adapter" and sources:
-        problems.append(Problem("/sources", f"A key of role {role} takes no sources; only adapters have them.", "not_allowed"))
+        problems.append(
+            Problem(
+                "/sources", f"A key of role {role} takes no sources; only adapters have them.", "not_allowed"
+            )
+        )
     for place, source in enumerate(sources):
         if not source.strip() or len(source) > 1024 or "*" in source[:-1]:
             problems.append(
-                Problem(f"/sources/{place}", "A source is a text of at most 1,024 characters; * may stand at its end only.", "not_allowed")
+                Problem(
+                    f"/sources/{place}",
+                    "A source is a text of at most 1,024 characters; * may stand at its end only.",
+                    "not_allowed",
+                )
             )
     if problems:
         raise Invalid(problems)

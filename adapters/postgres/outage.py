@@ -32,8 +32,12 @@ async def through_outages(call: Callable[[], Awaitable[T]], *, within_s: float) 
             return await call()
         except DATABASE_AWAY as error:
             if isinstance(error, psycopg.errors.DiskFull):
-                raise Unavailable("The disk of the database is full: make room; touchlog goes on by itself.") from None
+                raise Unavailable(
+                    "The disk of the database is full: make room; touchlog goes on by itself."
+                ) from None
             if loop.time() + pause_s > deadline:
-                raise Unavailable("The database does not answer; send the same request again in a moment.") from None
+                raise Unavailable(
+                    "The database does not answer; send the same request again in a moment."
+                ) from None
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 2, 0.5)

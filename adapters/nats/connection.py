@@ -1,0 +1,57 @@
+"""One connection to the bus, kept for as long as its owner lives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import nats
+import nats.errors
+import structlog
+from nats.aio.client import Client
+
+__all__ = ["connected"]
+
+log = structlog.get_logger()
+
+
+async def connected(url: str, *, name: str, on_return: Callable[[], None] = lambda: None) -> Client:
+    """Connect, and try until it is done; a connection that is lost later comes back by itself.
+
+    Args:
+        name: how the server lists this connection.
+        on_return: called whenever a lost connection is back.
+    """
+    pause_s = 0.1
+    told = False
+
+    async def lost() -> None:
+        log.warning("bus_lost", connection=name)
+
+    async def back() -> None:
+        log.info("bus_back", connection=name)
+        on_return()
+
+    async def failed(error: Exception) -> None:
+        log.debug("bus_error", connection=name, reason=type(error).__name__)
+
+    while True:
+        try:
+            return await nats.connect(
+                url,
+                name=name,
+                connect_timeout=3,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=0.25,
+                ping_interval=20,
+                disconnected_cb=lost,
+                reconnected_cb=back,
+                error_cb=failed,
+                allow_reconnect=True,
+            )
+        except (OSError, TimeoutError, nats.errors.Error) as error:
+            if not told:
+                log.warning("bus_away", connection=name, reason=type(error).__name__)
+                told = True
+        await asyncio.sleep(pause_s)
+        pause_s = min(pause_s * 2, 2.0)

@@ -1,0 +1,83 @@
+"""The news that the log has grown: said at most every few milliseconds, heard by projectors and the relay."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error
+
+from adapters.nats.connection import connected
+
+__all__ = ["AGAIN_AFTER_S", "HeadListener", "announce", "head_subject"]
+
+AGAIN_AFTER_S = 0.005
+"""At most one announcement in so many seconds: a thousand commits are one piece of news."""
+
+log = structlog.get_logger()
+
+
+def head_subject(prefix: str) -> str:
+    """Where the newest position is told; the message is its digits."""
+    return f"{prefix}.head"
+
+
+async def announce(url: str, prefix: str, head: Callable[[], int]) -> None:
+    """Tell each new value of *head*, until cancelled. Whoever misses one looks by itself a little later."""
+    client = await connected(url, name="touchlog head")
+    told = 0
+    try:
+        while True:
+            position = head()
+            if position > told and client.is_connected:
+                try:
+                    await client.publish(head_subject(prefix), str(position).encode())
+                    told = position
+                except Error:
+                    log.debug("head_not_told", position=position)
+            await asyncio.sleep(AGAIN_AFTER_S)
+    finally:
+        await _closed(client)
+
+
+async def _closed(client: Client) -> None:
+    """Close without waiting for a server that is gone."""
+    try:
+        async with asyncio.timeout(1):
+            await client.close()
+    except (TimeoutError, Error):
+        pass
+
+
+class HeadListener:
+    """Hears announcements on a thread of its own, and sets an event for one that works without an event loop."""
+
+    def __init__(self, url: str | None, prefix: str) -> None:
+        self.news = threading.Event()
+        self._url = url
+        self._prefix = prefix
+        if url:
+            threading.Thread(target=self._run, name="head-listener", daemon=True).start()
+
+    def wait(self, at_most_s: float) -> bool:
+        """Wait for news; True when there are some."""
+        heard = self.news.wait(at_most_s)
+        self.news.clear()
+        return heard
+
+    def _run(self) -> None:
+        asyncio.run(self._listen())
+
+    async def _listen(self) -> None:
+        assert self._url is not None
+        client = await connected(self._url, name="touchlog projectors")
+
+        async def heard(_: Msg) -> None:
+            self.news.set()
+
+        await client.subscribe(head_subject(self._prefix), cb=heard)
+        await asyncio.Event().wait()

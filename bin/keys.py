@@ -1,0 +1,119 @@
+"""keys: API keys are made, listed and revoked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import typer
+
+from bin.settings import DATA_OPTION, Settings
+
+T = TypeVar("T")
+SOURCE_OPTION = typer.Option(
+    [], help="Of an adapter: a source it may append from; * at the end stands for all that begin so."
+)
+JSON_OPTION = typer.Option(False, "--json", help="Print JSON.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add `touchlog keys add|list|revoke`."""
+    keys = typer.Typer(
+        help="API keys: who may append, and who may ask.",
+        epilog="Example: touchlog keys add --role adapter --source shop",
+        no_args_is_help=True,
+    )
+
+    @keys.command(
+        "add", epilog="Example: touchlog keys add --role adapter --source 'tills/*' --name 'tills of London'"
+    )
+    def add_command(
+        role: str = typer.Option(..., help="adapter (appends), agent, analyst, officer or admin (all)."),
+        source: list[str] = SOURCE_OPTION,
+        name: str = typer.Option("", help="What it is for, for people."),
+        data: Path | None = DATA_OPTION,
+        json: bool = JSON_OPTION,
+    ) -> None:
+        """Make a key and print it: the only time that it is seen."""
+        made = _with_keys(
+            Settings.load(data=data), lambda keys: keys.add(role, sources=source, name=name), "keys add"
+        )
+        if json:
+            _print({"key_id": made.key_id, "key": made.key, "role": role, "sources": source, "name": name})
+        else:
+            typer.echo(made.key)
+            typer.echo("Keep it now: it is not shown again.", err=True)
+
+    @keys.command("list", epilog="Example: touchlog keys list --json")
+    def list_command(data: Path | None = DATA_OPTION, json: bool = JSON_OPTION) -> None:
+        """List all keys, revoked ones too; the keys themselves are known to nobody."""
+        found = _with_keys(Settings.load(data=data), lambda keys: keys.list(), "keys list")
+        if json:
+            _print(found)
+            return
+        rows = [("id", "role", "sources", "name", "made", "revoked")]
+        rows += [
+            (
+                key.key_id,
+                key.role,
+                ", ".join(key.sources) or "-",
+                key.name or "-",
+                f"{key.created_at:%Y-%m-%d %H:%M}",
+                f"{key.revoked_at:%Y-%m-%d %H:%M}" if key.revoked_at else "-",
+            )
+            for key in found
+        ]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        for row in rows:
+            typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+    @keys.command("revoke", epilog="Example: touchlog keys revoke tl_1a2b3c4d")
+    def revoke_command(
+        key: str = typer.Argument(..., help="The key's id, as `keys list` shows it."),
+        data: Path | None = DATA_OPTION,
+    ) -> None:
+        """Take a key back; it works no longer within five seconds. What it recorded stays."""
+        _with_keys(Settings.load(data=data), lambda keys: keys.revoke(key), "keys revoke")
+        typer.echo(f"{key[:11]} is revoked")
+
+    app.add_typer(keys, name="keys")
+
+
+def _with_keys(settings: Settings, work: Callable[[Any], Awaitable[T]], by: str) -> T:
+    """Do *work* with the keys of the installation, and let a running bus know them."""
+    from adapters.embedded import servers
+    from adapters.embedded.nats import reload_users
+    from adapters.postgres.schema import migrate
+
+    with servers(settings, by=by) as (database_url, _):
+        migrate(database_url)
+        done = asyncio.run(_done(database_url, work))
+        if by != "keys list":
+            reload_users(
+                settings.data, secret_file=settings.secret_file, subject_prefix=settings.subject_prefix
+            )
+    return done
+
+
+async def _done(database_url: str, work: Callable[[Any], Awaitable[T]]) -> T:
+    from psycopg_pool import AsyncConnectionPool
+
+    from adapters.postgres.api_keys import ApiKeys
+    from adapters.postgres.schema import APP_ROLE
+
+    async with AsyncConnectionPool(
+        database_url,
+        min_size=1,
+        max_size=1,
+        open=False,
+        kwargs={"autocommit": True, "options": f"-c role={APP_ROLE}"},
+    ) as pool:
+        return await work(ApiKeys(pool))
+
+
+def _print(value: Any) -> None:
+    import msgspec
+
+    typer.echo(msgspec.json.format(msgspec.json.encode(value)).decode())
