@@ -70,10 +70,13 @@ _NOW = """
 WITH seen AS MATERIALIZED (
     SELECT min(position) AS least, max(position) AS most, count(*) AS models
       FROM touchlog.projections WHERE name = ANY(%(models)s) AND state = 'live'
+), named AS MATERIALIZED (  -- a reference stands for the person it belongs to
+    SELECT coalesce((SELECT r.subject FROM read.references r WHERE r.reference = %(subject)s
+                      ORDER BY r.occurred_at, r.source, r.source_id LIMIT 1), %(subject)s::uuid) AS subject
 ), person AS MATERIALIZED (
     SELECT i.subject FROM read.identities i
-     WHERE i.person = (SELECT m.person FROM read.identities m WHERE m.subject = %(subject)s)
-    UNION SELECT %(subject)s::uuid
+     WHERE i.person = (SELECT m.person FROM read.identities m WHERE m.subject = (SELECT subject FROM named))
+    UNION SELECT subject FROM named
 ), owned AS MATERIALIZED (
     SELECT o.reference FROM (
         SELECT DISTINCT ON (r.reference) r.reference, r.subject FROM read.references r
@@ -359,15 +362,8 @@ class Histories:
             await curs.execute(_statement(_NOW, filters), parameters, prepare=True)
             rows = await curs.fetchall()
             if rows and rows[0][2] == len(READ_MODELS) and rows[0][0] == rows[0][1]:
-                found = [r[4:] for r in rows if r[4] is not None]
-                if found or not await self._is_reference(conn, subject):
-                    return found, rows[0][0], min(rows[0][3])
+                return [r[4:] for r in rows if r[4] is not None], rows[0][0], min(rows[0][3])
         return None, 0, subject
-
-    @staticmethod
-    async def _is_reference(conn: psycopg.AsyncConnection[Any], subject: UUID) -> bool:
-        row = await (await conn.execute("SELECT 1 FROM read.references WHERE reference = %s LIMIT 1", (subject,), prepare=True)).fetchone()
-        return row is not None
 
     async def _cut(self, filters: list[str], parameters: dict[str, Any]) -> list[Any]:
         async with self._pool.connection() as conn:

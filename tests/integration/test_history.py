@@ -1,0 +1,232 @@
+"""Histories: every channel of a person on one page, at any moment of both axes of time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from adapters.ingest import Answer, Principal
+from bin.compose import Core, core, project_once
+from bin.settings import Settings
+from domain.errors import Behind, FutureTime, Invalid, NotFound
+
+OFFICE = Principal("key:test", "admin")
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def event(id_: str, **more: Any) -> dict[str, Any]:
+    """Give a call from ann at noon, with whatever else is asked for."""
+    at = more.pop("at", NOON)
+    return {
+        "specversion": "1.0",
+        "id": id_,
+        "source": "test/calls",
+        "type": "call.ended",
+        "time": at.isoformat().replace("+00:00", "Z"),
+        "subject": "email:ann@example.com",
+        "data": {"duration_s": 60},
+    } | more
+
+
+class House:
+    """A log with its read models, for one test."""
+
+    def __init__(self, parts: Core) -> None:
+        self.core = parts
+
+    async def given(self, *events: dict[str, Any], projected: bool = True) -> Answer:
+        """Record events, and let the projector see them."""
+        answer = await self.core.ingest.accept([orjson.dumps(e) for e in events], OFFICE, way_in="test")
+        assert answer.rejected == 0, answer.results
+        if projected:
+            await asyncio.to_thread(project_once, self.core.database_url)
+        return answer
+
+    async def ids(self, ref: str = "email:ann@example.com", **asked: Any) -> list[str]:
+        """Give the source ids of the entries of a history, as shown."""
+        page = await self.core.histories.page(ref, **asked)
+        return [entry["provenance"]["source_id"] for entry in page.entries]
+
+
+@asynccontextmanager
+async def house(tmp_path: Path, url: str) -> AsyncIterator[House]:
+    """Put the parts together on a database."""
+    async with core(Settings.load({}, data=tmp_path), url) as parts:
+        yield House(parts)
+
+
+def story(test: Callable[[House], Coroutine[Any, Any, None]]) -> Callable[[Path, str], None]:
+    """Run an asynchronous test on a house of its own."""
+
+    def run(tmp_path: Path, database_url: str) -> None:
+        async def whole() -> None:
+            async with house(tmp_path, database_url) as it:
+                await test(it)
+
+        asyncio.run(whole())
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
+
+
+@story
+async def test_a_history_shows_the_newest_first_whatever_came_in_first(it: House) -> None:
+    """Order is by when it happened."""
+    await it.given(event("b", at=NOON), event("c", at=NOON + timedelta(hours=1)), event("a", at=NOON - timedelta(hours=1)))
+
+    assert await it.ids() == ["c", "b", "a"]
+
+
+@story
+async def test_ties_are_broken_by_source_and_id_never_by_arrival(it: House) -> None:
+    """The same answer, whoever was first."""
+    await it.given(event("2"), event("1"), event("1", source="a/other"))
+
+    assert await it.ids() == ["2", "1", "1"]
+    page = await it.core.histories.page("email:ann@example.com")
+    assert [e["provenance"]["source"] for e in page.entries] == ["test/calls", "test/calls", "a/other"]
+
+
+@story
+async def test_a_person_is_all_its_linked_subjects(it: House) -> None:
+    """One feed over all channels."""
+    await it.given(
+        event("call"),
+        event("visit", type="web.page_viewed", subject="anonymous:x-1", data={"path": "/"}),
+        event("login", type="web.signed_in", subject="user:u-1", identifiers="anonymous:x-1,email:ann@example.com", data={}),
+        event("other", subject="email:bob@example.com"),
+    )
+
+    assert sorted(await it.ids("user:u-1")) == ["call", "login", "visit"]
+    assert await it.ids("anonymous:x-1") == await it.ids("user:u-1") == await it.ids("email:Ann@Example.com ")
+    assert await it.ids("email:bob@example.com") == ["other"]
+
+
+@story
+async def test_an_order_belongs_to_the_person_of_the_earliest_event_that_names_both(it: House) -> None:
+    """References attach, and never join."""
+    await it.given(
+        event("placed", type="order.placed", identifiers="order:9", data={}),
+        event("shipped", type="order.shipped", subject="order:9", data={}, at=NOON + timedelta(days=1)),
+        event("later", type="order.paid", subject="email:bob@example.com", identifiers="order:9", data={}, at=NOON + timedelta(days=2)),
+    )
+
+    assert await it.ids() == ["shipped", "placed"]
+    assert await it.ids("email:bob@example.com") == ["later"]
+    assert await it.ids("order:9") == ["shipped", "placed"]
+
+
+@story
+async def test_as_of_cuts_events_and_the_links_that_make_the_person(it: House) -> None:
+    """What had not happened yet links nobody."""
+    await it.given(
+        event("visit", type="web.page_viewed", subject="anonymous:x-1", data={"path": "/"}, at=NOON),
+        event("call", at=NOON + timedelta(hours=1)),
+        event("login", type="web.signed_in", identifiers="anonymous:x-1", data={}, at=NOON + timedelta(days=1)),
+    )
+
+    assert sorted(await it.ids()) == ["call", "login", "visit"]
+    assert await it.ids(as_of=NOON + timedelta(hours=2)) == ["call"]
+    assert await it.ids("anonymous:x-1", as_of=NOON + timedelta(hours=2)) == ["visit"]
+    assert await it.ids(as_of=NOON + timedelta(hours=1)) == ["call"], "as_of is inclusive"
+    assert await it.ids(as_of=NOON) == []
+
+
+@story
+async def test_known_at_answers_as_then_although_more_is_known_now(it: House) -> None:
+    """A late event and a late link change nothing of what was known."""
+    first = await it.given(event("call"), event("visit", type="web.page_viewed", subject="anonymous:x-1", data={"path": "/"}))
+    before = await it.core.histories.page("email:ann@example.com", known_at=first.head)
+    then = datetime.now(UTC)
+    now_closed = await it.core.histories.page("email:ann@example.com", known_at=then)
+    await it.given(
+        event("late", at=NOON - timedelta(days=9)),
+        event("login", type="web.signed_in", identifiers="anonymous:x-1", data={}),
+    )
+
+    assert sorted(await it.ids()) == ["call", "late", "login", "visit"]
+    assert await it.core.histories.page("email:ann@example.com", known_at=first.head) == before
+    assert await it.core.histories.page("email:ann@example.com", known_at=then) == now_closed
+    assert [e["provenance"]["source_id"] for e in before.entries] == ["call"]
+    with pytest.raises(FutureTime):
+        await it.ids(known_at=datetime.now(UTC) + timedelta(minutes=5))
+    with pytest.raises(Invalid, match="not in the log"):
+        await it.ids(known_at=10_000)
+
+
+@story
+async def test_pages_do_not_shift_while_events_arrive(it: House) -> None:
+    """A cursor carries its moment."""
+    await it.given(*(event(f"{n:02}", at=NOON + timedelta(minutes=n)) for n in range(25)))
+    page = await it.core.histories.page("email:ann@example.com", limit=10)
+    await it.given(event("new", at=NOON + timedelta(days=1)), event("old", at=NOON - timedelta(days=1)))
+
+    seen = [e["provenance"]["source_id"] for e in page.entries]
+    while page.next:
+        page = await it.core.histories.page("email:ann@example.com", limit=10, cursor=page.next)
+        seen += [e["provenance"]["source_id"] for e in page.entries]
+
+    assert seen == [f"{n:02}" for n in reversed(range(25))]
+    with pytest.raises(Invalid, match="cursor"):
+        await it.ids(cursor="nonsense")
+
+
+@story
+async def test_a_history_is_filtered_by_channel_type_direction_and_text(it: House) -> None:
+    """Sealed words are found too, with no index of them at rest."""
+    await it.given(
+        event("call", data={"duration_s": 5, "summary": "asked about the blue kettle"}),
+        event("mail", type="email.received", data={"subject": "Kettle broken"}),
+        event("sale", type="order.placed", data={}),
+    )
+
+    assert await it.ids(channel="phone") == ["call"]
+    assert await it.ids(type_="order.placed") == ["sale"]
+    assert await it.ids(direction="inbound", channel="email") == ["mail"]
+    assert await it.ids(q="KETTLE") == ["mail", "call"]
+    assert await it.ids(q="teapot") == []
+
+
+@story
+async def test_a_history_waits_for_its_read_model_and_says_so_when_it_stays_behind(it: House) -> None:
+    """It never answers short."""
+    answer = await it.given(event("call"), projected=False)
+
+    with pytest.raises(Behind) as told:
+        await it.core.histories.wait_until(answer.head, at_most_s=0.05)
+
+    assert told.value.lag_positions == 1
+    asked = asyncio.create_task(it.ids(after=answer.head))
+    await asyncio.to_thread(project_once, it.core.database_url)
+    assert await asked == ["call"]
+
+
+@story
+async def test_who_is_asked_for_and_unknown_is_told_apart_from_what_is_no_ref(it: House) -> None:
+    """Nobody, or nonsense."""
+    with pytest.raises(NotFound, match="Nobody was recorded"):
+        await it.ids("email:nobody@example.com")
+    with pytest.raises(Invalid, match="REF"):
+        await it.ids("ann")
+
+
+@story
+async def test_an_entry_tells_its_provenance_and_gives_back_what_was_sent(it: House) -> None:
+    """Sealing changes nothing for those who may read."""
+    data = {"duration_s": 61, "summary": "called back", "custom": {"email": "x@y.example", "n": [1, "z@y.example", 2]}}
+    await it.given(event("call", data=data, purpose="support", traceparent="00-1-2-01", unknownext="kept"))
+
+    (entry,) = (await it.core.histories.page("email:ann@example.com")).entries
+
+    assert entry["data"] == data
+    assert entry["headline"].startswith("Call of 1 min")
+    assert entry["provenance"]["position"] == entry["position"] == 1
+    assert entry["provenance"]["principal"] == "key:test"
+    assert entry["provenance"]["extensions"] == {"purpose": "support", "traceparent": "00-1-2-01", "unknownext": "kept"}
