@@ -17,6 +17,9 @@ COMMANDS = (
     "bin.migrate",
     "bin.keys",
     "bin.ingest",
+    "bin.status",
+    "bin.rejected",
+    "bin.history",
 )
 
 app = typer.Typer(
