@@ -59,6 +59,7 @@ def suspicious(plain: bytes) -> bool:
         or b"?" in plain
         or plain.count(b".") >= 3
         or plain.count(b":") - plain.count(b'":') >= 2
+        or b'"::' in plain
     )
 
 
@@ -117,14 +118,17 @@ def part(declared: EventType, data: Data, encode: Callable[[Any], bytes]) -> tup
                 parts.others.append((f"/{field}", plain.pop(field)))
         if "identifiers" in plain:
             parts.personal["/identifiers"] = plain.pop("identifiers")
-        for field in undeclared:
-            if field in plain:
-                plain[field] = _free(plain[field], (field,), parts, by_key=True)
-                if plain[field] is _GONE:
-                    del plain[field]
-        for field in free_form:
-            if field in plain:
-                plain[field] = _free(plain[field], (field,), parts, by_key=True)
+        for field in (*undeclared, *free_form):
+            if field not in plain:
+                continue
+            if personal_text(field):  # a key can be an address too
+                parts.personal[pointer((field,))] = plain.pop(field)
+                continue
+            looked = _free(plain[field], (field,), parts, by_key=True)
+            if looked is _GONE:
+                del plain[field]
+            else:
+                plain[field] = looked
     encoded = encode(plain)
     if suspicious(encoded):
         found = False
