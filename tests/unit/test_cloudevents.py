@@ -1,0 +1,497 @@
+"""From bytes to a draft, or to the list of what is wrong: every item answered for itself (SEMANTICS §1)."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+import domain.touchpoints  # noqa: F401 - registers every declared type
+from adapters.cloudevents import Draft, Receipt, draft, event_of, read_payload, split_batch
+from domain.errors import Invalid
+
+RECEIVED_AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
+GOOD: dict[str, Any] = {
+    "specversion": "1.0",
+    "id": "1",
+    "source": "shop",
+    "type": "call.ended",
+    "time": "2026-01-31T11:00:00Z",
+    "subject": "email:ann@example.com",
+    "data": {"duration_s": 60},
+}
+
+
+def drafted(event: dict[str, Any] | bytes, **arguments: Any) -> Draft:
+    raw = event if isinstance(event, bytes) else orjson.dumps(event)
+    return draft(read_payload(raw), Receipt.of(RECEIVED_AT), **arguments)
+
+
+def codes(event: dict[str, Any] | bytes, **arguments: Any) -> dict[str, str]:
+    """What is wrong with *event*: pointer and code of every problem."""
+    with pytest.raises(Invalid) as wrong:
+        drafted(event, **arguments)
+    assert all(problem.detail for problem in wrong.value.problems)
+    return {problem.pointer: problem.code for problem in wrong.value.problems}
+
+
+def without(*names: str) -> dict[str, Any]:
+    return {name: value for name, value in GOOD.items() if name not in names}
+
+
+# ---- what is refused ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"{",
+        b'{"id":',
+        b'{"id":"1"',
+        b'{"id":"1",}',
+        b"{'id':1}",
+        b"nul",
+        b'{"a":01}',
+        b'{"a":NaN}',
+        b'{"a":1} x',
+    ],
+)
+def test_what_is_not_json_is_said_to_be_so(raw: bytes) -> None:
+    assert codes(raw) == {"": "not_json"}
+
+
+@pytest.mark.parametrize("cut", range(1, 120, 7))
+def test_truncated_json_is_refused_wherever_it_ends(cut: int) -> None:
+    assert codes(orjson.dumps(GOOD)[:-cut]) == {"": "not_json"}
+
+
+@pytest.mark.parametrize("raw", [b"1", b'"text"', b"null", b"[]", b"[{}]", b"true", b"1.5"])
+def test_json_that_is_no_object_is_refused(raw: bytes) -> None:
+    assert codes(raw) == {"": "not_an_object"}
+
+
+def test_bytes_that_are_no_utf8_are_refused() -> None:
+    assert codes(b'{"id":"\xff\xfe"}') == {"": "not_utf8"}
+    assert codes(orjson.dumps(GOOD).replace(b"shop", "shöp".encode("latin-1"))) == {"": "not_utf8"}
+
+
+@pytest.mark.parametrize("name", ["specversion", "id", "source", "type"])
+def test_what_every_cloudevent_has_is_asked_for(name: str) -> None:
+    assert f"/{name}" in codes(without(name))
+
+
+@pytest.mark.parametrize("name", ["id", "source", "type"])
+@pytest.mark.parametrize("value", [1, 1.5, True, [], {}, ["a"], "", "a\nb", "a\x7fb", "x" * 1025])
+def test_names_of_another_kind_or_form_are_refused(name: str, value: Any) -> None:
+    assert f"/{name}" in codes({**GOOD, name: value})
+
+
+@pytest.mark.parametrize("version", ["0.3", "1", "1.0.2", 1.0, 1, None, ""])
+def test_another_version_of_cloudevents_is_refused(version: Any) -> None:
+    assert codes({**GOOD, "specversion": version}) == {"/specversion": "specversion"}
+
+
+@pytest.mark.parametrize(
+    ("time", "code"),
+    [
+        ("2026-01-31T12:00:00", "no_zone"),
+        ("2026-01-31T12:00:00.123456", "no_zone"),
+        ("2026-01-31", "not_a_time"),
+        ("31.01.2026 12:00", "not_a_time"),
+        ("2026-02-30T12:00:00Z", "not_a_time"),
+        ("2026-01-31T25:00:00Z", "not_a_time"),
+        ("now", "not_a_time"),
+        ("", "not_a_time"),
+        (1769860800, "wrong_type"),
+        (1769860800.5, "wrong_type"),
+        ({"$date": 1}, "wrong_type"),
+        ("1899-12-31T23:59:59Z", "out_of_range"),
+        ("0001-01-01T00:00:00+14:00", "out_of_range"),
+        ("9999-12-31T23:59:59-14:00", "out_of_range"),
+        ("2027-02-02T12:00:01Z", "out_of_range"),
+        ("20260-01-31T12:00:00Z", "not_a_time"),
+    ],
+)
+def test_a_time_that_is_none_or_lies_outside_is_refused(time: Any, code: str) -> None:
+    assert codes({**GOOD, "time": time}) == {"/time": code}
+
+
+@pytest.mark.parametrize(
+    ("time", "occurred_at", "future"),
+    [
+        ("1900-01-01T00:00:00Z", "1900-01-01T00:00:00.000000Z", False),
+        ("2026-01-31T13:00:00+01:00", "2026-01-31T12:00:00.000000Z", False),
+        ("2026-01-31T12:00:00.000001Z", "2026-01-31T12:00:00.000001Z", True),
+        ("2027-02-01T12:00:00Z", "2027-02-01T12:00:00.000000Z", True),
+        ("2026-01-31t11:00:00z", "2026-01-31T11:00:00.000000Z", False),
+    ],
+)
+def test_a_time_is_kept_in_one_spelling_and_the_future_is_flagged(
+    time: str, occurred_at: str, future: bool
+) -> None:
+    found = drafted({**GOOD, "time": time})
+    assert (found.occurred_at, found.occurred_at_given, found.future) == (occurred_at, True, future)
+
+
+@pytest.mark.parametrize("event", [without("time"), {**GOOD, "time": None}])
+def test_without_a_time_that_of_receipt_stands_in_and_says_so(event: dict[str, Any]) -> None:
+    found = drafted(event)
+    assert (found.occurred_at, found.occurred_at_given) == ("2026-01-31T12:00:00.000000Z", False)
+
+
+@pytest.mark.parametrize("where", ["id", "source", "subject", "data", "key", "extension"])
+@pytest.mark.parametrize("bad", ["\\u0000", "\\ud800", "\\udfff", "\\ud800x", "\\udc00\\ud800"])
+def test_nul_and_lone_surrogates_are_refused_wherever_they_stand(where: str, bad: str) -> None:
+    places = {
+        "id": {**GOOD, "id": "a?b"},
+        "source": {**GOOD, "source": "a?b"},
+        "subject": {**GOOD, "subject": "user:a?b"},
+        "data": {**GOOD, "data": {"deep": [{"er": "a?b"}]}},
+        "key": {**GOOD, "data": {"a?b": 1}},
+        "extension": {**GOOD, "own": "a?b"},
+    }
+    found = codes(json.dumps(places[where]).replace("a?b", f"a{bad}b").encode())
+    assert set(found.values()) == {"nul" if bad == "\\u0000" else "lone_surrogate"}
+
+
+def test_a_whole_surrogate_pair_is_a_character() -> None:
+    raw = json.dumps({**GOOD, "id": "?"}).replace("?", "\\ud83d\\ude00").encode()
+    assert drafted(raw).id == "😀"
+
+
+def test_of_a_thousand_one_with_a_lone_surrogate_is_refused_and_the_others_are_not() -> None:
+    events = [json.dumps({**GOOD, "id": str(n), "data": {"summary": "?"}}) for n in range(1000)]
+    events[617] = events[617].replace("?", "\\ud800")
+    found = split_batch(f"[{', '.join(events)}]".encode())
+    assert [raw.decode() for raw in found] == events
+    assert codes(found[617]) == {"/data/summary": "lone_surrogate"}
+    assert [drafted(raw).id for n, raw in enumerate(found) if n != 617] == [
+        str(n) for n in range(1000) if n != 617
+    ]
+
+
+def test_of_a_batch_one_with_bytes_that_are_no_utf8_is_refused_and_the_others_are_not() -> None:
+    good = orjson.dumps(GOOD)
+    found = split_batch(b"[" + b" ,\n".join([good, good.replace(b"shop", b"sh\xf6p"), good]) + b"]")
+    assert found == [good, good.replace(b"shop", b"sh\xf6p"), good]
+    assert codes(found[1]) == {"": "not_utf8"}
+    assert drafted(found[2]).id == "1"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{}",
+        b"null",
+        b'"a"',
+        b"[",
+        b"[{}",
+        b"[{},",
+        b"[{},]",
+        b"[{}] []",
+        b"[{}}",
+        b"[{} {}]",
+        b'[{"a":}]',
+        b'["\xff]',
+        b"[1 2]",
+    ],
+)
+def test_a_body_that_is_no_array_is_refused_as_a_whole(body: bytes) -> None:
+    with pytest.raises(Invalid):
+        split_batch(body)
+
+
+def test_an_empty_array_is_an_empty_batch() -> None:
+    assert split_batch(b" [ ] ") == []
+
+
+def test_everything_that_is_wrong_is_told_at_once() -> None:
+    found = codes(
+        {
+            "specversion": "2",
+            "id": 7,
+            "type": "call.ended",
+            "time": "x",
+            "direction": "up",
+            "data": {"duration_s": "long"},
+            "snapshot": -1,
+        }
+    )
+    assert found.keys() == {
+        "/specversion",
+        "/id",
+        "/source",
+        "/time",
+        "/direction",
+        "/data/duration_s",
+        "/snapshot",
+    }
+
+
+@pytest.mark.parametrize(
+    "type_",
+    [
+        "identity.linked",
+        "verdict.recorded",
+        "access.recorded",
+        "erasure.requested",
+        "hold.placed",
+        "import.started",
+    ],
+)
+def test_types_of_touchlogs_own_are_refused_from_outside(type_: str) -> None:
+    assert codes({**GOOD, "type": type_, "data": {}})["/type"] == "forbidden"
+    assert codes({**GOOD, "source": "touchlog/verdicts"}) == {"/source": "forbidden"}
+
+
+def test_data_and_data_base64_exclude_each_other() -> None:
+    assert "/data_base64" in codes({**GOOD, "type": "my.own", "data_base64": "AA=="})
+    assert drafted({**without("data"), "type": "my.own", "data_base64": "AA=="}).data == {
+        "data_base64": "AA=="
+    }
+
+
+@pytest.mark.parametrize("data", [1, "text", [1], True])
+def test_data_of_a_declared_type_is_an_object_and_that_of_others_may_be_anything(data: Any) -> None:
+    assert codes({**GOOD, "data": data})["/data"] == "wrong_type"
+    assert drafted({**GOOD, "type": "my.own", "data": data}).data == {"value": data}
+
+
+# ---- numbers --------------------------------------------------------------------------------------------
+
+
+@given(st.integers(-(2**63), 2**64 - 1))
+@example(2**53 + 1)
+@example(2**63 - 1)
+@example(2**64 - 1)
+@example(-(2**63))
+def test_integers_are_exact_within_64_bits(number: int) -> None:
+    raw = json.dumps({**GOOD, "type": "my.own", "data": {"n": [number]}}).encode()
+    found = drafted(raw)
+    assert found.data == {"n": [number]}
+    assert type(found.data["n"][0]) is int
+    assert str(number).encode() in found.canonical
+
+
+@given(st.one_of(st.integers(min_value=2**64), st.integers(max_value=-(2**63) - 1)))
+@example(2**64)
+@example(-(2**63) - 1)
+@example(10**400)
+def test_integers_beyond_are_refused_with_the_advice_to_send_a_text(number: int) -> None:
+    raw = json.dumps({**GOOD, "type": "my.own", "data": {"n": [{"m": number}]}}).encode()
+    with pytest.raises(Invalid) as wrong:
+        drafted(raw)
+    assert [(p.pointer, p.code) for p in wrong.value.problems] == [("/data/n/0/m", "integer_too_large")]
+    assert "text" in wrong.value.problems[0].detail
+
+
+# ---- a key twice ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        '"id":"2"',
+        '"id" :"2"',
+        '"id"  :"2"',
+        '"id"\t:"2"',
+        '"id"\n:"2"',
+        '"id"\r\n : "2"',
+        '"\\u0069d":"2"',
+        '"i\\u0064" : "2"',
+        '"id":"1"',
+    ],
+)
+def test_a_key_that_stands_twice_is_named_in_every_layout(member: str) -> None:
+    for raw in (
+        f"{orjson.dumps(GOOD).decode()[:-1]},{member}}}",
+        f"{json.dumps(GOOD, indent=2)[:-2]},\n  {member}\n}}",
+    ):
+        with pytest.raises(Invalid) as wrong:
+            drafted(raw.encode())
+        assert [p.code for p in wrong.value.problems] == ["duplicate_key"]
+        assert "'id'" in wrong.value.problems[0].detail
+
+
+@pytest.mark.parametrize("text", ['a":b', 'a" :b', '\\":', '"', '{"a":1,"a":2}', '":":":'])
+def test_texts_that_look_like_keys_are_no_keys(text: str) -> None:
+    for separators in ((",", ":"), (", ", " : ")):
+        raw = json.dumps({**GOOD, "data": {"summary": text, text: text}}, separators=separators).encode()
+        assert drafted(raw).data == {"summary": text, text: text}
+
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-9, 9),
+    st.sampled_from(["", "a", '":', '" :', "\\", '"', "\u00e9", "a:b"]),
+)
+KEYS = st.sampled_from(["a", "b", "", '"', '":', '" :', "\\", ":", "\u00e9"])
+TREES: st.SearchStrategy[Any] = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.lists(st.tuples(KEYS, inner), max_size=4).map(tuple)
+    ),
+    max_leaves=12,
+)
+
+
+def spelled(tree: Any, chance: Any, *, top: bool = False) -> str:
+    """Write *tree* (an object is a tuple of pairs, so that keys can repeat) with any blanks and escapes."""
+
+    def blank() -> str:
+        return str(chance.choice(["", "", "", " ", "  ", "\n", "\t", "\r\n", " \t"]))
+
+    def text(value: str) -> str:
+        words = ""
+        for character in value:
+            plain, escaped = (
+                json.dumps(character, ensure_ascii=False)[1:-1],
+                character.encode("utf-16-be").hex("-", 2),
+            )
+            escaped = "".join(f"\\u{part}" for part in escaped.split("-"))
+            words += chance.choice([plain, plain, escaped, escaped.upper().replace("U", "u")])
+        return f'"{words}"'
+
+    if isinstance(tree, tuple):
+        members = (f"{blank()}{text(k)}{blank()}:{blank()}{spelled(v, chance)}{blank()}" for k, v in tree)
+        return "{" + ",".join(members) + "}"
+    if isinstance(tree, list):
+        return "[" + ",".join(f"{blank()}{spelled(v, chance)}{blank()}" for v in tree) + "]"
+    return text(tree) if isinstance(tree, str) else json.dumps(tree)
+
+
+def repeats(raw: str) -> bool:
+    """Whether any object of *raw* has a key twice, by the slow and sure way."""
+    found = []
+    json.loads(raw, object_pairs_hook=lambda pairs: found.append(len(dict(pairs)) < len(pairs)))
+    return any(found)
+
+
+@settings(max_examples=600)
+@given(st.lists(st.tuples(KEYS, TREES), max_size=5).map(tuple), st.randoms(use_true_random=False))
+def test_repeated_keys_are_found_exactly_where_there_are_some(tree: Any, chance: Any) -> None:
+    raw = spelled(tree, chance)
+    if repeats(raw):
+        with pytest.raises(Invalid) as wrong:
+            read_payload(raw.encode())
+        assert {p.code for p in wrong.value.problems} == {"duplicate_key"}
+    else:
+        assert read_payload(raw.encode()).event == json.loads(raw)
+
+
+# ---- repeats and conflicts ------------------------------------------------------------------------------
+
+
+@settings(max_examples=300)
+@given(
+    st.dictionaries(
+        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=4), SCALARS
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_one_payload_has_one_canonical_form_in_every_spelling(data: dict[str, Any], chance: Any) -> None:
+    members = list(data.items())
+    chance.shuffle(members)
+    one = read_payload(spelled(tuple(members), chance).encode())
+    other = read_payload(spelled(tuple(data.items()), chance).encode())
+    assert one.canonical == other.canonical == event_of(data).canonical
+    assert orjson.loads(one.canonical) == data
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"a": 1}, {"a": 2}),
+        ({"a": 1}, {"a": "1"}),
+        ({"a": 1}, {"a": 1.5}),
+        ({"a": None}, {}),
+        ({"a": []}, {"a": {}}),
+        ({"a": [1, 2]}, {"a": [2, 1]}),
+        ({"time": "2026-01-31T12:00:00Z"}, {}),
+        ({"time": "2026-01-31T12:00:00Z"}, {"time": "2026-01-31T13:00:00+01:00"}),
+    ],
+)
+def test_payloads_that_differ_have_different_forms(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert event_of(one).canonical != event_of(other).canonical
+
+
+# ---- identifiers ----------------------------------------------------------------------------------------
+
+
+def test_all_that_is_named_is_found_in_order_of_priority() -> None:
+    found = drafted(
+        {
+            **GOOD,
+            "subject": "anonymous:x",
+            "identifiers": "email:Ann@Example.com, order:7,crm:1",
+            "data": {"duration_s": 1, "identifiers": {"phone": ["+442071838750"], "user": 7}},
+        }
+    )
+    assert [(i.kind, i.value) for i in found.identifiers] == [
+        ("user", "7"),
+        ("crm", "1"),
+        ("email", "ann@example.com"),
+        ("phone", "+442071838750"),
+        ("anonymous", "x"),
+    ]
+    assert [(i.kind, i.value) for i in found.references] == [("order", "7")]
+
+
+@pytest.mark.parametrize(
+    "ref",
+    [
+        "user:null",
+        "user:anonymous",
+        "user:[object Object]",
+        "user:0",
+        "user: ",
+        "nonsense",
+        "user:" + "x" * 1025,
+        7,
+    ],
+)
+def test_an_identifier_that_names_nobody_is_dropped_and_told_and_the_event_is_kept(ref: Any) -> None:
+    found = drafted({**GOOD, "subject": ref})
+    assert found.identifiers == []
+    assert [(w.pointer, w.code[:11]) for w in found.warnings] == [("/subject", "identifier_")]
+
+
+def test_more_than_a_thousand_identifiers_are_refused() -> None:
+    assert codes({**GOOD, "identifiers": ",".join(f"user:u{n}" for n in range(1001))}) == {
+        "/identifiers": "too_many"
+    }
+    assert (
+        len(
+            drafted(
+                {**without("subject"), "identifiers": ",".join(f"user:u{n}" for n in range(1000))}
+            ).identifiers
+        )
+        == 1000
+    )
+
+
+def test_a_snapshot_is_a_number_or_a_text_of_digits() -> None:
+    assert drafted({**GOOD, "snapshot": 12}).extensions["snapshot"] == 12
+    assert drafted({**GOOD, "snapshot": "12"}).extensions["snapshot"] == 12
+    for wrong in (-1, 1.5, "twelve", "", True, [1], "²"):
+        assert codes({**GOOD, "snapshot": wrong}) == {"/snapshot": "wrong_type"}
+
+
+def test_extensions_of_the_sources_own_are_taken_for_personal() -> None:
+    found = drafted({**GOOD, "agentnote": "likes tea", "purpose": "marketing.news"})
+    assert found.personal_extensions == {"agentnote": "likes tea"}
+    assert found.extensions == {"purpose": "marketing.news"}
+
+
+def test_a_year_before_receipt_and_a_day_after_are_both_taken() -> None:
+    for span in (timedelta(days=-365), timedelta(days=1)):
+        at = (RECEIVED_AT + span).isoformat()
+        assert drafted({**GOOD, "time": at}).occurred_at_given
