@@ -24,7 +24,7 @@ from bin.compose import core
 from bin.settings import Settings
 from domain.errors import Misconfigured
 
-__all__ = ["opened", "run", "serve_http"]
+__all__ = ["HttpPart", "run", "serve_http"]
 
 log = structlog.get_logger()
 
@@ -36,7 +36,7 @@ def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 @asynccontextmanager
-async def opened(house: House, settings: Settings, database_url: str) -> AsyncIterator[None]:
+async def _opened(house: House, settings: Settings, database_url: str) -> AsyncIterator[None]:
     """Open *house* on a database that is there."""
     async with core(settings, database_url) as parts:
         keys = ApiKeys(parts.pool)
@@ -57,16 +57,41 @@ async def opened(house: House, settings: Settings, database_url: str) -> AsyncIt
                 await asyncio.gather(telling, return_exceptions=True)
 
 
-class _Server(uvicorn.Server):
-    """uvicorn, which tells the house when it begins to close, so that open streams end."""
+class HttpPart(uvicorn.Server):
+    """The server of one process; when it begins to close, open streams end and what waits is answered."""
 
-    def __init__(self, config: uvicorn.Config, house: House) -> None:
-        super().__init__(config)
-        self._house = house
+    def __init__(self, settings: Settings) -> None:
+        self.house = House(__version__)
+        self.settings = settings
+        self.closed = asyncio.Event()
+        super().__init__(
+            uvicorn.Config(
+                build(self.house),
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                http="httptools",
+                timeout_keep_alive=75,
+                timeout_graceful_shutdown=int(max(1, settings.stop_timeout_s - 2)),
+            )
+        )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._house.closing.set()
+        """Begin to close, because of a signal."""
+        self.house.closing.set()
         super().handle_exit(sig, frame)
+
+    async def serve_on(self, listener: socket.socket) -> None:
+        """Serve until a signal comes or `should_exit` is set."""
+        keeping = asyncio.create_task(_keep_open(self.house, self.settings, self.closed))
+        try:
+            await self.serve(sockets=[listener])
+        finally:
+            self.house.closing.set()
+            self.closed.set()
+            await keeping
 
 
 def serve_http(settings: Settings, listener: socket.socket) -> None:
@@ -74,33 +99,11 @@ def serve_http(settings: Settings, listener: socket.socket) -> None:
     # uvicorn raises the signal again once it has closed: then there is still our own to close.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    run(lambda: _serve(settings, listener))
 
+    async def serve() -> None:
+        await HttpPart(settings).serve_on(listener)
 
-async def _serve(settings: Settings, listener: socket.socket) -> None:
-    house = House(__version__)
-    config = uvicorn.Config(
-        build(house),
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=True,
-        proxy_headers=False,
-        http="httptools",
-        h11_max_incomplete_event_size=64 * 2**10,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=int(max(1, settings.stop_timeout_s - 2)),
-    )
-    server = _Server(config, house)
-    closed = asyncio.Event()
-    keeping = asyncio.create_task(_keep_open(house, settings, closed))
-    try:
-        await server.serve(sockets=[listener])
-    finally:
-        house.closing.set()
-        closed.set()
-        await keeping
+    run(serve)
 
 
 async def _keep_open(house: House, settings: Settings, closed: asyncio.Event) -> None:
@@ -108,7 +111,7 @@ async def _keep_open(house: House, settings: Settings, closed: asyncio.Event) ->
     pause_s = 0.1
     while not closed.is_set():
         try:
-            async with opened(house, settings, settings.database_url or ""):
+            async with _opened(house, settings, settings.database_url or ""):
                 log.info("http_opened")
                 await closed.wait()
         except Misconfigured as error:

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, Response, get
+from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 from litestar.response import Stream
 
 from adapters.feed import LARGEST_PAGE, FeedPage
@@ -29,18 +30,18 @@ _STREAM_PAGE = 500
 _encode = msgspec.json.Encoder().encode
 
 After = Annotated[
-    int, Parameter(ge=0, description="Events behind this position; 0 is the beginning of the log.")
+    int, QueryParameter(ge=0, description="Events behind this position; 0 is the beginning of the log.")
 ]
 Types = Annotated[
     list[str] | None,
-    Parameter(
-        query="type", description="Only events of these stored names; may be repeated, or listed with commas."
+    QueryParameter(
+        name="type", description="Only events of these stored names; may be repeated, or listed with commas."
     ),
 ]
 Channels = Annotated[
     list[str] | None,
-    Parameter(
-        query="channel", description="Only events of these channels; may be repeated, or listed with commas."
+    QueryParameter(
+        name="channel", description="Only events of these channels; may be repeated, or listed with commas."
     ),
 ]
 
@@ -87,11 +88,11 @@ async def _page(
 )
 async def read_events(
     request: Request[Any, Any, Any],
-    reader: Principal,
+    reader: NamedDependency[Principal],
     after: After = 0,
     limit: Annotated[
         int,
-        Parameter(
+        QueryParameter(
             ge=1, description=f"At most so many events; above {LARGEST_PAGE:,} is taken as {LARGEST_PAGE:,}."
         ),
     ] = 1000,
@@ -99,7 +100,9 @@ async def read_events(
     channels: Channels = None,
     wait: Annotated[
         float,
-        Parameter(ge=0, description="Wait so long for a first event, in seconds; above 30 is taken as 30."),
+        QueryParameter(
+            ge=0, description="Wait so long for a first event, in seconds; above 30 is taken as 30."
+        ),
     ] = 0,
 ) -> Response[bytes]:
     """Answer with one page."""
@@ -129,8 +132,8 @@ async def read_events(
 )
 async def follow_events(
     request: Request[Any, Any, Any],
-    reader: Principal,
-    after: Annotated[str | None, Parameter(description="Begin behind this position, or `head`.")] = None,
+    reader: NamedDependency[Principal],
+    after: Annotated[str | None, QueryParameter(description="Begin behind this position, or `head`.")] = None,
     types: Types = None,
     channels: Channels = None,
 ) -> Stream:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from litestar import Request, Response, get
+from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
-from litestar.params import Parameter
+from litestar.params import PathParameter, QueryParameter
 
 from adapters.history import Page, Person
 from adapters.http.auth import action_of, house_of
@@ -21,7 +22,7 @@ __all__ = ["ROUTES", "found_persons", "history_of", "person_of"]
 
 _REF = Annotated[
     str,
-    Parameter(
+    PathParameter(
         description="email:ann@example.com, phone:+4420…, loyalty_card:123, user:u-1 …, or a subject id"
     ),
 ]
@@ -155,8 +156,8 @@ async def found_persons(house: House, text: str, *, most: int = 20) -> list[Pers
 )
 async def find_persons(
     request: Request[Any, Any, Any],
-    reader: Principal,
-    q: Annotated[str, Parameter(description="What to look for", min_length=1)],
+    reader: NamedDependency[Principal],
+    q: Annotated[str, QueryParameter(description="What to look for", min_length=1)],
 ) -> Response[bytes]:
     """Answer with everybody whom the text names."""
     taken = timed()
@@ -178,7 +179,7 @@ async def find_persons(
 @get("/v1/persons/{ref:str}", tags=["persons"], summary="Who a REF names", responses=_PROBLEMS)
 async def show_person(
     request: Request[Any, Any, Any],
-    reader: Principal,
+    reader: NamedDependency[Principal],
     ref: _REF,
     as_of: AsOf = None,
     known_at: KnownAt = None,
@@ -201,22 +202,22 @@ async def show_person(
 )
 async def show_history(
     request: Request[Any, Any, Any],
-    reader: Principal,
+    reader: NamedDependency[Principal],
     ref: _REF,
     as_of: AsOf = None,
     known_at: KnownAt = None,
-    channel: Annotated[str | None, Parameter(description="Only this channel")] = None,
-    direction: Annotated[str | None, Parameter(description="inbound, outbound or internal")] = None,
+    channel: Annotated[str | None, QueryParameter(description="Only this channel")] = None,
+    direction: Annotated[str | None, QueryParameter(description="inbound, outbound or internal")] = None,
     type_: Annotated[
-        str | None, Parameter(query="type", description="Only events of this stored name")
+        str | None, QueryParameter(name="type", description="Only events of this stored name")
     ] = None,
     q: Annotated[
-        str | None, Parameter(description="Only entries whose headline or data hold this text")
+        str | None, QueryParameter(description="Only entries whose headline or data hold this text")
     ] = None,
     limit: Annotated[
-        int, Parameter(ge=1, description="At most so many entries; above 1,000 is taken as 1,000")
+        int, QueryParameter(ge=1, description="At most so many entries; above 1,000 is taken as 1,000")
     ] = 50,
-    cursor: Annotated[str | None, Parameter(description="`next` of the page before")] = None,
+    cursor: Annotated[str | None, QueryParameter(description="`next` of the page before")] = None,
 ) -> Response[bytes]:
     """Answer with one page."""
     taken = timed()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -175,7 +176,13 @@ def of_exception(error: Exception, *, where: str) -> Refusal:
             ),
         }.get(status, ("invalid" if status < 500 else "internal", error.detail))
         return Refusal(status, kind, detail, headers=error.headers)
-    log.error("request_failed", where=where, exc_info=error)
+    # Its own words are left out: those of a database may quote what a person is called.
+    log.error(
+        "request_failed",
+        where=where,
+        reason=type(error).__name__,
+        trace=traceback.format_tb(error.__traceback__),
+    )
     return Refusal(
         500,
         "internal",

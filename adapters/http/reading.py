@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, Response
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from domain.errors import Invalid, Problem
 
@@ -16,15 +16,15 @@ __all__ = ["AsOf", "KnownAt", "after_of", "as_of_of", "json_answer", "known_at_o
 
 AsOf = Annotated[
     str | None,
-    Parameter(
-        query="as_of",
+    QueryParameter(
+        name="as_of",
         description="What had happened by then: an RFC 3339 time with its zone. Absent: no cut.",
     ),
 ]
 KnownAt = Annotated[
     str | None,
-    Parameter(
-        query="known_at",
+    QueryParameter(
+        name="known_at",
         description="What was known by then: an RFC 3339 time with its zone, or a position such as @123.",
     ),
 ]

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from litestar import Request, Response, get
 from litestar.openapi import ResponseSpec
-from litestar.params import Parameter
+from litestar.params import PathParameter
 
 from adapters.http.auth import needs_key
 from adapters.http.problems import ProblemDocument
@@ -77,7 +77,7 @@ async def list_types() -> Response[bytes]:
 )
 async def show_type(
     request: Request[Any, Any, Any],
-    name: Annotated[str, Parameter(description="Stored name, e.g. call.ended")],
+    name: Annotated[str, PathParameter(description="Stored name, e.g. call.ended")],
 ) -> Response[bytes]:
     """Answer with one declared type."""
     declared = TYPES.get(name)

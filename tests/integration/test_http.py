@@ -1,0 +1,734 @@
+"""HTTP: events come in by every mode of CloudEvents, once each; what was recorded can be read; errors help."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import re
+import socket
+import stat
+import time
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from psycopg_pool import AsyncConnectionPool
+
+from adapters.http.events import Intake, events_of
+from adapters.http.house import House
+from adapters.http.problems import Refusal
+from adapters.postgres.api_keys import ApiKeys
+from tests.integration.running import Served, served_http
+from tests.waiting import wait_until
+
+PAYLOADS = Path(__file__).resolve().parents[3] / "shared" / "payloads"
+ONE = "application/cloudevents+json"
+BATCH = "application/cloudevents-batch+json"
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -> Iterator[Served]:
+    with served_http(tmp_path_factory.mktemp("http") / "data", module_database_url) as running:
+        yield running
+
+
+@pytest.fixture
+def http(served: Served) -> Iterator[httpx.Client]:
+    with served.client() as client:
+        yield client
+
+
+def made_key(served: Served, role: str, *sources: str) -> str:
+    async def make() -> str:
+        pool: AsyncConnectionPool[Any]
+        async with AsyncConnectionPool(
+            served.database_url, min_size=1, max_size=1, open=False, kwargs={"autocommit": True}
+        ) as pool:
+            return (await ApiKeys(pool).add(role, sources=sources)).key
+
+    return asyncio.run(make())
+
+
+def revoke(served: Served, key: str) -> None:
+    async def revoked() -> None:
+        pool: AsyncConnectionPool[Any]
+        async with AsyncConnectionPool(
+            served.database_url, min_size=1, max_size=1, open=False, kwargs={"autocommit": True}
+        ) as pool:
+            await ApiKeys(pool).revoke(key)
+
+    asyncio.run(revoked())
+
+
+def call(id: str | None = None, **more: Any) -> dict[str, Any]:
+    event = {
+        "specversion": "1.0",
+        "id": id or uuid4().hex,
+        "source": "shop",
+        "type": "call.ended",
+        "time": "2026-01-05T10:00:00Z",
+        "subject": "email:ann@example.com",
+        "data": {"duration_s": 42, "agent": "Bo", "summary": "about the lamp"},
+    }
+    return {name: value for name, value in {**event, **more}.items() if value is not None}
+
+
+def post(client: httpx.Client, body: Any, content_type: str = ONE, **headers: str) -> httpx.Response:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return client.post("/v1/events", content=content, headers={"Content-Type": content_type, **headers})
+
+
+def only(answer: httpx.Response) -> dict[str, Any]:
+    """Give the one result of an answer."""
+    assert answer.status_code == 200, answer.text
+    (result,) = answer.json()["results"]
+    assert isinstance(result, dict)
+    return result
+
+
+def assert_problem(answer: httpx.Response, status: int) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem: dict[str, Any] = answer.json()
+    assert problem["status"] == status
+    assert problem["title"]
+    assert problem["detail"]
+    assert problem["type"].startswith("/docs#")
+    assert "Traceback" not in answer.text
+    return problem
+
+
+# ---- modes ----------------------------------------------------------------------------------------------
+
+
+def test_a_structured_event_is_recorded_once(http: httpx.Client) -> None:
+    event = call()
+    first = post(http, event).json()
+    assert first["recorded"] == 1
+    assert first["results"][0]["status"] == "recorded"
+    assert first["results"][0]["id"] == event["id"]
+    assert first["head"] >= first["results"][0]["position"]
+    again = post(http, event).json()
+    assert again["duplicates"] == 1
+    assert again["results"][0]["position"] == first["results"][0]["position"]
+    assert again["head"] >= first["head"]
+    other = only(post(http, {**event, "data": {"duration_s": 43}}))
+    assert other["status"] == "conflict"
+    assert other["position"] == first["results"][0]["position"]
+
+
+def test_a_batch_answers_per_item_in_order(http: httpx.Client) -> None:
+    good, known = call(), call()
+    post(http, known)
+    answer = post(http, [good, known, {**known, "data": {}}, {"no": "event"}, "text", good], BATCH).json()
+    statuses = [r["status"] for r in answer["results"]]
+    assert statuses == ["recorded", "duplicate", "conflict", "rejected", "rejected", "duplicate"]
+    counts = [answer[name] for name in ("recorded", "duplicates", "conflicts", "rejected")]
+    assert counts == [1, 2, 1, 2]
+    assert all(e["pointer"].startswith("/") for e in answer["results"][3]["errors"])
+
+
+def test_an_empty_batch_is_no_error(http: httpx.Client) -> None:
+    answer = post(http, [], BATCH)
+    assert answer.status_code == 200
+    assert answer.json()["results"] == []
+    assert answer.json()["head"] >= 0
+
+
+def test_plain_json_is_taken_as_an_event_or_a_batch(http: httpx.Client) -> None:
+    assert only(post(http, call(), "application/json"))["status"] == "recorded"
+    assert post(http, [call(), call()], "application/json; charset=utf-8").json()["recorded"] == 2
+
+
+def test_binary_mode_puts_attributes_into_headers(http: httpx.Client) -> None:
+    event = call()
+    headers = {f"ce-{k}": str(v) for k, v in event.items() if k != "data"}
+    first = only(post(http, event["data"], "application/json", **headers))
+    assert first["status"] == "recorded"
+    # The same event in structured mode is the same event.
+    same = only(post(http, {**event, "datacontenttype": "application/json"}))
+    assert same == {**first, "status": "duplicate"}
+
+
+def test_binary_headers_are_unquoted_and_percent_decoded_once() -> None:
+    headers = [
+        (b"ce-specversion", b"1.0"),
+        (b"ce-id", b"Euro%20%E2%82%AC%20%F0%9F%98%80"),
+        (b"ce-source", b'"quoted \\"source\\""'),
+        (b"ce-type", b"a%2520b"),
+    ]
+    (event,) = events_of(headers, "application/json", b'{"a":1}')
+    found = json.loads(event)
+    assert found["id"] == "Euro € 😀"
+    assert found["source"] == 'quoted "source"'
+    assert found["type"] == "a%20b"
+    assert found["data"] == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "field", "value"),
+    [
+        ("text/plain", "grüße".encode(), "data", "grüße"),
+        ("application/xml", b"<a/>", "data", "<a/>"),
+        ("image/png", b"\x89PNG\x00", "data_base64", "iVBORwA="),
+        ("text/plain", b"\xff\xfe", "data_base64", "//4="),
+        ("application/vnd.shop+json", b"[1]", "data", [1]),
+    ],
+)
+def test_binary_data_follows_its_media_type(content_type: str, body: bytes, field: str, value: Any) -> None:
+    (event,) = events_of([(b"ce-specversion", b"1.0"), (b"ce-id", b"1")], content_type, body)
+    found = json.loads(event)
+    assert found[field] == value
+    assert found["datacontenttype"] == content_type
+
+
+def test_data_cannot_break_out_of_its_place() -> None:
+    with pytest.raises(Refusal) as refused:
+        events_of([(b"ce-specversion", b"1.0"), (b"ce-id", b"1")], "application/json", b'1,"source":"bank"')
+    assert refused.value.status == 400
+
+
+def test_a_binary_header_that_comes_twice_is_refused(http: httpx.Client) -> None:
+    event = call()
+    headers = [(f"ce-{k}", str(v)) for k, v in event.items() if k != "data"] + [("ce-id", "another")]
+    answer = http.post("/v1/events", content=b"{}", headers=[("Content-Type", "application/json"), *headers])
+    assert only(answer)["status"] == "rejected"
+
+
+# ---- the specification's own cases ----------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not PAYLOADS.exists(), reason="the shared payloads are not beside this checkout")
+def test_the_events_of_the_specification_are_valid(http: httpx.Client) -> None:
+    cases = json.loads((PAYLOADS / "cloudevents" / "valid-events.json").read_bytes())
+    for case in cases["tests"]:
+        event = {**case["event"], "id": f"{case['event']['id']}-{uuid4().hex}"}
+        assert only(post(http, event))["status"] == "recorded", case["id"]
+
+
+@pytest.mark.skipif(not PAYLOADS.exists(), reason="the shared payloads are not beside this checkout")
+def test_the_invalid_batches_of_the_specification_are_refused_item_by_item(http: httpx.Client) -> None:
+    for case in json.loads((PAYLOADS / "cloudevents" / "invalid-batches.json").read_bytes())["tests"]:
+        answer = post(http, case["batch"], BATCH).json()
+        assert answer["rejected"] == 1, case["id"]
+
+
+@pytest.mark.skipif(not PAYLOADS.exists(), reason="the shared payloads are not beside this checkout")
+@pytest.mark.parametrize("mode", ["binary", "structured"])
+def test_requests_of_the_javascript_sdk_are_understood(mode: str) -> None:
+    raw = (PAYLOADS / "_wire" / f"cloudevents-js-10.0.0__http_{mode}.http").read_bytes()
+    head, _, body = raw.partition(b"\r\n\r\n")
+    lines = [line.partition(b": ") for line in head.split(b"\r\n")[1:]]
+    headers = [(name.lower(), value) for name, _, value in lines]
+    (event,) = events_of(headers, dict(headers)[b"content-type"].decode(), body)
+    found = json.loads(event)
+    assert found["id"] == "ce-js-1"
+    assert found["source"] == "/channels/web"
+    assert found["data"] == {"url": "/"}
+
+
+# ---- sizes and encodings --------------------------------------------------------------------------------
+
+
+def test_a_compressed_body_is_taken(http: httpx.Client) -> None:
+    body = json.dumps([call() for _ in range(50)]).encode()
+    deflate = zlib.compressobj(wbits=-15)
+    for coding, packed in (
+        ("gzip", gzip.compress(body)),
+        ("gzip", gzip.compress(body[:100]) + gzip.compress(body[100:])),
+        ("deflate", zlib.compress(body)),
+        ("deflate", deflate.compress(body) + deflate.flush()),
+    ):
+        answer = post(http, packed, BATCH, **{"Content-Encoding": coding})
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["rejected"] == 0
+
+
+def test_what_is_not_compressed_as_it_says_is_told(http: httpx.Client) -> None:
+    packed = gzip.compress(json.dumps(call()).encode())
+    assert_problem(post(http, b"no gzip", ONE, **{"Content-Encoding": "gzip"}), 400)
+    assert_problem(post(http, packed[:-9], ONE, **{"Content-Encoding": "gzip"}), 400)
+    answer = post(http, packed, ONE, **{"Content-Encoding": "br"})
+    assert_problem(answer, 415)
+    assert "gzip" in answer.headers["accept-encoding"]
+
+
+def test_a_bomb_is_not_inflated(http: httpx.Client) -> None:
+    inflate = zlib.compressobj(9, wbits=31)
+    bomb = b"".join(inflate.compress(b" " * 2**20) for _ in range(400)) + inflate.flush()
+    started_s = time.perf_counter()
+    problem = assert_problem(post(http, bomb, BATCH, **{"Content-Encoding": "gzip"}), 413)
+    assert "16 MiB" in problem["detail"]
+    assert time.perf_counter() - started_s < 5
+
+
+def test_a_chunked_body_is_taken_and_bounded(http: httpx.Client) -> None:
+    event = json.dumps(call()).encode()
+
+    def chunks() -> Iterator[bytes]:
+        yield event[:10]
+        yield event[10:]
+
+    assert (
+        only(http.post("/v1/events", content=chunks(), headers={"Content-Type": ONE}))["status"] == "recorded"
+    )
+
+    def endless() -> Iterator[bytes]:
+        for _ in range(20):
+            yield b" " * 2**20
+
+    assert_problem(http.post("/v1/events", content=endless(), headers={"Content-Type": ONE}), 413)
+
+
+def test_the_largest_batch_is_taken_and_one_more_is_not(http: httpx.Client) -> None:
+    run = uuid4().hex
+    events = [{**call(f"{run}-{i}"), "data": {}} for i in range(10_001)]
+    problem = assert_problem(post(http, events, BATCH), 413)
+    assert "10,001" in problem["detail"]
+    assert "split" in problem["detail"]
+    answer = post(http, events[:10_000], BATCH).json()
+    assert answer["recorded"] == 10_000
+    assert [r["id"] for r in answer["results"]] == [e["id"] for e in events[:10_000]]
+    positions = [r["position"] for r in answer["results"]]
+    assert positions == list(range(positions[0], positions[0] + 10_000))
+
+
+def test_16_mib_are_taken_and_one_byte_more_is_not(http: httpx.Client) -> None:
+    event = json.dumps(call(data={"duration_s": 1})).encode()
+    full = event + b" " * (16 * 2**20 - len(event))
+    assert only(post(http, full))["status"] == "recorded"
+    assert_problem(post(http, full + b" "), 413)
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "text/csv",
+        "application/cloudevents+avro",
+        "application/x-www-form-urlencoded",
+        "application/json; charset=latin-1",
+    ],
+)
+def test_other_media_types_are_refused(http: httpx.Client, content_type: str) -> None:
+    assert_problem(post(http, call(), content_type), 415)
+
+
+def test_no_media_type_at_all_is_refused(http: httpx.Client) -> None:
+    answer = http.post("/v1/events", content=b"{}")
+    assert_problem(answer, 415)
+
+
+# ---- what is wrong with a body --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content_type", [ONE, BATCH, "application/json"])
+@pytest.mark.parametrize("body", [b"", b"{", b'[{"id":"1"},', b"no json", b'{"a":1} x', b"[1,2", b"\xff\xff"])
+def test_what_is_no_json_at_all_is_400(http: httpx.Client, content_type: str, body: bytes) -> None:
+    problem = assert_problem(post(http, body, content_type), 400)
+    assert problem["errors"][0]["code"] == "not_json"
+
+
+@pytest.mark.parametrize("content_type", [ONE, BATCH, "application/json"])
+@pytest.mark.parametrize("body", [b'"text"', b"7", b"null", b"{}", b'{"specversion":"1.0"}'])
+def test_json_that_is_no_event_is_rejected_as_an_item(
+    http: httpx.Client, content_type: str, body: bytes
+) -> None:
+    assert only(post(http, body, content_type))["status"] == "rejected"
+
+
+def test_one_lone_surrogate_spoils_none_of_a_thousand(http: httpx.Client) -> None:
+    events = [json.dumps(call()) for _ in range(1000)]
+    events[500] = events[500].replace("about the lamp", "lone \\ud800 surrogate")
+    answer = post(http, f"[{','.join(events)}]".encode(), BATCH).json()
+    assert answer["recorded"] == 999
+    wrong = answer["results"][500]
+    assert wrong["status"] == "rejected"
+    assert wrong["errors"][0]["pointer"] == "/data/summary"
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (('"id":', '"id":"twice","id":'), "duplicate_key"),
+        (("about the lamp", "nul \\u0000"), "nul"),
+        (("42", "18446744073709551616"), "integer_too_large"),
+        (("2026-01-05T10:00:00Z", "2026-01-05T10:00:00"), "no_zone"),
+        (("2026-01-05T10:00:00Z", "1767607200"), "not_a_time"),
+        (('"1.0"', '"0.3"'), "specversion"),
+        (("shop", "touchlog/inside"), "forbidden"),
+        (("call.ended", "erasure.requested"), "forbidden"),
+        (("call.ended", "access.recorded"), "forbidden"),
+        (("call.ended", "verdict.recorded"), "forbidden"),
+        (("call.ended", "identity.linked"), "forbidden"),
+    ],
+)
+def test_each_wrong_item_says_what_is_wrong(http: httpx.Client, change: tuple[str, str], code: str) -> None:
+    text = json.dumps(call()).replace(*change, 1)
+    assert text != json.dumps(call())
+    answer = post(http, f"[{text},{json.dumps(call())}]".encode(), BATCH).json()
+    assert answer["recorded"] == 1, answer
+    assert [e["code"] for e in answer["results"][0]["errors"]] == [code]
+    assert answer["results"][0]["errors"][0]["detail"]
+
+
+def test_bytes_that_are_not_utf_8_spoil_only_their_item(http: httpx.Client) -> None:
+    bad = json.dumps(call()).encode().replace(b"lamp", b"l\xe4mp")
+    answer = post(http, b"[" + bad + b"," + json.dumps(call()).encode() + b"]", BATCH).json()
+    assert [r["status"] for r in answer["results"]] == ["rejected", "recorded"]
+    assert answer["results"][0]["errors"][0]["code"] == "not_utf8"
+
+
+def test_an_item_nested_too_deeply_spoils_only_itself(http: httpx.Client) -> None:
+    deep = json.dumps(call()).replace("42", "[" * 50_000 + "]" * 50_000).encode()
+    answer = post(http, b"[" + deep + b"," + json.dumps(call()).encode() + b"]", BATCH).json()
+    assert [r["status"] for r in answer["results"]] == ["rejected", "recorded"]
+    assert only(post(http, deep))["status"] == "rejected"
+
+
+# ---- keys -----------------------------------------------------------------------------------------------
+
+
+def test_the_first_key_is_written_for_its_owner_alone(served: Served) -> None:
+    file = served.settings.data / "admin.key"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert re.fullmatch(r"tl_[0-9a-f]{8}_[\w-]{43}\n", file.read_text())
+
+
+def test_without_a_key_nothing_is_told(served: Served) -> None:
+    for key in (
+        "",
+        "tl_00000000_" + "x" * 43,
+        "nonsense",
+        served.key[:-1] + ("a" if served.key[-1] != "a" else "b"),
+    ):
+        with served.client(key) as client:
+            for answer in (
+                post(client, call()),
+                client.get("/v1/events"),
+                client.get("/v1/persons/email:ann@example.com/history"),
+                client.get("/v1/types"),
+                client.get("/openapi.json"),
+                client.get("/v1/events/stream"),
+            ):
+                assert_problem(answer, 401)
+                assert answer.headers["www-authenticate"].startswith("Bearer")
+            assert client.get("/healthz").status_code == 200
+            assert client.get("/readyz").status_code == 200
+
+
+def test_an_adapter_appends_from_its_own_sources_and_reads_nothing(served: Served) -> None:
+    with served.client(made_key(served, "adapter", "shop", "tills/*")) as adapter:
+        assert only(post(adapter, call()))["status"] == "recorded"
+        assert only(post(adapter, call(source="tills/7")))["status"] == "recorded"
+        wrong = only(post(adapter, call(source="shop2")))
+        assert wrong["status"] == "rejected"
+        assert wrong["errors"][0]["pointer"] == "/source"
+        before = served.records()
+        assert_problem(adapter.get("/v1/events"), 403)
+        assert_problem(adapter.get("/v1/persons/email:ann@example.com/history"), 403)
+        assert served.records() == before + 2  # denied ones are recorded too
+        assert adapter.get("/v1/types").status_code == 200
+
+
+def test_other_roles_may_not_append(served: Served) -> None:
+    with served.client(made_key(served, "analyst")) as analyst:
+        assert_problem(post(analyst, call()), 403)
+
+
+def test_a_revoked_key_ends_within_seconds(served: Served) -> None:
+    key = made_key(served, "adapter", "*")
+    with served.client(key) as client:
+        assert only(post(client, call()))["status"] == "recorded"
+        revoke(served, key)
+        wait_until(lambda: post(client, call()).status_code == 401, "the key to be refused", within_s=6)
+
+
+def test_too_many_that_wait_are_asked_to_come_again(served: Served) -> None:
+    async def asked() -> tuple[int, dict[bytes, bytes]]:
+        house = House("test")
+
+        class Keys:
+            async def authenticate(self, key: str) -> Any:
+                from adapters.ingest import Principal
+
+                return Principal(key, "admin")
+
+        house.opened(None, Keys())  # type: ignore[arg-type]
+        intake = Intake(house, most_waiting=1)
+        never = asyncio.Event()
+
+        async def slow() -> Any:
+            await never.wait()
+
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        async def empty() -> Any:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        scope = {"headers": [(b"authorization", b"Bearer x")]}
+        first = asyncio.create_task(intake(scope, slow, send))
+        await asyncio.sleep(0.05)
+        await intake(scope, empty, send)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        return sent[0]["status"], dict(sent[0]["headers"])
+
+    status, headers = asyncio.run(asked())
+    assert status == 429
+    assert headers[b"retry-after"] == b"1"
+
+
+# ---- reading --------------------------------------------------------------------------------------------
+
+
+def test_the_feed_resumes_behind_a_position(http: httpx.Client) -> None:
+    positions = [only(post(http, call(data={"duration_s": n})))["position"] for n in range(5)]
+    first = http.get("/v1/events", params={"after": positions[0] - 1, "limit": 2}).json()
+    assert [e["position"] for e in first["events"]] == positions[:2]
+    assert first["next"] == positions[1]
+    event = first["events"][0]
+    assert event["specversion"] == "1.0"
+    assert event["data"] == {"duration_s": 0}
+    assert event["recordedtime"].endswith("Z")
+    rest = http.get("/v1/events", params={"after": first["next"], "limit": 100_000}).json()
+    assert [e["position"] for e in rest["events"]] == positions[2:]
+    assert rest["next"] == rest["head"] == positions[-1]
+    assert http.get("/v1/events", params={"after": rest["next"]}).json()["events"] == []
+
+
+def test_the_feed_filters_by_type_and_channel(http: httpx.Client) -> None:
+    after = http.get("/v1/events", params={"limit": 1}).json()["head"]
+    post(http, [call(), call(type="chat.started", data={}), call(channel="store")], BATCH)
+    kinds = http.get("/v1/events", params={"after": after, "type": "chat.started"}).json()["events"]
+    assert [e["type"] for e in kinds] == ["chat.started"]
+    both = http.get("/v1/events", params={"after": after, "type": "chat.started,call.ended"}).json()["events"]
+    assert len(both) == 3
+    stores = http.get("/v1/events", params={"after": after, "channel": "store"}).json()["events"]
+    assert [e["channel"] for e in stores] == ["store"]
+
+
+def test_the_feed_waits_for_something_new(served: Served, http: httpx.Client) -> None:
+    head = http.get("/v1/events", params={"limit": 1}).json()["head"]
+    with ThreadPoolExecutor(1) as pool, served.client() as other:
+        waiting = pool.submit(http.get, "/v1/events", params={"after": head, "wait": 10})
+        time.sleep(0.2)
+        started_s = time.perf_counter()
+        recorded = only(post(other, call()))
+        found = waiting.result(10).json()["events"]
+        assert [e["position"] for e in found] == [recorded["position"]]
+        assert time.perf_counter() - started_s < 2
+
+
+def test_each_page_of_the_feed_is_recorded_once(served: Served, http: httpx.Client) -> None:
+    only(post(http, call()))
+    before = served.records()
+    http.get("/v1/events", params={"limit": 3})
+    assert served.records() == before + 1
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"), [("after", "x"), ("after", "-1"), ("limit", "0"), ("wait", "long")]
+)
+def test_a_wrong_parameter_is_named(http: httpx.Client, parameter: str, value: str) -> None:
+    problem = assert_problem(http.get("/v1/events", params={parameter: value}), 400)
+    assert problem["errors"][0]["pointer"] == f"/{parameter}"
+
+
+def streamed(served: Served, count: int, **headers: str) -> list[tuple[int, dict[str, Any]]]:
+    """Read *count* messages of the stream."""
+    found: list[tuple[int, dict[str, Any]]] = []
+    with served.client() as client, client.stream("GET", "/v1/events/stream", headers=headers) as answer:
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        position = 0
+        for line in answer.iter_lines():
+            if line.startswith("id: "):
+                position = int(line[4:])
+            elif line.startswith("data: "):
+                found.append((position, json.loads(line[6:])))
+                if len(found) == count:
+                    break
+    return found
+
+
+def test_the_stream_goes_on_behind_the_last_event_id(served: Served, http: httpx.Client) -> None:
+    positions = [only(post(http, call()))["position"] for _ in range(4)]
+    before = served.records()
+    found = streamed(served, 2, **{"Last-Event-ID": str(positions[0])})
+    assert [p for p, _ in found] == positions[1:3]
+    assert found[0][1]["position"] == positions[1]
+    assert served.records() == before + 1
+    rest = streamed(served, 1, **{"Last-Event-ID": str(found[-1][0])})
+    assert rest[0][0] == positions[3]
+
+
+def test_the_stream_tells_what_is_new(served: Served, http: httpx.Client) -> None:
+    head = http.get("/v1/events", params={"limit": 1}).json()["head"]
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(streamed, served, 1, **{"Last-Event-ID": str(head)})
+        time.sleep(0.3)
+        recorded = only(post(http, call()))
+        assert waiting.result(10)[0][0] == recorded["position"]
+
+
+def test_a_history_is_read_after_ones_own_write(served: Served, http: httpx.Client) -> None:
+    who = f"email:{uuid4().hex}@example.com"
+    recorded = [only(post(http, call(subject=who, time=f"2026-02-0{n}T00:00:00Z"))) for n in range(1, 4)]
+    served.project()
+    before = served.records()
+    answer = http.get(
+        f"/v1/persons/{who}/history",
+        headers={"Touchlog-After": str(recorded[-1]["position"]), "Touchlog-Purpose": "care"},
+    )
+    assert answer.status_code == 200, answer.text
+    assert served.records() == before + 1
+    assert "server-timing" in answer.headers
+    page = answer.json()
+    assert [e["position"] for e in page["entries"]] == [r["position"] for r in reversed(recorded)]
+    assert page["entries"][0]["provenance"]["source"] == "shop"
+    assert page["entries"][0]["data"]["summary"] == "about the lamp"
+    assert page["next"] is None
+    again = http.get(f"/v1/persons/{who}/history", params={"known_at": f"@{page['head']}"})
+    assert again.json()["entries"] == page["entries"]
+    assert (
+        http.get(f"/v1/persons/{who}/history", params={"known_at": f"@{page['head']}"}).content
+        == again.content
+    )
+
+
+def test_pages_of_a_history_follow_each_other(served: Served, http: httpx.Client) -> None:
+    who = f"user:{uuid4().hex}"
+    for n in range(5):
+        only(post(http, call(subject=who, time=f"2026-02-0{n + 1}T00:00:00Z")))
+    served.project()
+    found: list[int] = []
+    cursor: str | None = None
+    for _ in range(3):
+        page = http.get(
+            f"/v1/persons/{who}/history", params={"limit": 2, **({"cursor": cursor} if cursor else {})}
+        ).json()
+        found += [e["position"] for e in page["entries"]]
+        cursor = page["next"]
+    assert cursor is None
+    assert found == sorted(found, reverse=True)
+    assert len(found) == 5
+
+
+def test_a_read_model_that_is_behind_says_how_far(served: Served, http: httpx.Client) -> None:
+    recorded = only(post(http, call()))
+    answer = http.get(
+        "/v1/persons/email:ann@example.com/history",
+        headers={"Touchlog-After": str(recorded["position"] + 1000)},
+    )
+    problem = assert_problem(answer, 503)
+    assert problem["lag_positions"] >= 1000
+    assert answer.headers["retry-after"]
+
+
+def test_persons_are_found_by_their_identifiers(served: Served, http: httpx.Client) -> None:
+    mail = f"{uuid4().hex}@example.com"
+    only(post(http, call(subject=f"email:{mail}", identifiers="loyalty_card:77-" + mail[:6])))
+    served.project()
+    for q in (mail, f"email:{mail.upper()}", "77-" + mail[:6]):
+        persons = http.get("/v1/persons", params={"q": q}).json()["persons"]
+        assert len(persons) == 1, q
+        assert {s["kind"] for s in persons[0]["subjects"]} == {"email", "loyalty_card"}
+    assert http.get("/v1/persons", params={"q": "nobody@example.com"}).json()["persons"] == []
+    person = http.get(f"/v1/persons/email:{mail}").json()
+    assert http.get(f"/v1/persons/{person['id']}").json()["id"] == person["id"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/v1/persons/email:nobody@example.com", 404),
+        ("/v1/persons/email:nobody@example.com/history", 404),
+        ("/v1/persons/no-ref/history", 400),
+        ("/v1/persons/email:ann@example.com/history?as_of=yesterday", 400),
+        ("/v1/persons/email:ann@example.com/history?as_of=2026-01-01T00:00:00", 400),
+        ("/v1/persons/email:ann@example.com/history?known_at=@x", 400),
+        ("/v1/persons/email:ann@example.com/history?known_at=2999-01-01T00:00:00Z", 400),
+        ("/v1/persons/email:ann@example.com/history?cursor=nonsense", 400),
+        ("/v1/persons", 400),
+        ("/v1/types/no.such", 404),
+        ("/nothing/here", 404),
+    ],
+)
+def test_every_error_is_a_problem_document(
+    served: Served, http: httpx.Client, path: str, status: int
+) -> None:
+    served.project()
+    assert_problem(http.get(path), status)
+
+
+def test_a_method_that_is_not_taken_names_those_that_are(http: httpx.Client) -> None:
+    answer = http.delete("/v1/events")
+    assert_problem(answer, 405)
+    assert "POST" in answer.headers["allow"]
+    assert "GET" in answer.headers["allow"]
+
+
+# ---- types, operations, documentation -------------------------------------------------------------------
+
+
+def test_types_are_published_with_their_schema(http: httpx.Client) -> None:
+    listed = {t["name"]: t for t in http.get("/v1/types").json()["types"]}
+    shown = http.get("/v1/types/call.ended").json()
+    assert listed["call.ended"] == shown
+    assert shown["channel"] == "phone"
+    assert "duration_s" in json.dumps(shown["schema"])
+    assert "summary" in shown["personal"]
+    schema = http.get("/v1/types/call.ended", headers={"Accept": "application/schema+json"})
+    assert schema.headers["content-type"] == "application/schema+json"
+    assert schema.json() == shown["schema"]
+
+
+def test_projections_tell_their_lag(served: Served, http: httpx.Client) -> None:
+    served.project()
+    only(post(http, call()))
+    answer = http.get("/v1/projections").json()
+    for shown in answer["projections"]:
+        assert shown["lag_positions"] == answer["head"] - shown["position"] == 1
+        assert shown["state"] == "live"
+
+
+def test_figures_are_told_on_loopback_and_not_through_a_proxy(served: Served) -> None:
+    with served.client("") as client:
+        text = client.get("/metrics").text
+        assert 'touchlog_events_total{status="recorded"}' in text
+        assert "touchlog_append_seconds_bucket" in text
+        assert "touchlog_log_head_position" in text
+        assert_problem(client.get("/metrics", headers={"X-Forwarded-For": "127.0.0.1"}), 401)
+
+
+def test_the_openapi_document_tells_the_truth_about_the_hot_path(http: httpx.Client) -> None:
+    document = http.get("/openapi.json").json()
+    assert document["openapi"].startswith("3.1")
+    route = document["paths"]["/v1/events"]["post"]
+    assert {ONE, BATCH} <= route["requestBody"]["content"].keys()
+    assert {"200", "400", "413", "415", "429", "503"} <= route["responses"].keys()
+    for path in ("/v1/persons/{ref}/history", "/v1/types/{name}", "/v1/events/stream", "/readyz", "/metrics"):
+        assert path in document["paths"]
+
+
+def test_a_connection_cut_in_the_middle_of_a_body_records_nothing(served: Served, http: httpx.Client) -> None:
+    head = http.get("/v1/events", params={"limit": 1}).json()["head"]
+    event = json.dumps(call()).encode()
+    host, _, port = served.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port))) as cut:
+        cut.sendall(
+            f"POST /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {served.key}\r\nContent-Type: {ONE}\r\n"
+            f"Content-Length: {len(event)}\r\n\r\n".encode()
+            + event[:-5]
+        )
+        time.sleep(0.1)
+    assert http.get("/v1/events", params={"limit": 1}).json()["head"] == head
