@@ -169,6 +169,7 @@ def _undecodable(raw: bytes, wrong: Exception) -> Problem:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as at:
         return Problem("", f"The event holds bytes that are not UTF-8 (at byte {at.start}); send UTF-8.", "not_utf8")
+    event: Any = None
     try:
         event = json.loads(text)
         orjson.dumps(event)

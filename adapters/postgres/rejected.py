@@ -80,7 +80,7 @@ class Rejected:
             rows.append(
                 (
                     item.status, _stored(item.source), _stored(item.source_id), _stored(item.type), item.way_in, item.principal,
-                    item.place, reasons.decode().replace("\\u0000", ""), item.position, keys.subject, sealed, digest,
+                    item.place, reasons.decode(), item.position, keys.subject, sealed, digest,
                 )
             )
         rows.sort(key=lambda row: row[-1])  # two that keep the same items wait for each other in one order
@@ -148,7 +148,7 @@ def _without_values(problem: Problem) -> Problem:
         detail = "A key stands twice in one object; the payload shows which."
     elif personal_text(detail):
         detail = "See the payload: the reason names a personal value."
-    return Problem("/".join(steps), detail, problem.code)
+    return Problem("/".join(steps), detail.replace("\x00", ""), problem.code)
 
 
 def _stored(text: str | None) -> str | None:
