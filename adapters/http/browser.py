@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import PathParameter, QueryParameter
+from markupsafe import Markup, escape
 from psycopg.errors import UndefinedTable
 
 from adapters.history import Person
@@ -80,18 +81,25 @@ def _thousands(number: float) -> str:
 
 
 def _ago(at: datetime, now: datetime) -> str:
-    """`3 min ago`; a time that lies ahead is `soon`."""
+    """`3 min ago`, in the greatest unit alone; a time that lies ahead is `soon`."""
     seconds = (now - at).total_seconds()
     if seconds < 0:
         return "soon"
-    if seconds < 1:
-        return "now"
-    return f"{span(seconds).rpartition(' s')[0].split(' min ')[0] if seconds >= 3600 else span(seconds)} ago"
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
+        if seconds >= size:
+            return f"{seconds // size:.0f} {unit} ago"
+    return "now"
+
+
+def _marked(text: str) -> Markup:
+    """What stands between backticks as code."""
+    parts = str(escape(text)).split("`")
+    return Markup("".join(f"<code>{part}</code>" if n % 2 else part for n, part in enumerate(parts)))  # noqa: S704 - escaped above
 
 
 def _field(name: str) -> str:
     """The name of a field as a person says it; its unit is shown with the value."""
-    for unit in ("_minor", "_s", "_pct", "_bytes"):
+    for unit in ("_minor", "_s", "_pct", "_id"):
         name = name.removesuffix(unit)
     return words(name)
 
@@ -172,6 +180,7 @@ def _pages(timezone: str) -> Environment:
         "clock_full": clock.full,
         "field": _field,
         "icon": _icon,
+        "marked": _marked,
         "span": span,
         "thousands": _thousands,
         "told": _told,
