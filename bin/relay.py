@@ -111,12 +111,14 @@ async def _keep_users(settings: Settings, keys: ApiKeys) -> None:
         try:
             found = await keys.nats_users()
             if found != known:
-                await asyncio.to_thread(
-                    reload_users,
-                    settings.data,
-                    secret_file=settings.secret_file,
-                    subject_prefix=settings.subject_prefix,
-                )
+                for _ in range(2):  # nats-server joins a new account's import with its service at the second
+                    await asyncio.to_thread(
+                        reload_users,
+                        settings.data,
+                        secret_file=settings.secret_file,
+                        subject_prefix=settings.subject_prefix,
+                    )
+                    await asyncio.sleep(0.25)
                 known = found
                 log.info("bus_users_told", keys=len(found))
         except DATABASE_AWAY as error:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -19,6 +20,7 @@ import msgspec
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.errors import Error, MaxPayloadError
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, Header, PersistMode, RetentionPolicy, StorageType, StreamConfig
@@ -79,10 +81,15 @@ class Relay:
                 sequence = await self._resume(js)
                 log.info("relay_resumed", position=self.position, sequence=sequence)
                 pause_s = 0.1
-                while True:
-                    sequence = await self._step(js, sequence)
-            except asyncio.CancelledError:
-                raise
+                acks = _Acks(self._client)
+                await acks.start()
+                try:
+                    while True:
+                        sequence = await self._step(acks, sequence)
+                finally:
+                    await acks.stop()
+            except _NotStored as refused:
+                log.info("relay_overtaken", position=self.position, reason=str(refused))
             except Exception as error:  # noqa: BLE001 - bus or database away: both come back
                 log.warning("relay_interrupted", reason=type(error).__name__, position=self.position)
             await asyncio.sleep(pause_s)
@@ -128,7 +135,7 @@ class Relay:
                 log.warning("relay_stream_of_another_log", stream=self._stream, log_id=str(log_id))
         return state.last_seq
 
-    async def _step(self, js: JetStreamContext, sequence: int) -> int:
+    async def _step(self, acks: _Acks, sequence: int) -> int:
         """Publish what is new, or wait for it; gives the stream's last sequence."""
         self._news.clear()
         page = await self._feed.page(after=self.position, limit=_BATCH, unseal_fields=False)
@@ -140,44 +147,104 @@ class Relay:
             except TimeoutError:
                 pass
             return sequence
-        acks: list[asyncio.Future[Any]] = []
+        waiting = []
         for event in page.events:
-            acks.append(await self._publish(js, event, sequence))
+            waiting.append((event["position"], await self._publish(acks, event, sequence)))
             sequence += 1
-        for event, ack in zip(page.events, acks, strict=True):
-            async with asyncio.timeout(10):
-                done = await ack
-            if done.duplicate:
-                raise RuntimeError(f"position {event['position']} is in the stream already")
-            self.position = event["position"]
-            self.published += 1
+        async with asyncio.timeout(10):
+            for position, ack in waiting:
+                await ack
+                self.position = position
+                self.published += 1
         self.position = max(self.position, page.next)
         return sequence
 
-    async def _publish(
-        self, js: JetStreamContext, event: dict[str, Any], sequence: int
-    ) -> asyncio.Future[Any]:
+    async def _publish(self, acks: _Acks, event: dict[str, Any], sequence: int) -> asyncio.Future[None]:
         headers = {
             Header.MSG_ID: f"{self._log_id}:{event['position']}",
             Header.EXPECTED_LAST_SEQUENCE: str(sequence),
+            Header.EXPECTED_STREAM: self._stream,
             "Content-Type": "application/cloudevents+json",
         }
         subject = subject_of(self._prefix, event["type"])
         try:
-            return await js.publish_async(
-                subject, _encode(event), wait_stall=10, stream=self._stream, headers=headers
-            )
+            return await acks.publish(subject, _encode(event), headers)
         except MaxPayloadError:
             # Larger than the server takes: the event without its data, which GET /v1/events has at its position.
-            return await js.publish_async(
-                subject,
-                _encode({**event, "data": None, "datatoolarge": True}),
-                wait_stall=10,
-                stream=self._stream,
-                headers=headers,
+            return await acks.publish(
+                subject, _encode({**event, "data": None, "datatoolarge": True}), headers
             )
-        except Error:
-            raise
+
+
+class _NotStored(Exception):
+    """The stream did not take a message: another relay was quicker, or the stream is another than was thought."""
+
+
+class _Reply(msgspec.Struct):
+    seq: int = 0
+    duplicate: bool = False
+    error: dict[str, Any] | None = None
+
+
+class _Acks:
+    """Publishes many messages before the first is acknowledged.
+
+    The library's own `publish_async` never ends the future of a message that the stream refused (seen with
+    2.16), so that a lost race would be noticed after a timeout only.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._inbox = client.new_inbox()
+        self._next = 0
+        self._waiting: dict[str, asyncio.Future[None]] = {}
+        self._subscription: Subscription | None = None
+
+    async def start(self) -> None:
+        """Begin to hear acknowledgements."""
+        self._subscription = await self._client.subscribe(f"{self._inbox}.*", cb=self._heard)
+
+    async def stop(self) -> None:
+        """Forget those that did not come."""
+        for waiting in self._waiting.values():
+            waiting.cancel()
+        self._waiting = {}
+        if self._subscription is not None:
+            with suppress(Error):
+                await self._subscription.unsubscribe()
+
+    async def publish(self, subject: str, payload: bytes, headers: dict[str, str]) -> asyncio.Future[None]:
+        """Publish; gives the future of the acknowledgement."""
+        self._next += 1
+        reply = f"{self._inbox}.{self._next}"
+        await self._client.publish(subject, payload, reply=reply, headers=headers)
+        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting.add_done_callback(_looked_at)
+        self._waiting[reply] = waiting
+        return waiting
+
+    async def _heard(self, message: Msg) -> None:
+        waiting = self._waiting.pop(message.subject, None)
+        if waiting is None or waiting.done():
+            return
+        try:
+            reply = (
+                msgspec.json.decode(message.data, type=_Reply)
+                if message.data
+                else _Reply(error={"code": 503})
+            )
+        except msgspec.DecodeError:
+            reply = _Reply(error={"description": "no acknowledgement"})
+        if reply.error is not None or reply.duplicate:
+            waiting.set_exception(_NotStored(str(reply.error or "it is in the stream already")))
+        else:
+            waiting.set_result(None)
+
+
+def _looked_at(waiting: asyncio.Future[None]) -> None:
+    """Of a batch that failed only the first failure is told; the others are not forgotten by accident."""
+    if not waiting.cancelled():
+        waiting.exception()
 
 
 def _message_id(headers: Mapping[str, str] | None) -> tuple[UUID | None, int | None]:

@@ -1,0 +1,370 @@
+"""The bus: requests are answered after the commit, every event leaves in order, and a killed server loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import nats
+import psycopg
+import pytest
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import NoRespondersError
+
+from adapters.embedded.nats import Nats
+from adapters.embedded.processes import end
+from adapters.ingest import Principal
+from adapters.nats.connection import connected
+from adapters.nats.heads import HeadListener, announce
+from adapters.nats.relay import Relay, stream_name, subject_of
+from adapters.nats.requests import Responder
+from adapters.postgres.api_keys import ApiKeys
+from bin.compose import Core, core
+from bin.settings import Settings
+
+T = TypeVar("T")
+
+
+class Bus:
+    """A real nats-server, which a test may kill."""
+
+    def __init__(self, data: Path) -> None:
+        data.mkdir(parents=True, exist_ok=True)
+        self.server = Nats(data, secret_file=data / "secret.key", subject_prefix="touchlog")
+        self.server.prepare()
+        self.log = data / "nats.log"
+        self.process: subprocess.Popen[bytes] = self.server.start(self.log)
+        self.server.wait_until_ready(self.process, self.log)
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    def kill(self) -> None:
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def start_again(self) -> None:
+        self.process = self.server.start(self.log)
+        self.server.wait_until_ready(self.process, self.log)
+
+
+@pytest.fixture
+def bus(tmp_path: Path) -> Iterator[Bus]:
+    running = Bus(tmp_path / "bus")
+    yield running
+    end(running.process, running.server.stop_signals, 10)
+
+
+def event(n: int = 0, **more: Any) -> bytes:
+    return json.dumps(
+        {
+            "specversion": "1.0",
+            "id": uuid4().hex,
+            "source": "till",
+            "type": "call.ended",
+            "time": "2026-01-05T10:00:00Z",
+            "subject": "email:ann@example.com",
+            "data": {"duration_s": n, "summary": "a secret word"},
+            **more,
+        }
+    ).encode()
+
+
+def running(
+    tmp_path: Path, database_url: str, bus: Bus, test: Callable[[Core, ApiKeys, Client], Awaitable[T]]
+) -> T:
+    """Run *test* with the parts, and a connection that is touchlog's own."""
+    data = tmp_path / "data"
+    data.mkdir(exist_ok=True)
+    settings = Settings.load({}, data=data, database_url=database_url, nats_url=bus.url)
+
+    async def run() -> T:
+        async with core(settings, database_url, pool_size=4) as parts:
+            client = await connected(bus.url, name="test")
+            try:
+                return await asyncio.wait_for(test(parts, ApiKeys(parts.pool), client), 60)
+            finally:
+                await client.close()
+
+    return asyncio.run(run())
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], what: str, within_s: float = 20) -> None:
+    deadline = time.monotonic() + within_s
+    while not await condition():
+        assert time.monotonic() < deadline, f"Waited in vain: {what}."
+        await asyncio.sleep(0.05)
+
+
+# ---- requests -------------------------------------------------------------------------------------------
+
+
+def test_a_request_is_answered_as_http_answers(tmp_path: Path, database_url: str, bus: Bus) -> None:
+    async def test(parts: Core, keys: ApiKeys, client: Client) -> None:
+        key = (await keys.add("adapter", sources=["till"])).key
+        await Responder(client, "touchlog", parts.ingest, keys, subject_names_key=False).start()
+        signed = {"Authorization": f"Bearer {key}"}
+
+        async def ask(payload: bytes, headers: dict[str, str] | None = None) -> Msg:
+            return await client.request(
+                "touchlog.append", payload, timeout=10, headers=signed if headers is None else headers
+            )
+
+        one = event()
+        answer = await ask(one)
+        assert json.loads(answer.data)["results"][0]["status"] == "recorded"
+        assert json.loads(answer.data)["head"] == 1
+        batch = b"[" + one + b"," + event(source="bank") + b"," + event() + b"]"
+        statuses = [r["status"] for r in json.loads((await ask(batch)).data)["results"]]
+        assert statuses == ["duplicate", "rejected", "recorded"]
+        assert await parts.feed.head() == 2
+        for headers in ({}, {"Authorization": "Bearer tl_00000000_" + "x" * 43}):
+            refused = await ask(event(), headers)
+            assert json.loads(refused.data)["status"] == 401
+            assert refused.headers
+            assert refused.headers["Nats-Service-Error-Code"] == "401"
+        broken = await ask(b"{")
+        assert json.loads(broken.data)["status"] == 400
+        analyst = (await keys.add("analyst")).key
+        assert json.loads((await ask(event(), {"Authorization": f"Bearer {analyst}"})).data)["status"] == 403
+        binary = {
+            **signed,
+            "ce-specversion": "1.0",
+            "ce-id": "b1",
+            "ce-source": "till",
+            "ce-type": "call.ended",
+        }
+        assert json.loads((await ask(b'{"duration_s":1}', binary)).data)["recorded"] == 1
+
+    running(tmp_path, database_url, bus, test)
+
+
+def test_a_key_signs_in_to_the_bus_itself(tmp_path: Path, database_url: str, bus: Bus) -> None:
+    async def test(parts: Core, keys: ApiKeys, client: Client) -> None:
+        from adapters.embedded.nats import users_of
+
+        made = await keys.add("adapter", sources=["till"])
+        for _ in range(2):  # nats-server joins a new account's import with its service at the second
+            bus.server.reload(await asyncio.to_thread(users_of, database_url), bus.process.pid)
+            await asyncio.sleep(0.25)
+        await Responder(client, "touchlog", parts.ingest, keys, subject_names_key=True).start()
+        till = await nats.connect(f"nats://{made.key_id}:{made.key}@127.0.0.1:{bus.server.port}")
+        try:
+            answer: dict[str, Any] = {}
+
+            async def answered() -> bool:
+                try:
+                    found = await till.request("touchlog.append", event(), timeout=5)
+                except NoRespondersError:
+                    return False  # the reload is under way
+                answer.update(json.loads(found.data))
+                return True
+
+            await eventually(answered, "an answer")
+            assert answer["recorded"] == 1
+            await keys.revoke(made.key_id)
+            refused = await till.request("touchlog.append", event(), timeout=5)
+            assert json.loads(refused.data)["status"] == 401
+        finally:
+            await till.close()
+
+    running(tmp_path, database_url, bus, test)
+
+
+def test_responders_share_the_requests(tmp_path: Path, database_url: str, bus: Bus) -> None:
+    async def test(parts: Core, keys: ApiKeys, client: Client) -> None:
+        key = (await keys.add("admin")).key
+        other = await connected(bus.url, name="second")
+        for each in (client, other):
+            await Responder(each, "touchlog", parts.ingest, keys, subject_names_key=False).start()
+        await client.flush()
+        await other.flush()
+        heads = {"Authorization": f"Bearer {key}"}
+        answers = await asyncio.gather(
+            *(client.request("touchlog.append", event(n), timeout=10, headers=heads) for n in range(100))
+        )
+        positions = sorted(json.loads(a.data)["results"][0]["position"] for a in answers)
+        assert positions == list(range(1, 101))
+        await other.close()
+
+    running(tmp_path, database_url, bus, test)
+
+
+# ---- relay ----------------------------------------------------------------------------------------------
+
+
+async def record(parts: Core, count: int) -> None:
+    answer = await parts.ingest.accept(
+        [event(n) for n in range(count)], Principal("test", "admin"), way_in="test"
+    )
+    assert answer.recorded == count
+
+
+async def relayed(client: Client) -> list[Msg]:
+    """Read the whole stream, oldest first."""
+    js = client.jetstream()
+    info = await js.stream_info(stream_name("touchlog"))
+    subscription = await js.subscribe("touchlog.events.>", ordered_consumer=True)
+    found = [await subscription.next_msg(timeout=5) for _ in range(info.state.messages)]
+    await subscription.unsubscribe()
+    return found
+
+
+def positions(messages: list[Msg]) -> list[int]:
+    return [json.loads(m.data)["position"] for m in messages]
+
+
+async def at_position(relay: Relay, position: int) -> None:
+    async def reached() -> bool:
+        return relay.position >= position
+
+    await eventually(reached, f"the relay to reach {position}")
+
+
+def test_every_event_leaves_in_order_without_a_personal_word(
+    tmp_path: Path, database_url: str, bus: Bus
+) -> None:
+    async def test(parts: Core, keys: ApiKeys, client: Client) -> None:
+        await record(parts, 1200)
+        relay = Relay(client, "touchlog", parts.feed, parts.pool)
+        task = asyncio.create_task(relay.run())
+        await at_position(relay, 1200)
+        await record(parts, 5)
+        await at_position(relay, 1205)
+        messages = await relayed(client)
+        assert positions(messages) == list(range(1, 1206))
+        with psycopg.connect(database_url) as connection:
+            row = connection.execute("SELECT log_id FROM touchpoint_log.head").fetchone()
+        assert row
+        first = messages[0]
+        assert first.subject == "touchlog.events.call.ended"
+        assert first.headers
+        assert first.headers["Nats-Msg-Id"] == f"{row[0]}:1"
+        told = json.loads(first.data)
+        assert told["data"] == {"duration_s": 0}
+        assert told["recordedtime"]
+        assert not any(b"secret" in m.data or b"ann@example.com" in m.data for m in messages)
+        task.cancel()
+
+    running(tmp_path, database_url, bus, test)
+
+
+def test_another_relay_goes_on_where_the_stream_ends(tmp_path: Path, database_url: str, bus: Bus) -> None:
+    async def test(parts: Core, keys: ApiKeys, client: Client) -> None:
+        await record(parts, 10)
+        first = Relay(client, "touchlog", parts.feed, parts.pool)
+        task = asyncio.create_task(first.run())
+        await at_position(first, 10)
+        task.cancel()
+        await record(parts, 10)
+        two = [Relay(client, "touchlog", parts.feed, parts.pool) for _ in range(2)]
+        tasks = [asyncio.create_task(relay.run()) for relay in two]  # both at once: neither doubles nor skips
+        for _ in range(20):
+            await record(parts, 10)
+        for relay in two:
+            await at_position(relay, 220)
+        assert positions(await relayed(client)) == list(range(1, 221))
+        for task in tasks:
+            task.cancel()
+
+    running(tmp_path, database_url, bus, test)
+
+
+def test_a_killed_bus_is_caught_up_with_and_hinders_no_append(
+    tmp_path: Path, database_url: str, bus: Bus
+) -> None:
+    async def test(parts: Core, keys: ApiKeys, client: Client) -> None:
+        key = (await keys.add("admin")).key
+        await Responder(client, "touchlog", parts.ingest, keys, subject_names_key=False).start()
+        relay = Relay(client, "touchlog", parts.feed, parts.pool)
+        task = asyncio.create_task(relay.run())
+        await record(parts, 300)
+        await at_position(relay, 300)
+        for _ in range(3):
+            bus.kill()
+            started_s = time.monotonic()
+            await record(parts, 50)
+            assert time.monotonic() - started_s < 5
+            bus.start_again()
+            await record(parts, 50)
+            await at_position(relay, await parts.feed.head())
+        assert positions(await relayed(client)) == list(range(1, 601))
+        answer = await client.request(
+            "touchlog.append", event(), timeout=10, headers={"Authorization": f"Bearer {key}"}
+        )
+        assert json.loads(answer.data)["recorded"] == 1
+        task.cancel()
+
+    running(tmp_path, database_url, bus, test)
+
+
+def test_a_stream_that_was_lost_is_published_again(tmp_path: Path, database_url: str, bus: Bus) -> None:
+    async def test(parts: Core, keys: ApiKeys, client: Client) -> None:
+        relay = Relay(client, "touchlog", parts.feed, parts.pool)
+        task = asyncio.create_task(relay.run())
+        await record(parts, 20)
+        await at_position(relay, 20)
+        await client.jetstream().delete_stream(stream_name("touchlog"))
+        await record(parts, 1)
+
+        async def whole() -> bool:
+            try:
+                return positions(await relayed(client)) == list(range(1, 22))
+            except nats.errors.Error:
+                return False
+
+        await eventually(whole, "the stream to be whole again")
+        task.cancel()
+
+    running(tmp_path, database_url, bus, test)
+
+
+@pytest.mark.parametrize(
+    ("type_", "subject"),
+    [
+        ("call.ended", "p.events.call.ended"),
+        ("custom.my type*>", "p.events.custom.my_type__"),
+        ("a..b", "p.events.a._.b"),
+    ],
+)
+def test_any_type_has_a_subject(type_: str, subject: str) -> None:
+    assert subject_of("p", type_) == subject
+
+
+# ---- heads ----------------------------------------------------------------------------------------------
+
+
+def test_the_head_is_told_and_heard(bus: Bus) -> None:
+    head = 0
+    listener = HeadListener(bus.url, "touchlog")
+
+    async def tell() -> None:
+        nonlocal head
+        telling = asyncio.create_task(announce(bus.url, "touchlog", lambda: head))
+        for _ in range(200):
+            head += 1
+            await asyncio.sleep(0.02)
+            if listener.news.is_set():
+                break
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
+
+    thread = threading.Thread(target=lambda: asyncio.run(tell()))
+    thread.start()
+    assert listener.wait(10)
+    thread.join()
+
+
+def test_without_a_bus_the_listener_only_waits() -> None:
+    assert not HeadListener(None, "touchlog").wait(0.01)

@@ -1,0 +1,157 @@
+"""Pages: a browser signs in, looks, and is kept from what it should not see; no page asks another host."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from tests.integration.running import Served, served_http
+
+HTML = {"Accept": "text/html"}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -> Iterator[Served]:
+    with served_http(tmp_path_factory.mktemp("pages") / "data", module_database_url) as running:
+        yield running
+
+
+@pytest.fixture
+def browser(served: Served) -> Iterator[httpx.Client]:
+    """A browser that has signed in."""
+    with httpx.Client(base_url=served.url, headers=HTML, trust_env=False) as client:
+        assert client.post("/sign-in", data={"key": served.key, "next": "/"}).status_code == 303
+        yield client
+
+
+def recorded(served: Served, **more: object) -> str:
+    """Record one call and project it; gives the REF of its person."""
+    who = f"email:{uuid4().hex}@example.com"
+    event = {
+        "specversion": "1.0",
+        "id": uuid4().hex,
+        "source": "shop",
+        "type": "call.ended",
+        "time": "2026-01-05T10:00:00Z",
+        "subject": who,
+        "direction": "inbound",
+        "data": {"duration_s": 84, "agent": "Bo", "summary": "<b>the lamp</b>", "case_id": "C-7"},
+        **more,
+    }
+    with served.client() as client:
+        answer = client.post(
+            "/v1/events", content=json.dumps(event), headers={"Content-Type": "application/cloudevents+json"}
+        )
+        assert answer.json()["recorded"] == 1, answer.text
+    served.project()
+    return who
+
+
+def test_who_is_not_signed_in_comes_to_the_door(served: Served) -> None:
+    with httpx.Client(base_url=served.url, headers=HTML, trust_env=False) as client:
+        for path in ("/", "/docs", "/persons/email:ann@example.com?q=x"):
+            answer = client.get(path)
+            assert answer.status_code == 303
+            assert answer.headers["location"].startswith("/sign-in")
+        assert client.get("/sign-in").status_code == 200
+        wrong = client.post("/sign-in", data={"key": "tl_wrong"})
+        assert wrong.status_code == 401
+        assert "set-cookie" not in wrong.headers
+
+
+def test_the_session_cookie_is_kept_from_scripts_and_other_sites(served: Served) -> None:
+    with httpx.Client(base_url=served.url, headers=HTML, trust_env=False) as client:
+        cookie = client.post("/sign-in", data={"key": served.key, "next": "/"}).headers["set-cookie"]
+        assert "HttpOnly" in cookie
+        assert "SameSite=Strict" in cookie
+        assert served.key not in cookie
+        assert client.get("/").status_code == 200
+        forged = re.sub(r"\.[0-9a-f]{8}", ".00000000", client.cookies["touchlog_session"])
+        client.cookies.clear()
+        client.cookies.set("touchlog_session", forged)
+        assert client.get("/").status_code == 303
+
+
+def test_signing_in_leads_to_no_other_site(served: Served) -> None:
+    with httpx.Client(base_url=served.url, headers=HTML, trust_env=False) as client:
+        for elsewhere in ("https://evil.example/", "//evil.example", "/\\evil.example", "evil"):
+            answer = client.post("/sign-in", data={"key": served.key, "next": elsewhere})
+            assert answer.headers["location"] == "/"
+        foreign = client.post(
+            "/sign-in", data={"key": served.key}, headers={"Origin": "https://evil.example"}
+        )
+        assert foreign.status_code == 403
+
+
+def test_signing_out_ends_the_session(browser: httpx.Client) -> None:
+    assert browser.get("/").status_code == 200
+    browser.post("/sign-out")
+    assert browser.get("/").status_code == 303
+
+
+def test_the_overview_shows_how_the_log_stands(served: Served, browser: httpx.Client) -> None:
+    recorded(served)
+    page = browser.get("/")
+    assert page.status_code == 200
+    assert "Events in the log" in page.text
+    assert "contact history" in page.text
+    status = browser.get("/pages/status").json()
+    assert status["head"] >= 1
+    assert status["lag"] == 0
+
+
+def test_a_search_leads_to_the_person_without_a_name_in_the_address(
+    served: Served, browser: httpx.Client
+) -> None:
+    who = recorded(served)
+    before = served.records()
+    answer = browser.post("/search", data={"q": who.removeprefix("email:")})
+    assert answer.status_code == 303
+    assert re.fullmatch(r"/persons/[0-9a-f-]{36}", answer.headers["location"])
+    assert served.records() == before + 1
+    assert "Nobody was recorded" in browser.post("/search", data={"q": "nobody@example.com"}).text
+
+
+def test_a_timeline_shows_what_happened_and_escapes_it(served: Served, browser: httpx.Client) -> None:
+    who = recorded(served)
+    before = served.records()
+    page = browser.get(f"/persons/{who}")
+    assert page.status_code == 200, page.text
+    assert served.records() == before + 1
+    assert who.removeprefix("email:") in page.text
+    assert "1 min 24 s" in page.text
+    assert "&lt;b&gt;the lamp" in page.text
+    assert "<b>the lamp" not in page.text
+    assert "case C-7" in page.text
+    assert "inbound" in page.text
+    assert "no-store" in page.headers["cache-control"]
+    empty = browser.get(f"/persons/{who}", params={"channel": "web"})
+    assert "No contact matches" in empty.text
+    wrong = browser.get(f"/persons/{who}", params={"as_of": "yesterday"})
+    assert wrong.status_code == 400
+    assert "RFC 3339" in wrong.text
+    assert browser.get("/persons/email:nobody@example.com").status_code == 404
+
+
+def test_no_page_asks_another_host(served: Served, browser: httpx.Client) -> None:
+    who = recorded(served)
+    for path in ("/", "/docs", f"/persons/{who}", "/sign-in", "/nothing"):
+        page = browser.get(path)
+        assert "default-src 'none'" in page.headers["content-security-policy"]
+        links = re.findall(r'(?:src|href|action)="([^"]+)"', page.text)
+        assert links
+        assert all(link.startswith(("/", "#", "?")) and not link.startswith("//") for link in links), path
+        for file in {link for link in links if link.startswith("/pages/")}:
+            assert browser.get(file.partition("#")[0]).status_code == 200, file
+
+
+def test_the_api_is_explained(browser: httpx.Client) -> None:
+    page = browser.get("/docs").text
+    assert "/v1/persons/{ref}/history" in page
+    assert 'id="not-json"' in page
+    assert "call.ended" in page
