@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -45,10 +46,14 @@ def run_projectors(settings: Settings) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
+    first = True
     pause_s = 0.1
     while not stopping.is_set():
         started_s = time.monotonic()
         try:
+            if first:
+                _release_of_the_dead(settings.database_url or "")
+                first = False
             _project(settings.database_url or "", listener, stopping)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told and tried again
             if time.monotonic() - started_s > LONGEST_PAUSE_S:
@@ -57,6 +62,30 @@ def run_projectors(settings: Settings) -> None:
         if not stopping.is_set():
             stopping.wait(pause_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+
+
+def _release_of_the_dead(database_url: str) -> None:
+    """Give back, once at the start, the leases of a projector of this machine that was killed."""
+    store = ReadModels(database_url)
+    mine, _, _ = store.holder.rpartition(":")
+    try:
+        for tracking in list(store.tracking()):
+            machine, _, pid = (tracking.holder or "").rpartition(":")
+            if machine == mine and pid.isdigit() and not _is_alive(int(pid)):
+                log.info("lease_of_the_dead_released", projection=tracking.name, holder=tracking.holder)
+                store.release(tracking)
+    finally:
+        store.close()
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _tell(error: Exception) -> None:

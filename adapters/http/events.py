@@ -418,6 +418,9 @@ class Intake:
                 "Send a key: Authorization: Bearer tl_…; `touchlog keys add --role adapter` makes one."
             )
 
+        if not house.is_open:
+            await house.until_open(_DATABASE_BACK_WITHIN_S)
+
         async def known() -> Principal | None:
             return await house.keys.authenticate(key)
 

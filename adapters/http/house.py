@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -71,16 +72,24 @@ class House:
         self.version = version
         self.figures = Figures()
         self.closing = asyncio.Event()
+        self._opened = asyncio.Event()
         self._core: Core | None = None
         self._keys: ApiKeys | None = None
 
     def opened(self, core: Core, keys: ApiKeys) -> None:
         """Serve from *core* from now on."""
         self._core, self._keys = core, keys
+        self._opened.set()
 
     def shut(self) -> None:
         """The core is being taken apart: no request may use it any more."""
         self._core = self._keys = None
+        self._opened.clear()
+
+    async def until_open(self, at_most_s: float) -> None:
+        """Wait until there is something to serve from; after *at_most_s* the first use tells that there is not."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._opened.wait(), at_most_s)
 
     @property
     def is_open(self) -> bool:
