@@ -73,10 +73,14 @@ def register(app: typer.Typer) -> None:
     def revoke_command(
         key: str = typer.Argument(..., help="The key's id, as `keys list` shows it."),
         data: Path | None = DATA_OPTION,
+        json: bool = JSON_OPTION,
     ) -> None:
         """Take a key back; it works no longer within five seconds. What it recorded stays."""
         _with_keys(Settings.load(data=data), lambda keys: keys.revoke(key), "keys revoke")
-        typer.echo(f"{key[:11]} is revoked")
+        if json:
+            _print({"key_id": key[:11], "revoked": True})
+        else:
+            typer.echo(f"{key[:11]} is revoked")
 
     app.add_typer(keys, name="keys")
 

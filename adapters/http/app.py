@@ -20,6 +20,9 @@ from adapters.http.problems import MEDIA_TYPE, answer_problem, document, of_exce
 
 __all__ = ["build"]
 
+STARTS_WITHIN_S = 2.0
+"""A request that comes while the process starts waits so long, rather than being told to come again."""
+
 
 def routes() -> Sequence[ControllerRouterHandler]:
     """Every documented route."""
@@ -36,6 +39,7 @@ class Front:
     """The outermost application: POST /v1/events goes straight to its intake, all else through the framework."""
 
     def __init__(self, house: House, inner: Litestar) -> None:
+        self._house = house
         self._intake = Intake(house)
         self._inner = inner
         self._requests = house.figures.requests
@@ -49,6 +53,8 @@ class Front:
         if scope["type"] != "http":
             await self._inner(scope, receive, send)  # type: ignore[arg-type]
             return
+        if not self._house.is_open and scope["path"] != "/healthz":
+            await self._house.until_open(STARTS_WITHIN_S)
         begun = False
 
         async def counted(message: Any) -> None:
