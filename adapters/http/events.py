@@ -1,8 +1,9 @@
 """POST /v1/events: CloudEvents in, an answer per event after the commit.
 
-This one route is a thin one in front of the framework: it is the hot path, and the framework's
-typed handler costs more than all of our own checks (figures in tests/benchmarks). What the OpenAPI
-document says of it stands in `documentation`.
+This one route is a thin one in front of the framework. Measured with 100 events a request on 16
+connections, without the recording itself: thin route 3,200 requests a second, the framework's handler
+reading the body 2,600, its typed handler 900. The OpenAPI document describes it all the same: the
+framework has a handler of that name, which nothing reaches.
 """
 
 from __future__ import annotations
