@@ -147,6 +147,7 @@ class ReadModels:
         self._url = url
         self._schema = schema
         self._conn: psycopg.Connection[Any] | None = None
+        self._made: set[tuple[str, int]] = set()
         self.holder = f"{os.uname().nodename if hasattr(os, 'uname') else 'host'}:{os.getpid()}"
 
     @property
@@ -166,8 +167,12 @@ class ReadModels:
     def take(self, projection: Projection) -> Tracking | None:
         """Take the lease of *projection*, or None while another projector holds it."""
         conn = self.connection
-        with conn.transaction():
-            make_tables(conn, projection, schema=self._schema)
+        if (projection.name, projection.version) not in self._made:
+            # Once a process: looking for an index waits for whoever writes, and a projector that waits for its
+            # turn asks again and again.
+            with conn.transaction():
+                make_tables(conn, projection, schema=self._schema)
+            self._made.add((projection.name, projection.version))
         row = conn.execute(
             "UPDATE touchlog.projections SET epoch = epoch + 1, holder = %s, leased_to = clock_timestamp() + make_interval(secs => %s) "
             "WHERE name = %s AND version = %s AND (leased_to < clock_timestamp() OR holder = %s) "
