@@ -60,10 +60,8 @@ def run_gap(
     )
     column = sql.Identifier("notification_id" if library else "position")
     processes = [
-        spawning.Process(
-            target=_write, args=(url, library, number, ready, start, stop, acknowledged), daemon=True
-        )
-        for number in range(writers)
+        spawning.Process(target=_write, args=(url, library, ready, start, stop, acknowledged), daemon=True)
+        for _ in range(writers)
     ]
     for process in processes:
         process.start()
@@ -184,14 +182,13 @@ def _library_recorder(url: str, *, create: bool) -> Any:
 def _write(
     url: str,
     library: bool,
-    number: int,
     ready: Any,
     start: EventFlag,
     stop: EventFlag,
     acknowledged: Queue[int],
 ) -> None:
     """One writer process: batches of random sizes until it is told to stop."""
-    chance = random.Random(os.urandom(8))
+    chance = random.Random(os.urandom(8))  # noqa: S311 - sizes of batches
     recorder: Any
     batch: Callable[[int], Sequence[Any]]
     append: Callable[[Sequence[Any]], int]

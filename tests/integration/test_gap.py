@@ -14,6 +14,7 @@ def test_with_eight_writer_processes_a_live_reader_misses_nothing(database_url: 
 
 
 def test_on_the_librarys_path_that_loses_events_the_trial_finds_a_loss(new_database: NewDatabase) -> None:
+    found = None
     for _ in range(3):
         found = run_gap(new_database(migrated=False), writers=8, seconds=15, library=True, until_missed=True)
         if found.missed:
