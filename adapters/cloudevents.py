@@ -104,7 +104,9 @@ def _split_slowly(body: bytes) -> Iterator[bytes]:
             _, end = decoder.raw_decode(text, at)
         except (json.JSONDecodeError, RecursionError) as wrong:
             line = getattr(wrong, "msg", "nested too deeply")
-            raise Invalid(f"The body is not JSON: {line} at byte {len(text[:at].encode('utf-8', 'surrogateescape'))}.") from None
+            raise Invalid(
+                f"The body is not JSON: {line} at byte {len(text[:at].encode('utf-8', 'surrogateescape'))}."
+            ) from None
         yield text[at:end].encode("utf-8", "surrogateescape")
         at = skip(end)
         if text[at : at + 1] == "]":
@@ -112,7 +114,9 @@ def _split_slowly(body: bytes) -> Iterator[bytes]:
                 raise Invalid("The body is not JSON: something follows the array.")
             return
         if text[at : at + 1] != ",":
-            raise Invalid("The body is not JSON: an item is followed neither by a comma nor by the end of the array.")
+            raise Invalid(
+                "The body is not JSON: an item is followed neither by a comma nor by the end of the array."
+            )
         at = skip(at + 1)
 
 
@@ -145,7 +149,15 @@ def event_of(event: dict[str, Any]) -> Payload:
 
 def _checked(event: Any, raw: bytes) -> Payload:
     if type(event) is not dict:
-        raise Invalid([Problem("", "An event is a JSON object with at least specversion, id, source and type.", "not_an_object")])
+        raise Invalid(
+            [
+                Problem(
+                    "",
+                    "An event is a JSON object with at least specversion, id, source and type.",
+                    "not_an_object",
+                )
+            ]
+        )
     payload = event_of(event)
     canonical = payload.canonical
     # A key that stands twice leaves fewer `":` behind. That count only misleads where blanks stand between
@@ -168,7 +180,9 @@ def _undecodable(raw: bytes, wrong: Exception) -> Problem:
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as at:
-        return Problem("", f"The event holds bytes that are not UTF-8 (at byte {at.start}); send UTF-8.", "not_utf8")
+        return Problem(
+            "", f"The event holds bytes that are not UTF-8 (at byte {at.start}); send UTF-8.", "not_utf8"
+        )
     event: Any = None
     try:
         event = json.loads(text)
@@ -180,7 +194,11 @@ def _undecodable(raw: bytes, wrong: Exception) -> Problem:
             try:
                 value.encode("utf-8")
             except UnicodeEncodeError:
-                return Problem(place, "The text holds a lone surrogate (\\ud800 to \\udfff), which is no Unicode character; send the whole pair or leave it out.", "lone_surrogate")
+                return Problem(
+                    place,
+                    "The text holds a lone surrogate (\\ud800 to \\udfff), which is no Unicode character; send the whole pair or leave it out.",
+                    "lone_surrogate",
+                )
     return Problem("", f"The event cannot be read: {wrong}.", "not_json")
 
 
@@ -210,12 +228,18 @@ def _unencodable(value: Any, place: str = "") -> Iterator[Problem]:
         for i, inner in enumerate(value):
             yield from _unencodable(inner, f"{place}/{i}")
     elif isinstance(value, int) and not -(2**63) <= value < 2**64:
-        yield Problem(place, "The integer is beyond 64 bits and would lose digits; send it as a text.", "integer_too_large")
+        yield Problem(
+            place,
+            "The integer is beyond 64 bits and would lose digits; send it as a text.",
+            "integer_too_large",
+        )
     elif isinstance(value, str):
         try:
             value.encode("utf-8")
         except UnicodeEncodeError:
-            yield Problem(place, "The text holds a lone surrogate, which is no Unicode character.", "lone_surrogate")
+            yield Problem(
+                place, "The text holds a lone surrogate, which is no Unicode character.", "lone_surrogate"
+            )
 
 
 def _repeated_keys(raw: bytes) -> Iterator[Problem]:
@@ -225,7 +249,13 @@ def _repeated_keys(raw: bytes) -> Iterator[Problem]:
         seen: set[str] = set()
         for key, _ in members:
             if key in seen:
-                found.append(Problem("", f"The key {key!r} stands twice in one object; which of the two is meant cannot be known. Send it once.", "duplicate_key"))
+                found.append(
+                    Problem(
+                        "",
+                        f"The key {key!r} stands twice in one object; which of the two is meant cannot be known. Send it once.",
+                        "duplicate_key",
+                    )
+                )
             seen.add(key)
         return dict(members)
 
@@ -235,18 +265,35 @@ def _repeated_keys(raw: bytes) -> Iterator[Problem]:
 
 def _text(event: dict[str, Any], name: str, problems: list[Problem], *, limit: int = 1024) -> str:
     value = event.get(name)
-    if type(value) is str and value and len(value) <= limit and (value.isprintable() or not _CONTROL.search(value)):
+    if (
+        type(value) is str
+        and value
+        and len(value) <= limit
+        and (value.isprintable() or not _CONTROL.search(value))
+    ):
         return value
     if value is None:
         problems.append(Problem(f"/{name}", f"'{name}' is missing; every CloudEvent has one.", "missing"))
     elif type(value) is not str:
-        problems.append(Problem(f"/{name}", f"'{name}' is a text, given was {type(value).__name__}; write it in quotes.", "wrong_type"))
+        problems.append(
+            Problem(
+                f"/{name}",
+                f"'{name}' is a text, given was {type(value).__name__}; write it in quotes.",
+                "wrong_type",
+            )
+        )
     elif not value:
         problems.append(Problem(f"/{name}", f"'{name}' is empty; it must name something.", "empty"))
     elif len(value) > limit:
-        problems.append(Problem(f"/{name}", f"'{name}' has {len(value)} characters; at most {limit} are taken.", "too_long"))
+        problems.append(
+            Problem(
+                f"/{name}", f"'{name}' has {len(value)} characters; at most {limit} are taken.", "too_long"
+            )
+        )
     else:
-        problems.append(Problem(f"/{name}", f"'{name}' holds control characters; leave them out.", "control_character"))
+        problems.append(
+            Problem(f"/{name}", f"'{name}' holds control characters; leave them out.", "control_character")
+        )
     return ""
 
 
@@ -269,26 +316,50 @@ def _when(event: dict[str, Any], receipt: Receipt, problems: list[Problem]) -> t
     if given is None:
         return receipt.text, False, False
     if type(given) is not str:
-        problems.append(Problem("/time", "'time' is an RFC 3339 text such as 2026-01-31T12:00:00Z; a number of seconds is not taken.", "wrong_type"))
+        problems.append(
+            Problem(
+                "/time",
+                "'time' is an RFC 3339 text such as 2026-01-31T12:00:00Z; a number of seconds is not taken.",
+                "wrong_type",
+            )
+        )
         return "", True, False
     try:
         at = msgspec.convert(given, datetime)
     except msgspec.ValidationError:
-        problems.append(Problem("/time", "'time' is no RFC 3339 time; right would be 2026-01-31T12:00:00Z or 2026-01-31T13:00:00+01:00.", "not_a_time"))
+        problems.append(
+            Problem(
+                "/time",
+                "'time' is no RFC 3339 time; right would be 2026-01-31T12:00:00Z or 2026-01-31T13:00:00+01:00.",
+                "not_a_time",
+            )
+        )
         return "", True, False
-    if given[-1] == "Z" and (len(given) == 20 or len(given) == 27) and given[10] == "T":  # noqa: PLR2004
-        text = given if len(given) == 27 else f"{given[:19]}.000000Z"  # noqa: PLR2004
+    if given[-1] == "Z" and (len(given) == 20 or len(given) == 27) and given[10] == "T":
+        text = given if len(given) == 27 else f"{given[:19]}.000000Z"
         if "1900" <= text <= receipt.latest:
             return text, True, text > receipt.text
     if at.tzinfo is None:
-        problems.append(Problem("/time", "'time' has no zone, so the instant is unknown; add Z for UTC or an offset such as +01:00.", "no_zone"))
+        problems.append(
+            Problem(
+                "/time",
+                "'time' has no zone, so the instant is unknown; add Z for UTC or an offset such as +01:00.",
+                "no_zone",
+            )
+        )
         return "", True, False
     try:
         at = at.astimezone(UTC)
     except OverflowError:
         at = EARLIEST - timedelta(days=1)
     if not EARLIEST <= at <= receipt.at + LATEST_AFTER:
-        problems.append(Problem("/time", f"'time' lies in {at.year}; taken are times from 1900-01-01 to 366 days after receipt. Check the unit and the century.", "out_of_range"))
+        problems.append(
+            Problem(
+                "/time",
+                f"'time' lies in {at.year}; taken are times from 1900-01-01 to 366 days after receipt. Check the unit and the century.",
+                "out_of_range",
+            )
+        )
         return "", True, False
     return moment(at), True, at > receipt.at
 
@@ -298,7 +369,13 @@ def _own_type(event: dict[str, Any], problems: list[Problem], *, inside: bool) -
     if not name:
         return None
     if not inside and name.startswith(_PERSONAL_EVENT_TYPES) and name not in _MAY_COME_FROM_OUTSIDE:
-        problems.append(Problem("/type", f"'{name}' is recorded by touchlog itself and is not taken from outside.", "forbidden"))
+        problems.append(
+            Problem(
+                "/type",
+                f"'{name}' is recorded by touchlog itself and is not taken from outside.",
+                "forbidden",
+            )
+        )
         return None
     return TYPES.get(name) or custom_type(name)
 
@@ -319,19 +396,35 @@ def draft(payload: Payload, receipt: Receipt, *, inside: bool = False, region: s
     warnings: list[Problem] = []
     if event.get("specversion") != "1.0":
         given = event.get("specversion")
-        problems.append(Problem("/specversion", "'specversion' is missing; write \"1.0\"." if given is None else "'specversion' must be \"1.0\"; other versions of CloudEvents are not taken.", "specversion"))
+        problems.append(
+            Problem(
+                "/specversion",
+                "'specversion' is missing; write \"1.0\"."
+                if given is None
+                else "'specversion' must be \"1.0\"; other versions of CloudEvents are not taken.",
+                "specversion",
+            )
+        )
     source = _text(event, "source", problems)
     id_ = _text(event, "id", problems)
     declared = _own_type(event, problems, inside=inside)
     if source.startswith("touchlog/") and not inside:
-        problems.append(Problem("/source", "Sources that begin with touchlog/ are touchlog's own.", "forbidden"))
+        problems.append(
+            Problem("/source", "Sources that begin with touchlog/ are touchlog's own.", "forbidden")
+        )
     occurred_at, given, future = _when(event, receipt, problems)
     direction = event.get("direction")
     if direction is not None and direction not in _DIRECTIONS:
-        problems.append(Problem("/direction", f"'direction' is one of {', '.join(_DIRECTIONS)}.", "not_allowed"))
+        problems.append(
+            Problem("/direction", f"'direction' is one of {', '.join(_DIRECTIONS)}.", "not_allowed")
+        )
     channel = event.get("channel")
-    if channel is not None and (type(channel) is not str or not channel or len(channel) > 64 or _CONTROL.search(channel)):
-        problems.append(Problem("/channel", "'channel' is a short text such as phone, email or store.", "wrong_type"))
+    if channel is not None and (
+        type(channel) is not str or not channel or len(channel) > 64 or _CONTROL.search(channel)
+    ):
+        problems.append(
+            Problem("/channel", "'channel' is a short text such as phone, email or store.", "wrong_type")
+        )
     data = _data(event, declared, problems)
     if declared is not None and declared.fields:
         try:
@@ -348,43 +441,77 @@ def draft(payload: Payload, receipt: Receipt, *, inside: bool = False, region: s
     assert declared is not None
     actor = data.get("actor")
     return Draft(
-        source, id_, declared, occurred_at, given, future, channel or declared.channel, direction or declared.direction,
-        identifiers, references, contact, extensions, personal_extensions, actor if type(actor) is str and not personal_text(actor) else None,
+        source,
+        id_,
+        declared,
+        occurred_at,
+        given,
+        future,
+        channel or declared.channel,
+        direction or declared.direction,
+        identifiers,
+        references,
+        contact,
+        extensions,
+        personal_extensions,
+        actor if type(actor) is str and not personal_text(actor) else None,
         None if "correlationid" in personal_extensions else event.get("correlationid"),
-        None if "causationid" in personal_extensions else event.get("causationid"), data, payload.canonical, warnings,
+        None if "causationid" in personal_extensions else event.get("causationid"),
+        data,
+        payload.canonical,
+        warnings,
     )
+
 
 def _data(event: dict[str, Any], declared: EventType | None, problems: list[Problem]) -> dict[str, Any]:
     data = event.get("data")
     if "data_base64" in event:
         if data is not None:
-            problems.append(Problem("/data_base64", "An event has 'data' or 'data_base64', not both.", "both"))
+            problems.append(
+                Problem("/data_base64", "An event has 'data' or 'data_base64', not both.", "both")
+            )
         elif type(event["data_base64"]) is not str:
             problems.append(Problem("/data_base64", "'data_base64' is a text.", "wrong_type"))
         if declared is not None and declared.fields:
-            problems.append(Problem("/data_base64", f"{declared.name} takes its data as a JSON object in 'data', see /v1/types/{declared.name}.", "wrong_type"))
+            problems.append(
+                Problem(
+                    "/data_base64",
+                    f"{declared.name} takes its data as a JSON object in 'data', see /v1/types/{declared.name}.",
+                    "wrong_type",
+                )
+            )
         return {"data_base64": event["data_base64"]}
     if data is None:
         return {}
     if type(data) is dict:
         return data
     if declared is not None and declared.fields:
-        problems.append(Problem("/data", f"'data' of {declared.name} is a JSON object, see /v1/types/{declared.name}.", "wrong_type"))
+        problems.append(
+            Problem(
+                "/data",
+                f"'data' of {declared.name} is a JSON object, see /v1/types/{declared.name}.",
+                "wrong_type",
+            )
+        )
         return {}
     return {"value": data}
 
 
-_NO_EXTENSION = frozenset("specversion id source type time subject data datacontenttype channel direction identifiers".split())
+_NO_EXTENSION = frozenset(
+    "specversion id source type time subject data datacontenttype channel direction identifiers".split()
+)
 _bare_shapes: set[tuple[str, ...]] = set()
 _NOTHING: dict[str, Any] = {}
 
 
-def _extensions(event: dict[str, Any], problems: list[Problem]) -> tuple[dict[str, str | int], dict[str, Any]]:
+def _extensions(
+    event: dict[str, Any], problems: list[Problem]
+) -> tuple[dict[str, str | int], dict[str, Any]]:
     shape = tuple(event)
     if shape in _bare_shapes:  # sources send the same attributes in the same order again and again
         return _NOTHING, _NOTHING
     if _NO_EXTENSION.issuperset(shape):
-        if len(_bare_shapes) < 1000:  # noqa: PLR2004 - bounded: shapes come from outside
+        if len(_bare_shapes) < 1000:
             _bare_shapes.add(shape)
         return _NOTHING, _NOTHING
     plain: dict[str, str | int] = {}
@@ -394,22 +521,36 @@ def _extensions(event: dict[str, Any], problems: list[Problem]) -> tuple[dict[st
         if value is None:
             continue
         if type(value) is not str or len(value) > 1024:
-            problems.append(Problem(f"/{name}", f"'{name}' is a text of at most 1,024 characters.", "wrong_type"))
+            problems.append(
+                Problem(f"/{name}", f"'{name}' is a text of at most 1,024 characters.", "wrong_type")
+            )
         elif personal_text(value) or plain_url(value) is not None:
             personal[name] = value
         else:
             plain[name] = value
     snapshot = event.get("snapshot")
     if snapshot is not None:
-        number = int(snapshot) if type(snapshot) is str and snapshot.isascii() and snapshot.isdigit() and len(snapshot) < 20 else snapshot
+        number = (
+            int(snapshot)
+            if type(snapshot) is str and snapshot.isascii() and snapshot.isdigit() and len(snapshot) < 20
+            else snapshot
+        )
         if type(number) is not int or number < 0:
-            problems.append(Problem("/snapshot", "'snapshot' is the position that the sender used: a whole number, or a text of digits.", "wrong_type"))
+            problems.append(
+                Problem(
+                    "/snapshot",
+                    "'snapshot' is the position that the sender used: a whole number, or a text of digits.",
+                    "wrong_type",
+                )
+            )
         else:
             plain["snapshot"] = number
     for name in ("correlationid", "causationid"):
         value = event.get(name)
         if value is not None and (type(value) is not str or len(value) > 1024):
-            problems.append(Problem(f"/{name}", f"'{name}' is a text of at most 1,024 characters.", "wrong_type"))
+            problems.append(
+                Problem(f"/{name}", f"'{name}' is a text of at most 1,024 characters.", "wrong_type")
+            )
         elif value is not None and personal_text(value):
             personal[name] = value
     for name in event.keys() - _KNOWN:
@@ -420,7 +561,13 @@ def _extensions(event: dict[str, Any], problems: list[Problem]) -> tuple[dict[st
 
 def _ref(text: Any, place: str, warnings: list[Problem], region: str | None) -> Identifier | None:
     if type(text) is not str:
-        warnings.append(Problem(place, "An identifier is a text kind:value, such as email:ann@example.com; it was dropped.", "identifier_dropped"))
+        warnings.append(
+            Problem(
+                place,
+                "An identifier is a text kind:value, such as email:ann@example.com; it was dropped.",
+                "identifier_dropped",
+            )
+        )
         return None
     known = _known_refs.get((text, region))
     if known is not None:
@@ -428,12 +575,24 @@ def _ref(text: Any, place: str, warnings: list[Problem], region: str | None) -> 
     try:
         identifier = normalised(parse_ref(text), region)
     except Invalid as wrong:
-        warnings.append(Problem(place, f"{wrong.problems[0].detail} The identifier was dropped, the event is recorded.", "identifier_dropped"))
+        warnings.append(
+            Problem(
+                place,
+                f"{wrong.problems[0].detail} The identifier was dropped, the event is recorded.",
+                "identifier_dropped",
+            )
+        )
         return None
     if identifier is None:
-        warnings.append(Problem(place, "This value names nobody (a placeholder, blank, or too long); it was dropped, the event is recorded.", "identifier_refused"))
+        warnings.append(
+            Problem(
+                place,
+                "This value names nobody (a placeholder, blank, or too long); it was dropped, the event is recorded.",
+                "identifier_refused",
+            )
+        )
     else:
-        if len(_known_refs) >= 100_000:  # noqa: PLR2004
+        if len(_known_refs) >= 100_000:
             _known_refs.clear()
         _known_refs[text, region] = identifier
     return identifier
@@ -444,7 +603,11 @@ _known_refs: dict[tuple[str, str | None], Identifier] = {}
 
 
 def _identifiers(
-    event: dict[str, Any], data: dict[str, Any], problems: list[Problem], warnings: list[Problem], region: str | None
+    event: dict[str, Any],
+    data: dict[str, Any],
+    problems: list[Problem],
+    warnings: list[Problem],
+    region: str | None,
 ) -> tuple[list[Identifier], list[Identifier]]:
     found: list[Identifier] = []
 
@@ -459,7 +622,13 @@ def _identifiers(
     listed = event.get("identifiers")
     if listed is not None:
         if type(listed) is not str:
-            problems.append(Problem("/identifiers", "The extension 'identifiers' is one text of comma-separated REFs; an object belongs into data.identifiers.", "wrong_type"))
+            problems.append(
+                Problem(
+                    "/identifiers",
+                    "The extension 'identifiers' is one text of comma-separated REFs; an object belongs into data.identifiers.",
+                    "wrong_type",
+                )
+            )
         else:
             refs = listed.split(",")
             if len(refs) > MAX_IDENTIFIERS:
@@ -471,21 +640,36 @@ def _identifiers(
     named = data.get("identifiers")
     if named is not None:
         if type(named) is not dict:
-            problems.append(Problem("/data/identifiers", "'identifiers' is an object of kind and value (or list of values).", "wrong_type"))
+            problems.append(
+                Problem(
+                    "/data/identifiers",
+                    "'identifiers' is an object of kind and value (or list of values).",
+                    "wrong_type",
+                )
+            )
         else:
-            values = [(kind, v) for kind, value in named.items() for v in (value if isinstance(value, list) else [value])]
+            values = [
+                (kind, v)
+                for kind, value in named.items()
+                for v in (value if isinstance(value, list) else [value])
+            ]
             if len(values) > MAX_IDENTIFIERS:
                 problems.append(_too_many("/data/identifiers", len(values)))
             else:
                 for kind, value in values:
                     if value is None:
                         continue
-                    if type(value) is int:
-                        value = str(value)
-                    if type(value) is not str:
-                        warnings.append(Problem(f"/data/identifiers/{kind}", "An identifier's value is a text; it was dropped, the event is recorded.", "identifier_dropped"))
+                    named_by = str(value) if type(value) is int else value
+                    if type(named_by) is not str:
+                        warnings.append(
+                            Problem(
+                                f"/data/identifiers/{kind}",
+                                "An identifier's value is a text; it was dropped, the event is recorded.",
+                                "identifier_dropped",
+                            )
+                        )
                     else:
-                        take(f"{kind}:{value}", f"/data/identifiers/{kind}")
+                        take(f"{kind}:{named_by}", f"/data/identifiers/{kind}")
     if not found:
         return [], []
     if len(found) == 1:
@@ -495,6 +679,8 @@ def _identifiers(
 
 
 def _too_many(place: str, count: int) -> Problem:
-    return Problem(place, f"{count:,} identifiers in one event; at most {MAX_IDENTIFIERS:,} are taken. Is this one person?", "too_many")
-
-
+    return Problem(
+        place,
+        f"{count:,} identifiers in one event; at most {MAX_IDENTIFIERS:,} are taken. Is this one person?",
+        "too_many",
+    )

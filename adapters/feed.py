@@ -29,7 +29,9 @@ class FeedPage(msgspec.Struct):
     head: int
 
 
-def cloud_event(position: int, recorded_at: datetime, event: Body, data: dict[str, Any], extensions: dict[str, Any]) -> dict[str, Any]:
+def cloud_event(
+    position: int, recorded_at: datetime, event: Body, data: dict[str, Any], extensions: dict[str, Any]
+) -> dict[str, Any]:
     """An event as CloudEvents JSON with extensions `position` and `recordedtime`.
 
     `subject` is the surrogate of the first identifier, which is a REF like any other.
@@ -68,6 +70,20 @@ class Feed:
     def __init__(self, pool: AsyncConnectionPool[Any], subjects: Subjects) -> None:
         self._pool = pool
         self._subjects = subjects
+        self._watching: asyncio.Task[int] | None = None
+
+    async def _moved_past(self, position: int, timeout_s: float) -> None:
+        """Wait until the log's head is past *position*, or *timeout_s* is over; all who wait share one look at it."""
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while (left := deadline - asyncio.get_running_loop().time()) > 0:
+            if self._watching is None or self._watching.done():
+                self._watching = asyncio.create_task(self._look())
+            if await asyncio.wait_for(asyncio.shield(self._watching), left + _POLL_S) > position:
+                return
+
+    async def _look(self) -> int:
+        await asyncio.sleep(_POLL_S)
+        return await self.head()
 
     async def head(self) -> int:
         """The newest position."""
@@ -101,9 +117,11 @@ class Feed:
             if page.events or asyncio.get_running_loop().time() >= deadline:
                 return page
             after = page.next
-            await asyncio.sleep(_POLL_S)
+            await self._moved_past(page.head, deadline - asyncio.get_running_loop().time())
 
-    async def _read(self, after: int, limit: int, types: Sequence[str], channels: Sequence[str], unseal_fields: bool) -> FeedPage:
+    async def _read(
+        self, after: int, limit: int, types: Sequence[str], channels: Sequence[str], unseal_fields: bool
+    ) -> FeedPage:
         async with self._pool.connection() as conn:
             # One statement, one snapshot: no event at or below `head` can be missing from the rows.
             curs = conn.cursor(binary=True)

@@ -128,7 +128,9 @@ _FILTERS = {
 
 
 def _statement(template: str, filters: Sequence[str]) -> str:
-    return template.replace("{entries}", _ENTRIES.replace("{filters}", " ".join(_FILTERS[f] for f in filters)))
+    return template.replace(
+        "{entries}", _ENTRIES.replace("{filters}", " ".join(_FILTERS[f] for f in filters))
+    )
 
 
 class Histories:
@@ -138,7 +140,9 @@ class Histories:
         region: for phone numbers without a country code.
     """
 
-    def __init__(self, pool: AsyncConnectionPool[Any], subjects: Subjects, *, region: str | None = None) -> None:
+    def __init__(
+        self, pool: AsyncConnectionPool[Any], subjects: Subjects, *, region: str | None = None
+    ) -> None:
         self._pool = pool
         self._subjects = subjects
         self._region = region
@@ -161,10 +165,14 @@ class Histories:
             return subject
         identifier = normalised(identifier, self._region)
         if identifier is None:
-            raise NotFound("This value names nobody: it is a placeholder, blank, or too long to be an identifier.")
+            raise NotFound(
+                "This value names nobody: it is a placeholder, blank, or too long to be an identifier."
+            )
         found = await self._subjects.find((identifier.kind, identifier.namespace, identifier.value))
         if found is None:
-            raise NotFound(f"Nobody was recorded under this {identifier.kind}. Check the spelling and the kind, or search.")
+            raise NotFound(
+                f"Nobody was recorded under this {identifier.kind}. Check the spelling and the kind, or search."
+            )
         return found
 
     async def seen(self) -> int:
@@ -212,7 +220,15 @@ class Histories:
                 row = await (await conn.execute("SELECT position FROM touchpoint_log.head")).fetchone()
                 assert row is not None
                 if not 0 <= known_at <= row[0]:
-                    raise Invalid([Problem("/known_at", f"Position {known_at:,} is not in the log; its newest is {row[0]:,}.", "out_of_range")])
+                    raise Invalid(
+                        [
+                            Problem(
+                                "/known_at",
+                                f"Position {known_at:,} is not in the log; its newest is {row[0]:,}.",
+                                "out_of_range",
+                            )
+                        ]
+                    )
                 return known_at
             try:
                 row = await (await conn.execute("SELECT touchpoint_log.known_at(%s)", (known_at,))).fetchone()
@@ -222,7 +238,12 @@ class Histories:
         return int(row[0])
 
     async def person(
-        self, ref: str, *, as_of: datetime | None = None, known_at: datetime | int | None = None, after: int = 0
+        self,
+        ref: str,
+        *,
+        as_of: datetime | None = None,
+        known_at: datetime | int | None = None,
+        after: int = 0,
     ) -> Person:
         """Who *ref* names, with all identifiers, at one moment.
 
@@ -241,7 +262,10 @@ class Histories:
         described = await self._subjects.describe(members)
         subjects = [
             {"subject": str(s.subject), "kind": s.kind, "namespace": s.namespace, "value": s.value}
-            for s in sorted(described.values(), key=lambda s: (kind_of(s.kind).priority, s.kind, s.namespace, s.value or "", s.subject))
+            for s in sorted(
+                described.values(),
+                key=lambda s: (kind_of(s.kind).priority, s.kind, s.namespace, s.value or "", s.subject),
+            )
         ]
         return Person(str(min(members)), subjects, moment(as_of) if as_of else None, at.known_at, at.known_at)
 
@@ -281,12 +305,24 @@ class Histories:
             if not rows:
                 return [subject]
             links = [
-                Evidence(a=r[0], b=r[1], position=r[2], occurred_at=r[3], source=r[4], source_id=r[5], place=r[6], cluster=r[7])
+                Evidence(
+                    a=r[0],
+                    b=r[1],
+                    position=r[2],
+                    occurred_at=r[3],
+                    source=r[4],
+                    source_id=r[5],
+                    place=r[6],
+                    cluster=r[7],
+                )
                 for r in rows
             ]
             named = {s for link in links for s in (link.a, link.b)} | {subject}
             kinds = await (
-                await conn.execute("SELECT subject, kind, namespace FROM read.identities WHERE subject = ANY(%s)", (list(named),))
+                await conn.execute(
+                    "SELECT subject, kind, namespace FROM read.identities WHERE subject = ANY(%s)",
+                    (list(named),),
+                )
             ).fetchall()
         found = persons_of({k[0]: (k[1], k[2]) for k in kinds}, links)
         mine = found.get(subject)
@@ -325,13 +361,30 @@ class Histories:
         if after:
             await self.wait_until(after)
         subject = await self.subject_of(ref)
-        parameters: dict[str, Any] = {"subject": subject, "channel": channel, "type": type_, "direction": direction, "as_of": as_of, "models": list(READ_MODELS)}
-        filters = [name for name, value in (("channel", channel), ("type", type_), ("direction", direction), ("as_of", as_of)) if value is not None]
+        parameters: dict[str, Any] = {
+            "subject": subject,
+            "channel": channel,
+            "type": type_,
+            "direction": direction,
+            "as_of": as_of,
+            "models": list(READ_MODELS),
+        }
+        filters = [
+            name
+            for name, value in (
+                ("channel", channel),
+                ("type", type_),
+                ("direction", direction),
+                ("as_of", as_of),
+            )
+            if value is not None
+        ]
         if place is not None:
             parameters |= {"c_at": place.at, "c_source": place.source, "c_id": place.id}
             filters.append("cursor")
         wanted = limit + 1 if q is None else _SEARCHED
         rows: list[Any] | None = None
+        position, person = 0, subject
         if known_at is None and as_of is None:
             rows, position, person = await self._now(subject, filters, parameters | {"limit": wanted})
         if rows is None:
@@ -369,10 +422,18 @@ class Histories:
         async with self._pool.connection() as conn:
             curs = conn.cursor(binary=True)
             await curs.execute(_statement(_CUT, filters), parameters, prepare=True)
-            return await curs.fetchall()
+            rows: list[Any] = await curs.fetchall()
+            return rows
 
     async def _search(
-        self, q: str, limit: int, rows: list[Any], position: int, subject: UUID, filters: list[str], parameters: dict[str, Any]
+        self,
+        q: str,
+        limit: int,
+        rows: list[Any],
+        position: int,
+        subject: UUID,
+        filters: list[str],
+        parameters: dict[str, Any],
     ) -> tuple[list[dict[str, Any]], list[Any], bool]:
         """Unseal and look, batch by batch, until a page is full: no index holds personal words in plain."""
         if parameters["subjects"] is None:
@@ -384,7 +445,10 @@ class Histories:
         filters = [f for f in filters if f not in ("cursor", "known_at")] + ["known_at", "cursor"]
         while rows:
             for row, entry in zip(rows, await self._entries(rows), strict=True):
-                if needle in entry["headline"].casefold() or needle in orjson.dumps(entry["data"]).decode().casefold():
+                if (
+                    needle in entry["headline"].casefold()
+                    or needle in orjson.dumps(entry["data"]).decode().casefold()
+                ):
                     if len(found) == limit:
                         return found, shown, True
                     found.append(entry)
@@ -392,7 +456,10 @@ class Histories:
             if len(rows) < _SEARCHED:
                 break
             last = rows[-1]
-            rows = await self._cut(filters, parameters | {"limit": _SEARCHED, "c_at": last[2], "c_source": last[3], "c_id": last[4]})
+            rows = await self._cut(
+                filters,
+                parameters | {"limit": _SEARCHED, "c_at": last[2], "c_source": last[3], "c_id": last[4]},
+            )
         return found, shown, False
 
     async def _entries(self, rows: Sequence[Any]) -> list[dict[str, Any]]:
@@ -406,10 +473,21 @@ class Histories:
 
 _HANDLERS = ("agent", "assignee", "owner", "technician", "handled_by", "host", "sales_rep")
 _OUTCOMES = ("outcome", "status", "result", "resolution", "disposition")
-_BELONGS = ("order_id", "case_id", "conversation_id", "thread_id", "campaign_id", "visit_id", "opportunity_id", "subscription_id")
+_BELONGS = (
+    "order_id",
+    "case_id",
+    "conversation_id",
+    "thread_id",
+    "campaign_id",
+    "visit_id",
+    "opportunity_id",
+    "subscription_id",
+)
 
 
-def _entry(position: int, recorded_at: datetime, event: Body, data: dict[str, Any], extensions: dict[str, Any]) -> dict[str, Any]:
+def _entry(
+    position: int, recorded_at: datetime, event: Body, data: dict[str, Any], extensions: dict[str, Any]
+) -> dict[str, Any]:
     """One entry as INTERFACES writes it; `headline` is told in today's words."""
     today = upcast(event.type, event.version, data)
     entry: dict[str, Any] = {
@@ -461,4 +539,12 @@ def _read_cursor(cursor: str) -> _Place:
     try:
         return msgspec.json.decode(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)), type=_Place)
     except (ValueError, msgspec.DecodeError):
-        raise Invalid([Problem("/cursor", "This cursor was not made here; use `next` of the page before as it is.", "cursor")]) from None
+        raise Invalid(
+            [
+                Problem(
+                    "/cursor",
+                    "This cursor was not made here; use `next` of the page before as it is.",
+                    "cursor",
+                )
+            ]
+        ) from None

@@ -46,10 +46,12 @@ class Principal(msgspec.Struct, frozen=True):
             return True
         if self.role != "adapter":
             return False
-        return any(source == own or (own.endswith("*") and source.startswith(own[:-1])) for own in self.sources)
+        return any(
+            source == own or (own.endswith("*") and source.startswith(own[:-1])) for own in self.sources
+        )
 
 
-class Result(msgspec.Struct, omit_defaults=True):
+class Result(msgspec.Struct):
     """What became of one item, as INTERFACES writes it."""
 
     status: str
@@ -132,31 +134,70 @@ class Ingest:
                 payload = item if isinstance(item, Payload) else read_payload(item)
                 one = draft(payload, receipt, inside=principal.inside, region=self.region)
                 if not principal.may_append_from(one.source):
-                    raise Invalid([Problem("/source", f"The key {principal.key_id} may not append from source '{one.source}'; its sources are: {', '.join(principal.sources) or 'none'}.", "forbidden")])
+                    raise Invalid(
+                        [
+                            Problem(
+                                "/source",
+                                f"The key {principal.key_id} may not append from source '{one.source}'; its sources are: {', '.join(principal.sources) or 'none'}.",
+                                "forbidden",
+                            )
+                        ]
+                    )
             except Invalid as wrong:
                 event = payload.event if payload is not None else {}
                 results[place] = Result("rejected", id=_text(event.get("id")), errors=wrong.problems)
-                refused.append(_kept("rejected", event, item, principal, way_in, places, place, wrong.problems))
+                refused.append(
+                    _kept("rejected", event, item, principal, way_in, places, place, wrong.problems)
+                )
                 continue
             prepared.append(_Prepared(place, one, payload.canonical))
         if prepared:
             outcome = await self._record(prepared, principal, import_id)
-            for one, appended in zip(prepared, outcome, strict=True):
+            for ready, appended in zip(prepared, outcome, strict=True):
                 status, position = appended
-                result = Result(status, position, one.draft.id, one.draft.warnings)
+                result = Result(status, position, ready.draft.id, ready.draft.warnings)
                 if status == "conflict":
                     result.errors = [
-                        Problem("/id", f"Another payload with this source and id stands at position {position}; it was kept, not recorded. An event is never overwritten: send a correction, or give this one an id of its own.", "conflict")
+                        Problem(
+                            "/id",
+                            f"Another payload with this source and id stands at position {position}; it was kept, not recorded. An event is never overwritten: send a correction, or give this one an id of its own.",
+                            "conflict",
+                        )
                     ]
-                    refused.append(_kept("conflict", {"source": one.draft.source, "id": one.draft.id, "type": one.draft.declared.name}, items[one.place], principal, way_in, places, one.place, result.errors, position))
-                results[one.place] = result
+                    refused.append(
+                        _kept(
+                            "conflict",
+                            {
+                                "source": ready.draft.source,
+                                "id": ready.draft.id,
+                                "type": ready.draft.declared.name,
+                            },
+                            items[ready.place],
+                            principal,
+                            way_in,
+                            places,
+                            ready.place,
+                            result.errors,
+                            position,
+                        )
+                    )
+                results[ready.place] = result
         if refused and keep:
             await self.rejected.keep(refused)
         done = [r for r in results if r is not None]
         count = [r.status for r in done].count
-        return Answer(done, count("recorded"), count("duplicate"), count("conflict"), count("rejected"), self.writer.head)
+        return Answer(
+            done,
+            count("recorded"),
+            count("duplicate"),
+            count("conflict"),
+            count("rejected"),
+            self.writer.head,
+        )
 
-    async def _record(self, prepared: list[_Prepared], principal: Principal, import_id: str | None) -> list[Appended]:
+    async def _record(
+        self, prepared: list[_Prepared], principal: Principal, import_id: str | None
+    ) -> list[Appended]:
         for attempt in range(3):
             wanted: dict[Named, None] = {}
             parted = [self._parts(one.draft, wanted) for one in prepared]
@@ -307,7 +348,9 @@ def _canonical(value: Any) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
-def _surrogates(identifiers: Iterable[Identifier], subjects: dict[Named, SubjectKeys]) -> list[tuple[str, str, str]]:
+def _surrogates(
+    identifiers: Iterable[Identifier], subjects: dict[Named, SubjectKeys]
+) -> list[tuple[str, str, str]]:
     return [(subjects[i.kind, i.namespace, i.value].key_id, i.kind, i.namespace) for i in identifiers]
 
 
@@ -338,5 +381,3 @@ def _kept(
         position=position,
         payload=item.canonical if isinstance(item, Payload) else bytes(item),
     )
-
-

@@ -97,11 +97,15 @@ class KeyFile:
             path.parent.mkdir(parents=True, exist_ok=True)
             _write_new(path, orjson.dumps(msgspec.to_builtins(stored), option=orjson.OPT_INDENT_2))
         if os.name == "posix" and path.stat().st_mode & 0o077:
-            raise Misconfigured(f"The key file {path} can be read by others than its owner; run: chmod 600 {path}")
+            raise Misconfigured(
+                f"The key file {path} can be read by others than its owner; run: chmod 600 {path}"
+            )
         try:
             stored = msgspec.json.decode(path.read_bytes(), type=_Stored)
         except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
-            raise Misconfigured(f"{path} is not a touchlog key file ({wrong}); restore it from its backup.") from None
+            raise Misconfigured(
+                f"{path} is not a touchlog key file ({wrong}); restore it from its backup."
+            ) from None
         return cls(path, stored)
 
     def payload_hash(self, payload: bytes) -> bytes:

@@ -26,7 +26,12 @@ class Records:
     """Appends to the records log."""
 
     def __init__(
-        self, writer: Writer, subjects: Subjects, keys: KeyFile, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        writer: Writer,
+        subjects: Subjects,
+        keys: KeyFile,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._writer = writer
         self._subjects = subjects
@@ -110,5 +115,9 @@ class Records:
         if detail:
             data.update(detail)
         return await self.record(
-            "access.recorded", principal=principal, data=data, personal={"query": query} if query else None, about=about
+            "access.recorded",
+            principal=principal,
+            data=data,
+            personal={"query": query} if query else None,
+            about=about,
         )

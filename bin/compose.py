@@ -14,11 +14,11 @@ from adapters.feed import Feed
 from adapters.history import Histories
 from adapters.ingest import Ingest
 from adapters.keys import KeyFile
+from adapters.postgres.event_log import connect_log
+from adapters.postgres.read_models import ReadModels
 from adapters.postgres.rejected import Rejected
 from adapters.postgres.schema import APP_ROLE
 from adapters.postgres.subjects import Subjects
-from adapters.postgres.event_log import connect_log
-from adapters.postgres.read_models import ReadModels
 from adapters.postgres.writer import Writer
 from adapters.records import Records
 from bin.settings import Settings
@@ -61,7 +61,10 @@ async def core(settings: Settings, database_url: str, *, pool_size: int = 8) -> 
         min_size=1,
         max_size=pool_size,
         open=False,
-        kwargs={"autocommit": True, "options": f"-c role={APP_ROLE} -c default_transaction_isolation=read\\ committed"},
+        kwargs={
+            "autocommit": True,
+            "options": f"-c role={APP_ROLE} -c default_transaction_isolation=read\\ committed",
+        },
     )
     await pool.open(wait=True, timeout=30)
     writer = acts = None
@@ -76,7 +79,9 @@ async def core(settings: Settings, database_url: str, *, pool_size: int = 8) -> 
         ingest = Ingest(subjects, writer, keys, rejected, region=settings.phone_region)
         histories = Histories(pool, subjects, region=settings.phone_region)
         feed = Feed(pool, subjects)
-        yield Core(settings, database_url, pool, keys, subjects, writer, records, rejected, ingest, histories, feed)
+        yield Core(
+            settings, database_url, pool, keys, subjects, writer, records, rejected, ingest, histories, feed
+        )
     finally:
         for one in (writer, acts):
             if one is not None:
@@ -90,9 +95,12 @@ async def keys_belong(pool: AsyncConnectionPool[Any], keys: KeyFile) -> None:
 
     async with pool.connection() as conn:
         await conn.execute(
-            "INSERT INTO touchlog.facts (name, value) VALUES ('key_file', %s) ON CONFLICT DO NOTHING", (keys.fingerprint,)
+            "INSERT INTO touchlog.facts (name, value) VALUES ('key_file', %s) ON CONFLICT DO NOTHING",
+            (keys.fingerprint,),
         )
-        row = await (await conn.execute("SELECT value FROM touchlog.facts WHERE name = 'key_file'")).fetchone()
+        row = await (
+            await conn.execute("SELECT value FROM touchlog.facts WHERE name = 'key_file'")
+        ).fetchone()
     if row is not None and row[0] != keys.fingerprint:
         raise Misconfigured(
             f"The key file {keys.path} does not belong to this database (fingerprint {keys.fingerprint}, "

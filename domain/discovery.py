@@ -9,4 +9,6 @@ from types import ModuleType
 
 def load_siblings(package: str, path: list[str]) -> list[ModuleType]:
     """Import every module of *package* (its name and `__path__`), in alphabetical order."""
-    return [import_module(f"{package}.{found.name}") for found in sorted(iter_modules(path), key=lambda m: m.name)]
+    return [
+        import_module(f"{package}.{found.name}") for found in sorted(iter_modules(path), key=lambda m: m.name)
+    ]

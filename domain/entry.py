@@ -14,7 +14,17 @@ from uuid import UUID
 
 import msgspec
 
-__all__ = ["Body", "Recorded", "decode_body", "entry", "event_id_of", "first_line", "leaf_hash", "moment", "recorded"]
+__all__ = [
+    "Body",
+    "Recorded",
+    "decode_body",
+    "entry",
+    "event_id_of",
+    "first_line",
+    "leaf_hash",
+    "moment",
+    "recorded",
+]
 
 
 class Body(

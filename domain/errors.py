@@ -1,17 +1,17 @@
 """Everything touchlog refuses or fails at, as one tree.
 
-    TouchlogError
-    ├── Refused                 the caller can mend it
-    │   ├── Invalid             a value is not what the contract says (carries `Problem`s)
-    │   ├── Forbidden           the key may not do this
-    │   ├── NotFound            no such person, event, projection
-    │   ├── StreamMoved         somebody decided first: read again, decide again
-    │   └── FutureTime          nobody knows yet what will be known then
-    └── Unavailable             touchlog or the world around it must recover first
-        ├── ClockBehind         the clock stands more than a minute behind the log's head
-        ├── StaleEpoch          this writer belongs to an earlier generation of the database
-        ├── Behind              a read model has not yet seen the position that was asked for
-        └── Misconfigured       a setting or file cannot work as it is
+TouchlogError
+├── Refused                 the caller can mend it
+│   ├── Invalid             a value is not what the contract says (carries `Problem`s)
+│   ├── Forbidden           the key may not do this
+│   ├── NotFound            no such person, event, projection
+│   ├── StreamMoved         somebody decided first: read again, decide again
+│   └── FutureTime          nobody knows yet what will be known then
+└── Unavailable             touchlog or the world around it must recover first
+    ├── ClockBehind         the clock stands more than a minute behind the log's head
+    ├── StaleEpoch          this writer belongs to an earlier generation of the database
+    ├── Behind              a read model has not yet seen the position that was asked for
+    └── Misconfigured       a setting or file cannot work as it is
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address
+from itertools import pairwise
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -84,7 +85,11 @@ def plain_url(text: str) -> str | None:
         return None
     try:
         parts = urlsplit(text)
-        kept = [(k, v) for k, v in parse_qsl(parts.query, keep_blank_values=True) if k.startswith("utm_") and not personal_text(v)]
+        kept = [
+            (k, v)
+            for k, v in parse_qsl(parts.query, keep_blank_values=True)
+            if k.startswith("utm_") and not personal_text(v)
+        ]
     except ValueError:
         return ""
     netloc = parts.netloc.rpartition("@")[2]
@@ -92,7 +97,7 @@ def plain_url(text: str) -> str | None:
     return None if bare == text else bare
 
 
-def part(declared: EventType, data: Data, encode: Callable[[Any], bytes]) -> tuple[Parts, bytes]:
+def part(declared: EventType, data: Data, encode: Callable[[Any], bytes]) -> tuple[Parts, bytes]:  # noqa: C901, PLR0912 - the hot path: calls cost
     """Part *data* of a declared type into plain and personal; answers with the encoded plain data too.
 
     *encode* writes canonical JSON; the result is what the entry will hold under `data`.
@@ -174,7 +179,7 @@ def _plan(declared: EventType, data: Data) -> _Plan | None:
     )
     if not any(plan or ()) and "identifiers" not in fields:
         plan = None
-    if len(_plans) >= 10_000:  # noqa: PLR2004 - bounded: shapes come from outside
+    if len(_plans) >= 10_000:
         _plans.clear()
     if declared.fields:
         _plans[shape] = plan
@@ -194,7 +199,12 @@ _GONE: Any = _Gone()
 
 def _free(value: Any, path: Path, parts: Parts, *, by_key: bool) -> Any:
     """*value* with its personal parts moved to *parts*; `_GONE` where all of it is personal."""
-    if by_key and isinstance(path[-1], str) and path[-1].lower().translate(_FOLD) in PERSONAL_KEYS and value not in (None, "", [], {}):
+    if (
+        by_key
+        and isinstance(path[-1], str)
+        and path[-1].lower().translate(_FOLD) in PERSONAL_KEYS
+        and value not in (None, "", [], {})
+    ):
         parts.personal[pointer(path)] = value
         return _GONE
     if isinstance(value, str):
@@ -244,7 +254,7 @@ def merge(plain: Data, sealed: dict[str, Any]) -> Data:
     for place in sorted(sealed):
         at: Any = whole
         steps = ["", *_steps(place)]
-        for step, following in zip(steps, steps[1:], strict=False):
+        for step, following in pairwise(steps):
             if isinstance(at, list):
                 index = int(step)
                 if at[index] is None:

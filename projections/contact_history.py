@@ -25,7 +25,9 @@ __all__ = ["TABLE", "ContactHistory", "Entry"]
 class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One line of somebody's history."""
 
-    subject: Annotated[UUID, Meta(description="The first subject of the event, or its first reference when it names nobody")]
+    subject: Annotated[
+        UUID, Meta(description="The first subject of the event, or its first reference when it names nobody")
+    ]
     occurred_at: Annotated[datetime, Meta(description="When it happened, as the source says")]
     position: Annotated[int, Meta(description="Place in the log")]
     recorded_at: Annotated[datetime, Meta(description="When the log took it")]
@@ -37,10 +39,14 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     body: Annotated[bytes, Meta(description="The event as the log holds it, personal fields sealed")]
 
 
-TABLE = Table("contact_history", Entry, indexes=(Index(("subject", "occurred_at")), Index(("position",), "brin")))
+TABLE = Table(
+    "contact_history", Entry, indexes=(Index(("subject", "occurred_at")), Index(("position",), "brin"))
+)
 
 
-_surrogate = lru_cache(maxsize=200_000)(UUID)  # the same subjects come again; making a UUID costs more than a row
+_surrogate = lru_cache(maxsize=200_000)(
+    UUID
+)  # the same subjects come again; making a UUID costs more than a row
 
 
 @projection

@@ -20,7 +20,16 @@ from domain.entry import Recorded
 from domain.identity import Link, persons
 from projections.projection import Changes, Index, Load, Projection, Table, projection
 
-__all__ = ["IDENTITIES", "LINKS", "REFERENCES", "Evidence", "Identities", "Identity", "Reference", "persons_of"]
+__all__ = [
+    "IDENTITIES",
+    "LINKS",
+    "REFERENCES",
+    "Evidence",
+    "Identities",
+    "Identity",
+    "Reference",
+    "persons_of",
+]
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,17 +66,25 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
     source_id: Annotated[str, Meta(description="Id of the event at its source")]
 
 
-IDENTITIES = Table("identities", Identity, key=("subject",), indexes=(Index(("cluster",)), Index(("person",))))
+IDENTITIES = Table(
+    "identities", Identity, key=("subject",), indexes=(Index(("cluster",)), Index(("person",)))
+)
 LINKS = Table("links", Evidence, key=("a", "b", "position"), indexes=(Index(("cluster",)),))
 REFERENCES = Table("references", Reference, key=("reference", "position"), indexes=(Index(("subject",)),))
 
 
-def persons_of(
-    kinds: dict[UUID, tuple[str, str]], evidence: Iterable[Evidence]
-) -> dict[UUID, UUID]:
+def persons_of(kinds: dict[UUID, tuple[str, str]], evidence: Iterable[Evidence]) -> dict[UUID, UUID]:
     """The person of every subject of *kinds* by these links: the person's smallest subject."""
     links = [
-        Link(a=e.a, b=e.b, occurred_at=e.occurred_at, source=e.source, source_id=e.source_id, place=e.place, position=e.position)
+        Link(
+            a=e.a,
+            b=e.b,
+            occurred_at=e.occurred_at,
+            source=e.source,
+            source_id=e.source_id,
+            place=e.place,
+            position=e.position,
+        )
         for e in evidence
     ]
     found: dict[UUID, UUID] = {}
@@ -172,15 +189,23 @@ class Identities(Projection):
         changes.put(
             LINKS,
             Evidence(
-                a=a, b=b, position=recorded.position, occurred_at=event.occurred_at, source=event.source,
-                source_id=event.id, place=place, cluster=cluster,
+                a=a,
+                b=b,
+                position=recorded.position,
+                occurred_at=event.occurred_at,
+                source=event.source,
+                source_id=event.id,
+                place=place,
+                cluster=cluster,
             ),
         )
 
     def _identity(self, subject: UUID, named: tuple[str, str, str], changes: Changes) -> Identity:
         found = changes.get(IDENTITIES, (subject,))
         if found is None:
-            found = Identity(subject=subject, kind=named[1], namespace=named[2], cluster=subject, person=subject)
+            found = Identity(
+                subject=subject, kind=named[1], namespace=named[2], cluster=subject, person=subject
+            )
             changes.put(IDENTITIES, found)
             self._members[subject] = [subject]
         return found
@@ -208,8 +233,12 @@ class Identities(Projection):
             changes.put(
                 REFERENCES,
                 Reference(
-                    reference=reference, position=recorded.position, subject=subject, occurred_at=event.occurred_at,
-                    source=event.source, source_id=event.id,
+                    reference=reference,
+                    position=recorded.position,
+                    subject=subject,
+                    occurred_at=event.occurred_at,
+                    source=event.source,
+                    source_id=event.id,
                 ),
             )
 

@@ -26,13 +26,6 @@ BATCH_EVENTS = 4000
 """Events folded per transaction: 1,000 reach four fifths of the rate of 5,000, beyond which nothing is gained."""
 
 
-class _Tracking(Protocol):
-    @property
-    def name(self) -> str: ...
-    @property
-    def position(self) -> int: ...
-
-
 class LogReader(Protocol):
     """How the projector reads the log."""
 
@@ -47,7 +40,9 @@ class Store(Protocol):
     def release(self, tracking: Any) -> None: ...
     def renew(self, tracking: Any) -> None: ...
     def load(self, changes: Changes) -> Load: ...
-    def save(self, moves: Sequence[tuple[Any, Projection, Changes]], position: int, recorded_at: datetime) -> list[Any]: ...
+    def save(
+        self, moves: Sequence[tuple[Any, Projection, Changes]], position: int, recorded_at: datetime
+    ) -> list[Any]: ...
 
 
 class Projector:
@@ -57,7 +52,14 @@ class Projector:
         batch: how many events are folded per transaction.
     """
 
-    def __init__(self, log_reader: LogReader, store: Store, projections: Iterable[Projection], *, batch: int = BATCH_EVENTS) -> None:
+    def __init__(
+        self,
+        log_reader: LogReader,
+        store: Store,
+        projections: Iterable[Projection],
+        *,
+        batch: int = BATCH_EVENTS,
+    ) -> None:
         self._log = log_reader
         self._store = store
         self._projections = {p.name: p for p in projections}
@@ -120,7 +122,9 @@ class Projector:
         if last is None:
             return 0
         position, recorded_at = last
-        if count == self._batch:  # more is likely there: read and decode it while the rows of this one are written
+        if (
+            count == self._batch
+        ):  # more is likely there: read and decode it while the rows of this one are written
             self._ahead = (position, self._batch, self._reading.submit(self._read, position, self._batch))
         moves = []
         for name in names:

@@ -70,7 +70,9 @@ def bigints(values: Sequence[int]) -> BinaryArray:
     packed = Struct(f"!{len(values)}q").pack(*values)
     return BinaryArray(
         _INT8,
-        _HEAD.pack(1, 0, _INT8, len(values), 1) + gap + gap.join(packed[i : i + 8] for i in range(0, len(packed), 8)),
+        _HEAD.pack(1, 0, _INT8, len(values), 1)
+        + gap
+        + gap.join(packed[i : i + 8] for i in range(0, len(packed), 8)),
     )
 
 
@@ -80,7 +82,7 @@ class _BinaryArrayDumper(Dumper):
     def get_key(self, obj: BinaryArray, format: object) -> tuple[type, int]:  # type: ignore[override]
         return (self.cls, obj.oid)
 
-    def upgrade(self, obj: BinaryArray, format: object) -> Dumper:  # type: ignore[override]
+    def upgrade(self, obj: BinaryArray, format: object) -> Dumper:
         dumper = type(self)(self.cls)
         dumper.oid = _ARRAY_OF[obj.oid]
         return dumper

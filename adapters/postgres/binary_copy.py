@@ -75,8 +75,8 @@ def _list_packer(inner: Callable[[Any], bytes], oid: int) -> Callable[[Any], byt
 @cache
 def _fields(row: type[msgspec.Struct]) -> tuple[tuple[str, Callable[[Any], bytes], bool], ...]:
     found = []
-    for name, hint in typing.get_type_hints(row).items():
-        nullable = False
+    for name, declared in typing.get_type_hints(row).items():
+        nullable, hint = False, declared
         if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
             members = [a for a in typing.get_args(hint) if a is not type(None)]
             nullable = len(members) < len(typing.get_args(hint))

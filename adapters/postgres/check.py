@@ -30,7 +30,9 @@ class Difference(NamedTuple):
     what: str
 
 
-def check_log(conn: psycopg.Connection[Any], schema: str = "touchpoint_log", *, after: int = 0) -> Iterator[Difference]:
+def check_log(
+    conn: psycopg.Connection[Any], schema: str = "touchpoint_log", *, after: int = 0
+) -> Iterator[Difference]:
     """Every difference behind position *after*; none in a sound log. Rows of the library's raw path have no body of ours.
 
     Reads one snapshot, so that it may run beside writers.
@@ -87,7 +89,9 @@ def _body_differences(stream: UUID, version: int, type_: str, body: bytes) -> It
 
 def _counts(conn: psycopg.Connection[Any], schema: str) -> tuple[int, int]:
     row = conn.execute(
-        sql.SQL("SELECT (SELECT position FROM {0}.head), (SELECT count(*) FROM {0}.keys)").format(sql.Identifier(schema))
+        sql.SQL("SELECT (SELECT position FROM {0}.head), (SELECT count(*) FROM {0}.keys)").format(
+            sql.Identifier(schema)
+        )
     ).fetchone()
     assert row is not None
     return int(row[0]), int(row[1])

@@ -11,14 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from itertools import repeat
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
 from eventsourcing.persistence import (
     IntegrityError,
     Notification,
-    OperationalError,
     ProgrammingError,
     StoredEvent,
 )
@@ -118,7 +117,10 @@ def outcomes(count: int, answer: tuple[Any, ...]) -> list[Appended]:
     first, _recorded_at, ordinals, positions, same = answer
     if not ordinals:
         return list(map(Appended, repeat("recorded"), range(first, first + count)))
-    known = {o: Appended("duplicate" if s else "conflict", p) for o, p, s in zip(ordinals, positions, same, strict=True)}
+    known = {
+        o: Appended("duplicate" if s else "conflict", p)
+        for o, p, s in zip(ordinals, positions, same, strict=True)
+    }
     results = []
     for ordinal in range(1, count + 1):
         if ordinal in known:
@@ -176,7 +178,12 @@ class LogRecorder(PostgresApplicationRecorder):
         """Nothing to create: `schema.migrate` makes the tables, and the owner runs it."""
 
     def append(
-        self, items: Sequence[Item], *, epoch: int | None = None, erasures: int | None = None, strict: bool = False
+        self,
+        items: Sequence[Item],
+        *,
+        epoch: int | None = None,
+        erasures: int | None = None,
+        strict: bool = False,
     ) -> list[Appended]:
         """Append *items* in one commit, and answer for each in order: recorded, duplicate or conflict.
 
@@ -188,21 +195,25 @@ class LogRecorder(PostgresApplicationRecorder):
         if not items:
             return []
         fresh, places = without_repeats(items)
-        with self.datastore.get_connection() as conn:
-            with conn.cursor(binary=True, row_factory=psycopg.rows.tuple_row) as curs:
-                try:
-                    curs.execute(
-                        self._append,  # type: ignore[arg-type]
-                        append_parameters(fresh, epoch=epoch, erasures=erasures, strict=strict),
-                        prepare=True,
-                    )
-                except psycopg.Error as error:
-                    raise refusal(error) from error
-                answer = curs.fetchone()
-                assert answer is not None
+        with (
+            self.datastore.get_connection() as conn,
+            conn.cursor(binary=True, row_factory=psycopg.rows.tuple_row) as curs,
+        ):
+            try:
+                curs.execute(
+                    self._append,
+                    append_parameters(fresh, epoch=epoch, erasures=erasures, strict=strict),
+                    prepare=True,
+                )
+            except psycopg.Error as error:
+                raise refusal(error) from error
+            answer = curs.fetchone()
+            assert answer is not None
         results = with_repeats(items, fresh, places, outcomes(len(fresh), answer))
         asked = [i for i, result in enumerate(results) if result.status == "ask"]
-        for i, result in zip(asked, self.append([items[i] for i in asked], epoch=epoch, erasures=erasures), strict=True):
+        for i, result in zip(
+            asked, self.append([items[i] for i in asked], epoch=epoch, erasures=erasures), strict=True
+        ):
             results[i] = result
         return results
 
@@ -222,7 +233,7 @@ class LogRecorder(PostgresApplicationRecorder):
             raise IntegrityError("One place in a stream is named twice.")
         with self.datastore.get_connection() as conn:
             with conn.cursor(binary=True, row_factory=psycopg.rows.tuple_row) as curs:
-                curs.execute(self._append, append_parameters(items, epoch=None, erasures=None, strict=True))  # type: ignore[arg-type]
+                curs.execute(self._append, append_parameters(items, epoch=None, erasures=None, strict=True))
                 answer = curs.fetchone()
             assert answer is not None
             conn.execute(self._notify)
@@ -252,7 +263,8 @@ class LogRecorder(PostgresApplicationRecorder):
                 prepare=True,
             )
             return [
-                StoredEvent(r["originator_id"], r["originator_version"], r["topic"], bytes(r["state"])) for r in curs
+                StoredEvent(r["originator_id"], r["originator_version"], r["topic"], bytes(r["state"]))
+                for r in curs
             ]
 
     def select_notifications(
@@ -317,7 +329,7 @@ class LogRecorder(PostgresApplicationRecorder):
         """
         with self.datastore.get_connection() as conn, conn.cursor(row_factory=psycopg.rows.tuple_row) as curs:
             try:
-                curs.execute(f"SELECT {self.schema}.known_at(%s)", (at,))  # type: ignore[arg-type]
+                curs.execute(f"SELECT {self.schema}.known_at(%s)", (at,))
             except psycopg.Error as error:
                 raise refusal(error) from None
             row = curs.fetchone()
@@ -326,25 +338,29 @@ class LogRecorder(PostgresApplicationRecorder):
 
     def read(self, after: int, limit: int, *, until: int | None = None) -> Iterator[Row]:
         """Events behind position *after* in log order, at most *limit*, as one binary result."""
-        with self.datastore.get_connection() as conn:
-            with conn.cursor(binary=True, row_factory=psycopg.rows.tuple_row) as curs:
-                curs.execute(
-                    sql.SQL(
-                        "SELECT position, recorded_at, stream, version, type, body FROM {} "
-                        "WHERE position > %s AND position <= %s ORDER BY position LIMIT %s"
-                    ).format(sql.Identifier(self.schema, "events")),
-                    (after, 2**62 if until is None else until, limit),
-                    prepare=True,
-                )
-                for row in curs:
-                    yield Row(*row)
+        with (
+            self.datastore.get_connection() as conn,
+            conn.cursor(binary=True, row_factory=psycopg.rows.tuple_row) as curs,
+        ):
+            curs.execute(
+                sql.SQL(
+                    "SELECT position, recorded_at, stream, version, type, body FROM {} "
+                    "WHERE position > %s AND position <= %s ORDER BY position LIMIT %s"
+                ).format(sql.Identifier(self.schema, "events")),
+                (after, 2**62 if until is None else until, limit),
+                prepare=True,
+            )
+            for row in curs:
+                yield Row(*row)
 
     def bodies(self, after: int, limit: int) -> list[tuple[int, datetime, bytes]]:
         """(position, recorded_at, body) of the events behind *after*, in order, at most *limit*: what a projector reads."""
-        with self.datastore.get_connection() as conn:
-            with conn.cursor(binary=True, row_factory=psycopg.rows.tuple_row) as curs:
-                curs.execute(self._bodies, (after, limit), prepare=True)
-                return curs.fetchall()
+        with (
+            self.datastore.get_connection() as conn,
+            conn.cursor(binary=True, row_factory=psycopg.rows.tuple_row) as curs,
+        ):
+            curs.execute(self._bodies, (after, limit), prepare=True)
+            return curs.fetchall()
 
 
 def without_repeats(items: Sequence[Item]) -> tuple[Sequence[Item], dict[tuple[bytes, int], int]]:
@@ -361,7 +377,10 @@ def without_repeats(items: Sequence[Item]) -> tuple[Sequence[Item], dict[tuple[b
 
 
 def with_repeats(
-    items: Sequence[Item], fresh: Sequence[Item], places: dict[tuple[bytes, int], int], results: list[Appended]
+    items: Sequence[Item],
+    fresh: Sequence[Item],
+    places: dict[tuple[bytes, int], int],
+    results: list[Appended],
 ) -> list[Appended]:
     """*results* of *fresh*, spread over *items*: a repeat is a duplicate of the first, or in conflict with it."""
     if len(fresh) == len(items):
@@ -392,7 +411,7 @@ class Factory(PostgresFactory):
             that follows the log miss events (measured; see tests/integration/test_gap.py).
     """
 
-    application_recorder_class: ClassVar[type[PostgresApplicationRecorder]] = LogRecorder
+    application_recorder_class = LogRecorder
 
     def __init__(self, env: Any) -> None:
         if str(env.get("POSTGRES_ENABLE_DB_FUNCTIONS", "")).lower() in ("y", "yes", "t", "true", "on", "1"):
@@ -407,7 +426,9 @@ class Factory(PostgresFactory):
         return LogRecorder(self.datastore)
 
 
-def connect_log(url: str, schema: str = "touchpoint_log", *, pool: int = 4, role: str | None = None) -> LogRecorder:
+def connect_log(
+    url: str, schema: str = "touchpoint_log", *, pool: int = 4, role: str | None = None
+) -> LogRecorder:
     """The recorder of one log, through the library's factory.
 
     Args:

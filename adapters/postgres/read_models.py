@@ -83,17 +83,30 @@ def make_tables(conn: psycopg.Connection[Any], projection: Projection, *, schema
         comments = []
         for field, hint in typing.get_type_hints(table.row, include_extras=True).items():
             kind, nullable, comment = _column(hint)
-            columns.append(sql.SQL("{} {}{}").format(sql.Identifier(field), sql.SQL(kind), sql.SQL("" if nullable else " NOT NULL")))
+            columns.append(
+                sql.SQL("{} {}{}").format(
+                    sql.Identifier(field), sql.SQL(kind), sql.SQL("" if nullable else " NOT NULL")
+                )
+            )
             if comment:
-                comments.append(sql.SQL("COMMENT ON COLUMN {} IS {}").format(sql.Identifier(schema, table.name, field), sql.Literal(comment)))
+                comments.append(
+                    sql.SQL("COMMENT ON COLUMN {} IS {}").format(
+                        sql.Identifier(schema, table.name, field), sql.Literal(comment)
+                    )
+                )
         if table.key:
-            columns.append(sql.SQL("PRIMARY KEY ({})").format(sql.SQL(", ").join(map(sql.Identifier, table.key))))
+            columns.append(
+                sql.SQL("PRIMARY KEY ({})").format(sql.SQL(", ").join(map(sql.Identifier, table.key)))
+            )
         conn.execute(sql.SQL("CREATE TABLE IF NOT EXISTS {} ({})").format(name, sql.SQL(", ").join(columns)))
         for index in table.indexes:
             title = f"{table.name}_{'_'.join(index.columns)}"[:60]
             conn.execute(
                 sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} USING {} ({})").format(
-                    sql.Identifier(title), name, sql.SQL(index.method), sql.SQL(", ").join(map(sql.Identifier, index.columns))
+                    sql.Identifier(title),
+                    name,
+                    sql.SQL(index.method),
+                    sql.SQL(", ").join(map(sql.Identifier, index.columns)),
                 )
             )
         doc = (table.row.__doc__ or "").strip().splitlines()[0]
@@ -101,9 +114,15 @@ def make_tables(conn: psycopg.Connection[Any], projection: Projection, *, schema
         for statement in comments:
             conn.execute(statement)
         # Analysts read what holds no personal field: sealed bytes are of no use to them.
-        plain = [f for f, h in typing.get_type_hints(table.row, include_extras=True).items() if _column(h)[0] != "bytea"]
+        plain = [
+            f
+            for f, h in typing.get_type_hints(table.row, include_extras=True).items()
+            if _column(h)[0] != "bytea"
+        ]
         conn.execute(
-            sql.SQL("GRANT SELECT ({}) ON {} TO touchlog_analyst").format(sql.SQL(", ").join(map(sql.Identifier, plain)), name)
+            sql.SQL("GRANT SELECT ({}) ON {} TO touchlog_analyst").format(
+                sql.SQL(", ").join(map(sql.Identifier, plain)), name
+            )
         )
     conn.execute(
         "INSERT INTO touchlog.projections (name, version) VALUES (%s, %s) ON CONFLICT DO NOTHING",
@@ -143,7 +162,9 @@ class ReadModels:
     """
 
     def __init__(self, url: str, *, schema: str = "read", role: str | None = "touchlog_app") -> None:
-        self._options = "-c default_transaction_isolation=read\\ committed" + (f" -c role={role}" if role else "")
+        self._options = "-c default_transaction_isolation=read\\ committed" + (
+            f" -c role={role}" if role else ""
+        )
         self._url = url
         self._schema = schema
         self._conn: psycopg.Connection[Any] | None = None
@@ -221,10 +242,20 @@ class ReadModels:
                     "UPDATE touchlog.projections SET position = %s, recorded_at = %s, moved_at = clock_timestamp(), "
                     "leased_to = clock_timestamp() + make_interval(secs => %s) "
                     "WHERE name = %s AND version = %s AND epoch = %s AND position = %s RETURNING moved_at",
-                    (position, recorded_at, LEASE_S, tracking.name, tracking.version, tracking.epoch, tracking.position),
+                    (
+                        position,
+                        recorded_at,
+                        LEASE_S,
+                        tracking.name,
+                        tracking.version,
+                        tracking.epoch,
+                        tracking.position,
+                    ),
                 ).fetchone()
                 if row is None:
-                    raise LeaseLost(f"{tracking.name}: another projector holds the lease; nothing of this batch was written.")
+                    raise LeaseLost(
+                        f"{tracking.name}: another projector holds the lease; nothing of this batch was written."
+                    )
                 for table in projection.tables:
                     self._write(conn, table, changes)
                 moved.append(tracking._replace(position=position, recorded_at=recorded_at, moved_at=row[0]))
@@ -242,13 +273,17 @@ class ReadModels:
         if gone:
             with conn.cursor() as curs:
                 curs.executemany(
-                    sql.SQL("DELETE FROM {} WHERE ({}) = ({})").format(name, keys, sql.SQL(", ").join([sql.Placeholder()] * len(table.key))),
+                    sql.SQL("DELETE FROM {} WHERE ({}) = ({})").format(
+                        name, keys, sql.SQL(", ").join([sql.Placeholder()] * len(table.key))
+                    ),
                     gone,
                 )
         if changed:
             draft = sql.Identifier(f"draft_{table.name}")
             conn.execute(
-                sql.SQL("CREATE TEMPORARY TABLE IF NOT EXISTS {} (LIKE {}) ON COMMIT DELETE ROWS").format(draft, name)
+                sql.SQL("CREATE TEMPORARY TABLE IF NOT EXISTS {} (LIKE {}) ON COMMIT DELETE ROWS").format(
+                    draft, name
+                )
             )
             self._copy(conn, table, changed, draft)
             others = [c for c in table.columns if c not in table.key]
@@ -258,7 +293,9 @@ class ReadModels:
                     draft,
                     keys,
                     sql.SQL("UPDATE SET {}").format(
-                        sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(sql.Identifier(c)) for c in others)
+                        sql.SQL(", ").join(
+                            sql.SQL("{0} = excluded.{0}").format(sql.Identifier(c)) for c in others
+                        )
                     )
                     if others
                     else sql.SQL("NOTHING"),
@@ -266,10 +303,17 @@ class ReadModels:
             )
 
     @staticmethod
-    def _copy(conn: psycopg.Connection[Any], table: Table[Any], rows: Sequence[Any], into: sql.Composable) -> None:
-        with conn.cursor() as curs, curs.copy(
-            sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(into, sql.SQL(", ").join(map(sql.Identifier, table.columns)))
-        ) as copy:
+    def _copy(
+        conn: psycopg.Connection[Any], table: Table[Any], rows: Sequence[Any], into: sql.Composable
+    ) -> None:
+        with (
+            conn.cursor() as curs,
+            curs.copy(
+                sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(
+                    into, sql.SQL(", ").join(map(sql.Identifier, table.columns))
+                )
+            ) as copy,
+        ):
             copy.write(pack_rows(table.row, rows))
 
     def tracking(self) -> Iterator[Tracking]:

@@ -54,7 +54,9 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     payload: bytes | None = None
 
 
-_COLUMNS = "id, received_at, status, state, source, source_id, type, way_in, principal, place, reasons, position"
+_COLUMNS = (
+    "id, received_at, status, state, source, source_id, type, way_in, principal, place, reasons, position"
+)
 
 
 class Rejected:
@@ -73,14 +75,35 @@ class Rejected:
         rows = []
         for item in items:
             keys = subjects["source_day", "", f"{day} {item.source or 'unknown source'}"]
-            reasons = orjson.dumps([msgspec.to_builtins(_without_values(problem)) for problem in item.problems])
-            digest = self._keys.payload_hash(b"\x00".join((item.status.encode(), (item.source or "").encode("utf-8", "replace"), item.payload, reasons)))
+            reasons = orjson.dumps(
+                [msgspec.to_builtins(_without_values(problem)) for problem in item.problems]
+            )
+            digest = self._keys.payload_hash(
+                b"\x00".join(
+                    (
+                        item.status.encode(),
+                        (item.source or "").encode("utf-8", "replace"),
+                        item.payload,
+                        reasons,
+                    )
+                )
+            )
             nonce = os.urandom(12)
             sealed = nonce + keys.content.encrypt(nonce, item.payload, b"rejected\x00" + digest)
             rows.append(
                 (
-                    item.status, _stored(item.source), _stored(item.source_id), _stored(item.type), item.way_in, item.principal,
-                    item.place, reasons.decode(), item.position, keys.subject, sealed, digest,
+                    item.status,
+                    _stored(item.source),
+                    _stored(item.source_id),
+                    _stored(item.type),
+                    item.way_in,
+                    item.principal,
+                    item.place,
+                    reasons.decode(),
+                    item.position,
+                    keys.subject,
+                    sealed,
+                    digest,
                 )
             )
         rows.sort(key=lambda row: row[-1])  # two that keep the same items wait for each other in one order
@@ -91,12 +114,14 @@ class Rejected:
                 rows,
             )
 
-    async def list(self, *, state: str | None = "open", limit: int = 100, before: int | None = None) -> list[Shown]:
+    async def list(
+        self, *, state: str | None = "open", limit: int = 100, before: int | None = None
+    ) -> list[Shown]:
         """Newest first, without payloads."""
         async with self._pool.connection() as conn:
             rows = await (
                 await conn.execute(
-                    f"SELECT {_COLUMNS} FROM touchlog.rejected WHERE (%s::text IS NULL OR state = %s) "
+                    f"SELECT {_COLUMNS} FROM touchlog.rejected WHERE (%s::text IS NULL OR state = %s) "  # noqa: S608 - our own columns
                     "AND (%s::bigint IS NULL OR id < %s) ORDER BY id DESC LIMIT %s",
                     (state, state, before, before, limit),
                 )
@@ -106,7 +131,9 @@ class Rejected:
     async def counts(self) -> dict[str, int]:
         """How many are kept, by state."""
         async with self._pool.connection() as conn:
-            rows = await (await conn.execute("SELECT state, count(*) FROM touchlog.rejected GROUP BY state")).fetchall()
+            rows = await (
+                await conn.execute("SELECT state, count(*) FROM touchlog.rejected GROUP BY state")
+            ).fetchall()
         return dict(rows)
 
     async def show(self, id_: int) -> Shown:
@@ -118,14 +145,17 @@ class Rejected:
         async with self._pool.connection() as conn:
             row = await (
                 await conn.execute(
-                    f"SELECT {_COLUMNS}, key_subject, payload, digest FROM touchlog.rejected WHERE id = %s", (id_,)
+                    f"SELECT {_COLUMNS}, key_subject, payload, digest FROM touchlog.rejected WHERE id = %s",  # noqa: S608 - our own columns
+                    (id_,),
                 )
             ).fetchone()
         if row is None:
             raise NotFound(f"No rejected item has the number {id_}; `touchlog rejected list` shows them.")
         subject, sealed, digest = row[-3:]
         cipher: AESGCM | None = (await self._subjects.ciphers([str(subject)]))[str(subject)]
-        payload = None if cipher is None else cipher.decrypt(sealed[:12], sealed[12:], b"rejected\x00" + digest)
+        payload = (
+            None if cipher is None else cipher.decrypt(sealed[:12], sealed[12:], b"rejected\x00" + digest)
+        )
         return msgspec.structs.replace(_shown(row), payload=payload)
 
     async def settle(self, id_: int, state: str, position: int | None) -> None:
@@ -142,7 +172,10 @@ _TELLING = re.compile(r"[A-Za-z0-9_~.-]{0,64}")
 
 def _without_values(problem: Problem) -> Problem:
     """A problem as it may stand in plain: the sender's keys can be names and addresses themselves."""
-    steps = (step if _TELLING.fullmatch(step) and not personal_text(step) else "…" for step in problem.pointer.split("/"))
+    steps = (
+        step if _TELLING.fullmatch(step) and not personal_text(step) else "…"
+        for step in problem.pointer.split("/")
+    )
     detail = problem.detail
     if problem.code == "duplicate_key":
         detail = "A key stands twice in one object; the payload shows which."
@@ -158,6 +191,16 @@ def _stored(text: str | None) -> str | None:
 
 def _shown(row: Sequence[Any]) -> Shown:
     return Shown(
-        id=row[0], received_at=row[1], status=row[2], state=row[3], source=row[4], source_id=row[5], type=row[6],
-        way_in=row[7], principal=row[8], place=row[9], problems=msgspec.convert(row[10], list[Problem]), position=row[11],
+        id=row[0],
+        received_at=row[1],
+        status=row[2],
+        state=row[3],
+        source=row[4],
+        source_id=row[5],
+        type=row[6],
+        way_in=row[7],
+        principal=row[8],
+        place=row[9],
+        problems=msgspec.convert(row[10], list[Problem]),
+        position=row[11],
     )

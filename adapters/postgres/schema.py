@@ -84,7 +84,9 @@ def migrate(url: str) -> list[str]:
         with psycopg.connect(url, autocommit=True) as conn:
             conn.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
             _prepare(conn)
-            applied = dict(conn.execute("SELECT name, digest FROM touchlog.migrations").fetchall())
+            applied: dict[str, str] = dict(
+                conn.execute("SELECT name, digest FROM touchlog.migrations").fetchall()
+            )
             for name, schema, text in _steps():
                 digest = hashlib.sha256(text.encode()).hexdigest()
                 if name in applied:
@@ -95,9 +97,13 @@ def migrate(url: str) -> list[str]:
                         )
                     continue
                 with conn.transaction():
-                    conn.execute(sql.SQL("SET LOCAL search_path = {}, pg_catalog").format(sql.Identifier(schema)))
-                    conn.execute(text)  # type: ignore[arg-type]  # our own files, not a literal
-                    conn.execute("INSERT INTO touchlog.migrations (name, digest) VALUES (%s, %s)", (name, digest))
+                    conn.execute(
+                        sql.SQL("SET LOCAL search_path = {}, pg_catalog").format(sql.Identifier(schema))
+                    )
+                    conn.execute(text)  # our own files
+                    conn.execute(
+                        "INSERT INTO touchlog.migrations (name, digest) VALUES (%s, %s)", (name, digest)
+                    )
                 done.append(name)
     except psycopg.errors.InsufficientPrivilege as refused:
         raise Misconfigured(

@@ -35,9 +35,7 @@ class Subject(NamedTuple):
     value: str | None
 
 
-_FIND = (
-    b"SELECT lookup, subject, bucket_key, wrapped FROM touchlog.subjects WHERE lookup = ANY(%b::bytea[])"
-)
+_FIND = b"SELECT lookup, subject, bucket_key, wrapped FROM touchlog.subjects WHERE lookup = ANY(%b::bytea[])"
 _MAKE = (
     b"INSERT INTO touchlog.subjects (subject, lookup, kind, namespace, rule, bucket_key, wrapped, value) "
     b"SELECT u.subject, u.lookup, u.kind, u.namespace, 1, u.bucket_key, u.wrapped, u.value "
@@ -163,7 +161,9 @@ class Subjects:
             return UUID(bytes=keys.subject)
         async with self._pool.connection() as conn:
             row = await (
-                await conn.execute("SELECT subject FROM touchlog.subjects WHERE lookup = %s", (self._keys.lookup(*named),))
+                await conn.execute(
+                    "SELECT subject FROM touchlog.subjects WHERE lookup = %s", (self._keys.lookup(*named),)
+                )
             ).fetchone()
         return row[0] if row else None
 
@@ -199,7 +199,8 @@ class Subjects:
         async with self._pool.connection() as conn:
             rows = await (
                 await conn.execute(
-                    "SELECT subject, kind, namespace, value FROM touchlog.subjects WHERE subject = ANY(%s)", (wanted,)
+                    "SELECT subject, kind, namespace, value FROM touchlog.subjects WHERE subject = ANY(%s)",
+                    (wanted,),
                 )
             ).fetchall()
         ciphers = await self.ciphers(str(r[0]) for r in rows)
@@ -219,5 +220,3 @@ class Subjects:
 def _uuid4(raw: bytes) -> bytes:
     """16 random bytes as a UUID of version 4 (RFC 9562 §5.4)."""
     return raw[:6] + bytes((raw[6] & 0x0F | 0x40,)) + raw[7:8] + bytes((raw[8] & 0x3F | 0x80,)) + raw[9:16]
-
-

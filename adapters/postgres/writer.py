@@ -50,22 +50,36 @@ class Writer:
         in_flight: how many commits may be under way at once.
     """
 
-    def __init__(self, url: str, *, schema: str = "touchpoint_log", role: str | None = "touchlog_app", group: int = 1000, in_flight: int = 2) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        schema: str = "touchpoint_log",
+        role: str | None = "touchlog_app",
+        group: int = 1000,
+        in_flight: int = 2,
+    ) -> None:
         self._url = url
         self._schema = schema
         self._statement = append_statement(schema)
-        self._options = "-c default_transaction_isolation=read\\ committed" + (f" -c role={role}" if role else "")
+        self._options = "-c default_transaction_isolation=read\\ committed" + (
+            f" -c role={role}" if role else ""
+        )
         self._group = group
         self._queue: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
-        self._lanes = [asyncio.create_task(self._lane(), name=f"writer-{schema}-{i}") for i in range(in_flight)]
+        self._lanes = [
+            asyncio.create_task(self._lane(), name=f"writer-{schema}-{i}") for i in range(in_flight)
+        ]
         self._turn = asyncio.Lock()
         self._closed = False
         self.commits = 0
         self.appended = 0
         self.head = 0
 
-    async def append(self, items: Sequence[Item], *, erasures: int | None = None, strict: bool = False) -> list[Appended]:
+    async def append(
+        self, items: Sequence[Item], *, erasures: int | None = None, strict: bool = False
+    ) -> list[Appended]:
         """Append *items* durably; answers for each in order, after the commit.
 
         Raises:
@@ -83,7 +97,9 @@ class Writer:
         results = await answer
         asked = [i for i, result in enumerate(results) if result.status == "ask"]
         if asked:
-            for i, result in zip(asked, await self.append([items[i] for i in asked], erasures=erasures), strict=True):
+            for i, result in zip(
+                asked, await self.append([items[i] for i in asked], erasures=erasures), strict=True
+            ):
                 results[i] = result
         return results
 
@@ -106,9 +122,7 @@ class Writer:
             if waiting.answer.done():
                 self._queue.popleft()
                 continue
-            if group and (
-                size + len(waiting.items) > self._group or waiting.strict or group[0].strict
-            ):
+            if group and (size + len(waiting.items) > self._group or waiting.strict or group[0].strict):
                 break
             group.append(self._queue.popleft())
             size += len(waiting.items)
@@ -129,7 +143,9 @@ class Writer:
         finally:
             for waiting in busy:
                 if not waiting.answer.done():
-                    waiting.answer.set_exception(Unavailable("The writer was closed before the commit; send the events again."))
+                    waiting.answer.set_exception(
+                        Unavailable("The writer was closed before the commit; send the events again.")
+                    )
             if conn is not None:
                 await conn.close()
 
@@ -138,7 +154,9 @@ class Writer:
         conn.prepare_threshold = 0
         return conn
 
-    async def _commit_or_refuse(self, conn: psycopg.AsyncConnection[Any] | None, group: list[_Waiting]) -> psycopg.AsyncConnection[Any] | None:
+    async def _commit_or_refuse(
+        self, conn: psycopg.AsyncConnection[Any] | None, group: list[_Waiting]
+    ) -> psycopg.AsyncConnection[Any] | None:
         """Commit *group*; what cannot be sent at all spoils neither its neighbours nor this lane."""
         try:
             return await self._commit(conn, group)
@@ -151,7 +169,9 @@ class Writer:
                     conn = await self._commit_or_refuse(conn, [waiting])
             return conn
 
-    async def _commit(self, conn: psycopg.AsyncConnection[Any] | None, group: list[_Waiting]) -> psycopg.AsyncConnection[Any] | None:
+    async def _commit(
+        self, conn: psycopg.AsyncConnection[Any] | None, group: list[_Waiting]
+    ) -> psycopg.AsyncConnection[Any] | None:
         """Commit *group* and answer its callers; a lost connection is tried again, which is safe by key."""
         items = group[0].items if len(group) == 1 else [i for w in group for i in w.items]
         fresh, places = without_repeats(items)
@@ -159,7 +179,8 @@ class Writer:
         parameters = append_parameters(fresh, epoch=None, erasures=erasures, strict=group[0].strict)
         deadline = asyncio.get_running_loop().time() + RETRY_WITHIN_S
         pause = 0.05
-        while True:
+        answer: tuple[Any, ...] | None = None
+        while answer is None:
             try:
                 if conn is None or conn.closed:
                     conn = await self._connect()
@@ -167,21 +188,32 @@ class Writer:
                 await curs.execute(self._statement, parameters, prepare=True)
                 answer = await curs.fetchone()
                 assert answer is not None
-                break
             except psycopg.Error as error:
                 told = refusal(error)
                 if isinstance(told, ErasedMeanwhile | psycopg.DataError) and len(group) > 1:
-                    for waiting in group:  # one caller's stale resolution, or bad item, must not refuse the others
+                    for (
+                        waiting
+                    ) in group:  # one caller's stale resolution, or bad item, must not refuse the others
                         conn = await self._commit(conn, [waiting])
                     return conn
                 lost = conn is None or conn.closed or isinstance(error, psycopg.OperationalError)
                 if isinstance(told, TouchlogError) or not lost or isinstance(error, psycopg.errors.DiskFull):
-                    self._refuse(group, told if isinstance(told, TouchlogError) else _unavailable(error, group[0].strict))
+                    self._refuse(
+                        group,
+                        told if isinstance(told, TouchlogError) else _unavailable(error, group[0].strict),
+                    )
                     return conn
                 if asyncio.get_running_loop().time() > deadline:
-                    self._refuse(group, Unavailable("The database does not answer; nothing was acknowledged, send the events again."))
+                    self._refuse(
+                        group,
+                        Unavailable(
+                            "The database does not answer; nothing was acknowledged, send the events again."
+                        ),
+                    )
                     return None
-                log.warning("append_retried", schema=self._schema, items=len(items), reason=type(error).__name__)
+                log.warning(
+                    "append_retried", schema=self._schema, items=len(items), reason=type(error).__name__
+                )
                 if conn is not None:
                     await conn.close()
                     conn = None
@@ -212,5 +244,9 @@ def _unavailable(error: psycopg.Error, strict: bool) -> Exception:
     if strict and isinstance(error, psycopg.errors.UniqueViolation):
         return error
     if isinstance(error, psycopg.errors.DiskFull):
-        return Unavailable("The disk of the database is full: nothing was recorded. Make room; appends go on by themselves.")
-    return Unavailable(f"The database refused the append ({type(error).__name__}); nothing was recorded, send the events again.")
+        return Unavailable(
+            "The disk of the database is full: nothing was recorded. Make room; appends go on by themselves."
+        )
+    return Unavailable(
+        f"The database refused the append ({type(error).__name__}); nothing was recorded, send the events again."
+    )

@@ -79,7 +79,11 @@ def story(test: Callable[[House], Coroutine[Any, Any, None]]) -> Callable[[Path,
 @story
 async def test_a_history_shows_the_newest_first_whatever_came_in_first(it: House) -> None:
     """Order is by when it happened."""
-    await it.given(event("b", at=NOON), event("c", at=NOON + timedelta(hours=1)), event("a", at=NOON - timedelta(hours=1)))
+    await it.given(
+        event("b", at=NOON),
+        event("c", at=NOON + timedelta(hours=1)),
+        event("a", at=NOON - timedelta(hours=1)),
+    )
 
     assert await it.ids() == ["c", "b", "a"]
 
@@ -100,7 +104,13 @@ async def test_a_person_is_all_its_linked_subjects(it: House) -> None:
     await it.given(
         event("call"),
         event("visit", type="web.page_viewed", subject="anonymous:x-1", data={"path": "/"}),
-        event("login", type="web.signed_in", subject="user:u-1", identifiers="anonymous:x-1,email:ann@example.com", data={}),
+        event(
+            "login",
+            type="web.signed_in",
+            subject="user:u-1",
+            identifiers="anonymous:x-1,email:ann@example.com",
+            data={},
+        ),
         event("other", subject="email:bob@example.com"),
     )
 
@@ -115,7 +125,14 @@ async def test_an_order_belongs_to_the_person_of_the_earliest_event_that_names_b
     await it.given(
         event("placed", type="order.placed", identifiers="order:9", data={}),
         event("shipped", type="order.shipped", subject="order:9", data={}, at=NOON + timedelta(days=1)),
-        event("later", type="order.paid", subject="email:bob@example.com", identifiers="order:9", data={}, at=NOON + timedelta(days=2)),
+        event(
+            "later",
+            type="order.paid",
+            subject="email:bob@example.com",
+            identifiers="order:9",
+            data={},
+            at=NOON + timedelta(days=2),
+        ),
     )
 
     assert await it.ids() == ["shipped", "placed"]
@@ -129,7 +146,9 @@ async def test_as_of_cuts_events_and_the_links_that_make_the_person(it: House) -
     await it.given(
         event("visit", type="web.page_viewed", subject="anonymous:x-1", data={"path": "/"}, at=NOON),
         event("call", at=NOON + timedelta(hours=1)),
-        event("login", type="web.signed_in", identifiers="anonymous:x-1", data={}, at=NOON + timedelta(days=1)),
+        event(
+            "login", type="web.signed_in", identifiers="anonymous:x-1", data={}, at=NOON + timedelta(days=1)
+        ),
     )
 
     assert sorted(await it.ids()) == ["call", "login", "visit"]
@@ -142,7 +161,9 @@ async def test_as_of_cuts_events_and_the_links_that_make_the_person(it: House) -
 @story
 async def test_known_at_answers_as_then_although_more_is_known_now(it: House) -> None:
     """A late event and a late link change nothing of what was known."""
-    first = await it.given(event("call"), event("visit", type="web.page_viewed", subject="anonymous:x-1", data={"path": "/"}))
+    first = await it.given(
+        event("call"), event("visit", type="web.page_viewed", subject="anonymous:x-1", data={"path": "/"})
+    )
     before = await it.core.histories.page("email:ann@example.com", known_at=first.head)
     then = datetime.now(UTC)
     now_closed = await it.core.histories.page("email:ann@example.com", known_at=then)
@@ -220,7 +241,11 @@ async def test_who_is_asked_for_and_unknown_is_told_apart_from_what_is_no_ref(it
 @story
 async def test_an_entry_tells_its_provenance_and_gives_back_what_was_sent(it: House) -> None:
     """Sealing changes nothing for those who may read."""
-    data = {"duration_s": 61, "summary": "called back", "custom": {"email": "x@y.example", "n": [1, "z@y.example", 2]}}
+    data = {
+        "duration_s": 61,
+        "summary": "called back",
+        "custom": {"email": "x@y.example", "n": [1, "z@y.example", 2]},
+    }
     await it.given(event("call", data=data, purpose="support", traceparent="00-1-2-01", unknownext="kept"))
 
     (entry,) = (await it.core.histories.page("email:ann@example.com")).entries
@@ -229,4 +254,8 @@ async def test_an_entry_tells_its_provenance_and_gives_back_what_was_sent(it: Ho
     assert entry["headline"].startswith("Call of 1 min")
     assert entry["provenance"]["position"] == entry["position"] == 1
     assert entry["provenance"]["principal"] == "key:test"
-    assert entry["provenance"]["extensions"] == {"purpose": "support", "traceparent": "00-1-2-01", "unknownext": "kept"}
+    assert entry["provenance"]["extensions"] == {
+        "purpose": "support",
+        "traceparent": "00-1-2-01",
+        "unknownext": "kept",
+    }

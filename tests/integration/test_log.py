@@ -322,6 +322,8 @@ def test_no_later_commit_falls_at_or_below_a_time_that_was_resolved(
 def test_an_empty_log_is_closed_too(log: LogRecorder, owner: psycopg.Connection[Any]) -> None:
     at = datetime.now(UTC)
     assert log.known_at(at) == 0
+    # The log's own clock has been moved: even if the machine's is set back, nothing can fall below.
+    assert log.head().recorded_at == at
     log.append([item(1)])
     assert log.known_at(at) == 0
     assert stored(owner)[0][1] > at
@@ -681,7 +683,6 @@ def test_plans_made_on_empty_tables_still_use_the_index_when_they_are_full(
         append([item(number), item(number - 1)])
     for start in range(0, 20_000, 2000):
         append([item((start, place)) for place in range(2000)])
-    owner.execute("ANALYZE touchpoint_log.keys, touchpoint_log.events")
     before = scans()
     for start in range(0, 20_000, 2000):
         append([item((start, place)) for place in range(0, 2000, 100)] + [item(("new", start))])
