@@ -326,6 +326,13 @@ def test_a_key_that_stands_twice_is_named_in_every_layout(member: str) -> None:
         assert "'id'" in wrong.value.problems[0].detail
 
 
+@pytest.mark.parametrize("hides", [r'"x\u0022:":3', r'"v":"\u003a"', r'"v":"\u003A"', r'"b" :3', '"b"\n:3'])
+def test_a_key_that_stands_twice_is_found_behind_what_makes_up_for_its_mark(hides: str) -> None:
+    with pytest.raises(Invalid) as wrong:
+        read_payload(f'{{"a":1,"a":2,{hides}}}'.encode())
+    assert [p.code for p in wrong.value.problems] == ["duplicate_key"]
+
+
 @pytest.mark.parametrize("text", ['a":b', 'a" :b', '\\":', '"', '{"a":1,"a":2}', '":":":'])
 def test_texts_that_look_like_keys_are_no_keys(text: str) -> None:
     for separators in ((",", ":"), (", ", " : ")):
