@@ -20,6 +20,7 @@ COMMANDS = (
     "bin.status",
     "bin.rejected",
     "bin.history",
+    "bin.bench",
 )
 
 app = typer.Typer(

@@ -175,6 +175,9 @@ def test_each_of_several_others_goes_its_own_way() -> None:
     parts, encoded = parted("email.sent", {"cc": ["bob@example.com", "eve@example.com"]})
     assert parts.others == [("/cc/0", "bob@example.com"), ("/cc/1", "eve@example.com")]
     assert b"cc" not in encoded
+    assert whole(parts) == {"cc": ["bob@example.com", "eve@example.com"]}
+    many = {"cc": [f"bob{n}@example.com" for n in range(12)], "bcc": "eve@example.com"}
+    assert whole(parted("email.sent", many)[0]) == many
 
 
 @pytest.mark.parametrize(
