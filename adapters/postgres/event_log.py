@@ -90,7 +90,7 @@ class ErasedMeanwhile(Unavailable):
 def append_statement(schema: str) -> bytes:
     """The one statement of the append path, for *schema* of `LOGS`."""
     assert schema in LOGS
-    return f"SELECT * FROM {schema}.append(%s::bigint, %s::bigint, %s::boolean, %b, %b, %b, %b, %b)".encode()
+    return f"SELECT * FROM {schema}.append(%s::bigint, %s::bigint, %s::boolean, %b, %b, %b, %b, %b)".encode()  # noqa: S608 - one of two names
 
 
 APPEND = append_statement("touchpoint_log")
