@@ -93,7 +93,7 @@ class Serve:
             if self._process is not None and self._process.poll() is not None:
                 break
             with suppress(OSError, http.client.HTTPException):
-                if _ask(self.port, "GET", "/readyz", timeout_s=5)[0] == 200:  # noqa: PLR2004
+                if _ask(self.port, "GET", "/readyz", timeout_s=5)[0] == 200:
                     return
             time.sleep(0.05)
         output = (self.data.parent / "serve.log").read_text(errors="replace")[-2000:]
