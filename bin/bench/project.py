@@ -131,7 +131,7 @@ class HistoryView(PostgresTrackingRecorder):
             ).format(),
             sql.SQL(
                 "CREATE INDEX IF NOT EXISTS runner_history_subject ON runner_history (subject, occurred_at)"
-            ),
+            ).format(),
         ]
 
     def add(self, row: tuple[Any, ...], tracking: Tracking) -> None:
