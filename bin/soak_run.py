@@ -83,6 +83,8 @@ def kill(
             or found.unknown
             or found.misplaced
             or found.gaps
+            or found.contradicted
+            or found.damaged
             or not found.rebuilt_equal
         )
     if failed:

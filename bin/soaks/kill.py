@@ -26,6 +26,7 @@ import psycopg
 from psycopg import sql
 
 from adapters.embedded import RunningServers, running
+from adapters.postgres.check import check_log
 
 __all__ = ["TARGETS", "Kill", "run_kill"]
 
@@ -33,6 +34,8 @@ TARGETS = ("postgres", "nats", "http", "projectors", "relay", "serve")
 BATCH_EVENTS = 50
 CLIENTS = 12
 START_S = 120.0
+REPEATED_ONE_IN = 5
+"""Batches that were answered are sent once more, as by a sender that forgot."""
 GAP_S = (1.0, 4.0)
 """Between two kills: random within these, in seconds."""
 
@@ -52,6 +55,8 @@ class Kill(NamedTuple):
     unknown: int  # in the log, and never sent
     misplaced: int  # acknowledged at another position than they have
     gaps: int  # positions that no event has
+    contradicted: int  # events that were sent once more after their answer, and answered otherwise than as a duplicate there
+    damaged: int  # differences that the log's own check finds
     slowest_s: float  # longest time until a batch was acknowledged
     rebuilt_equal: bool  # the read models equal those built from zero
 
@@ -137,6 +142,7 @@ class _Load:
         self.acknowledged: dict[str, int] = {}
         self.sent: set[str] = set()
         self.sent_again = 0
+        self.contradicted = 0
         self.slowest_s = 0.0
         self._stop = threading.Event()
         self._lock = threading.Lock()
@@ -162,10 +168,7 @@ class _Load:
             with self._lock:
                 self.sent.update(e["id"] for e in events)
             began = time.monotonic()
-            while (answer := self._post(body)) is None:
-                with self._lock:
-                    self.sent_again += 1
-                time.sleep(0.05)
+            answer = self._posted(body)
             with self._lock:
                 self.slowest_s = max(self.slowest_s, time.monotonic() - began)
                 for result in answer["results"]:
@@ -173,8 +176,24 @@ class _Load:
                         raise AssertionError(f"The load is sound, and yet: {result}")
                     self.acknowledged[result["id"]] = result["position"]
             batch += 1
+            if batch % REPEATED_ONE_IN == 0:
+                again = self._posted(body)
+                with self._lock:
+                    self.contradicted += sum(
+                        result["status"] != "duplicate"
+                        or result["position"] != self.acknowledged[result["id"]]
+                        for result in again["results"]
+                    )
             next_s += self._every_s  # what an outage held up is posted behind it: the rate offered is kept
             time.sleep(max(0.0, next_s - time.monotonic()))
+
+    def _posted(self, body: bytes) -> dict[str, Any]:
+        """Post until it is answered."""
+        while (answer := self._post(body)) is None:
+            with self._lock:
+                self.sent_again += 1
+            time.sleep(0.05)
+        return answer
 
     def _post(self, body: bytes) -> dict[str, Any] | None:
         headers = {
@@ -274,6 +293,7 @@ def _checked(url: str, target: str, kills: int, seconds: float, load: _Load) -> 
         head = rows[-1][0] if rows else 0
         _wait_for(conn, head)
         equal = _rebuilt_equal(conn, url)
+        damaged = len(list(check_log(conn)))
     return Kill(
         target=target,
         kills=kills,
@@ -287,6 +307,8 @@ def _checked(url: str, target: str, kills: int, seconds: float, load: _Load) -> 
         unknown=sum(id_ not in load.sent for id_ in position),
         misplaced=sum(position.get(id_, at) != at for id_, at in load.acknowledged.items()),
         gaps=head - len(rows),
+        contradicted=load.contradicted,
+        damaged=damaged,
         slowest_s=round(load.slowest_s, 2),
         rebuilt_equal=equal,
     )
