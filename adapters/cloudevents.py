@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -307,7 +308,12 @@ class Receipt(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, at: datetime) -> Receipt:
         """Of an aware time."""
-        return cls(at, moment(at), moment(at + LATEST_AFTER))
+        return cls(at, moment(at), f"{_latest_day(at.date())}T{at.time().isoformat('microseconds')}Z")
+
+
+@lru_cache(maxsize=4)
+def _latest_day(today: date) -> str:
+    return (today + LATEST_AFTER).isoformat()
 
 
 def _when(event: dict[str, Any], receipt: Receipt, problems: list[Problem]) -> tuple[str, bool, bool]:

@@ -103,8 +103,9 @@ def recorded(position: int, recorded_at: datetime, body: bytes) -> Recorded:
 
 def moment(at: datetime) -> str:
     """The one spelling of a time in entries: UTC, six decimals, `Z`."""
-    at = at.astimezone(UTC)
-    return f"{at.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+    if at.tzinfo is not UTC:
+        at = at.astimezone(UTC)
+    return f"{at.isoformat(timespec='microseconds')[:26]}Z"
 
 
 def first_line(log_id: str, position: int, recorded_at: datetime) -> bytes:

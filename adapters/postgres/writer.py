@@ -19,12 +19,12 @@ from adapters.postgres.event_log import (
     ErasedMeanwhile,
     Item,
     append_parameters,
-    append_statement,
     outcomes,
     refusal,
     with_repeats,
     without_repeats,
 )
+from adapters.postgres.lane import Lane
 from domain.errors import TouchlogError, Unavailable
 
 __all__ = ["Writer"]
@@ -61,7 +61,6 @@ class Writer:
     ) -> None:
         self._url = url
         self._schema = schema
-        self._statement = append_statement(schema)
         self._options = "-c default_transaction_isolation=read\\ committed" + (
             f" -c role={role}" if role else ""
         )
@@ -69,10 +68,10 @@ class Writer:
         self._queue: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
         self._lanes = [
-            asyncio.create_task(self._lane(), name=f"writer-{schema}-{i}") for i in range(in_flight)
+            asyncio.create_task(self._run(), name=f"writer-{schema}-{i}") for i in range(in_flight)
         ]
-        self._turn = asyncio.Lock()
         self._closed = False
+        self._under_way = 0  # callers whose group is being committed
         self.commits = 0
         self.appended = 0
         self.head = 0
@@ -114,10 +113,18 @@ class Writer:
         await asyncio.gather(*self._lanes, return_exceptions=True)
 
     def _next_group(self) -> list[_Waiting]:
-        """Callers that can share a commit: whole callers, in order, as many as fit."""
+        """Callers that can share a commit: whole callers, in order, as many as fit.
+
+        A group takes its share of the callers there are, so that one half prepares its next events while
+        the other half is being committed; and a further commit begins only when as many wait as are under
+        way, because small commits cost as much as large ones.
+        """
+        if len(self._queue) < self._under_way:
+            return []
+        share = max(1, -(-(len(self._queue) + self._under_way) // len(self._lanes)))
         group: list[_Waiting] = []
         size = 0
-        while self._queue:
+        while self._queue and len(group) < share:
             waiting = self._queue[0]
             if waiting.answer.done():
                 self._queue.popleft()
@@ -128,50 +135,45 @@ class Writer:
             size += len(waiting.items)
         return group
 
-    async def _lane(self) -> None:
-        conn: psycopg.AsyncConnection[Any] | None = None
+    async def _run(self) -> None:
+        lane = Lane(self._url, self._schema, self._options)
         busy: list[_Waiting] = []
         try:
             while True:
                 await self._wake.wait()
                 busy = self._next_group()
-                if not self._queue:
+                if not busy or not self._queue:
                     self._wake.clear()
                 if busy:
-                    conn = await self._commit_or_refuse(conn, busy)
+                    self._under_way += len(busy)
+                    try:
+                        await self._commit_or_refuse(lane, busy)
+                    finally:
+                        self._under_way -= len(busy)
                     busy = []
+                    if self._queue:
+                        self._wake.set()
         finally:
             for waiting in busy:
                 if not waiting.answer.done():
                     waiting.answer.set_exception(
                         Unavailable("The writer was closed before the commit; send the events again.")
                     )
-            if conn is not None:
-                await conn.close()
+            await lane.close()
 
-    async def _connect(self) -> psycopg.AsyncConnection[Any]:
-        conn = await psycopg.AsyncConnection.connect(self._url, autocommit=True, options=self._options)
-        conn.prepare_threshold = 0
-        return conn
-
-    async def _commit_or_refuse(
-        self, conn: psycopg.AsyncConnection[Any] | None, group: list[_Waiting]
-    ) -> psycopg.AsyncConnection[Any] | None:
+    async def _commit_or_refuse(self, lane: Lane, group: list[_Waiting]) -> None:
         """Commit *group*; what cannot be sent at all spoils neither its neighbours nor this lane."""
         try:
-            return await self._commit(conn, group)
+            await self._commit(lane, group)
         except Exception as error:
             if len(group) == 1:
                 log.exception("append_failed", schema=self._schema, items=len(group[0].items))
                 self._refuse(group, error)
             else:
                 for waiting in group:
-                    conn = await self._commit_or_refuse(conn, [waiting])
-            return conn
+                    await self._commit_or_refuse(lane, [waiting])
 
-    async def _commit(
-        self, conn: psycopg.AsyncConnection[Any] | None, group: list[_Waiting]
-    ) -> psycopg.AsyncConnection[Any] | None:
+    async def _commit(self, lane: Lane, group: list[_Waiting]) -> None:
         """Commit *group* and answer its callers; a lost connection is tried again, which is safe by key."""
         items = group[0].items if len(group) == 1 else [i for w in group for i in w.items]
         fresh, places = without_repeats(items)
@@ -182,27 +184,21 @@ class Writer:
         answer: tuple[Any, ...] | None = None
         while answer is None:
             try:
-                if conn is None or conn.closed:
-                    conn = await self._connect()
-                curs = conn.cursor(binary=True)
-                await curs.execute(self._statement, parameters, prepare=True)
-                answer = await curs.fetchone()
-                assert answer is not None
+                answer = await lane.append(parameters)
             except psycopg.Error as error:
                 told = refusal(error)
                 if isinstance(told, ErasedMeanwhile | psycopg.DataError) and len(group) > 1:
-                    for (
-                        waiting
-                    ) in group:  # one caller's stale resolution, or bad item, must not refuse the others
-                        conn = await self._commit(conn, [waiting])
-                    return conn
-                lost = conn is None or conn.closed or isinstance(error, psycopg.OperationalError)
+                    # One caller's stale resolution, or bad item, must not refuse the others.
+                    for waiting in group:
+                        await self._commit(lane, [waiting])
+                    return
+                lost = lane.lost or isinstance(error, psycopg.OperationalError)
                 if isinstance(told, TouchlogError) or not lost or isinstance(error, psycopg.errors.DiskFull):
                     self._refuse(
                         group,
                         told if isinstance(told, TouchlogError) else _unavailable(error, group[0].strict),
                     )
-                    return conn
+                    return
                 if asyncio.get_running_loop().time() > deadline:
                     self._refuse(
                         group,
@@ -210,13 +206,11 @@ class Writer:
                             "The database does not answer; nothing was acknowledged, send the events again."
                         ),
                     )
-                    return None
+                    return
                 log.warning(
                     "append_retried", schema=self._schema, items=len(items), reason=type(error).__name__
                 )
-                if conn is not None:
-                    await conn.close()
-                    conn = None
+                await lane.close()
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 1.0)
         results = with_repeats(items, fresh, places, outcomes(len(fresh), answer))
@@ -230,7 +224,6 @@ class Writer:
             if not waiting.answer.done():
                 waiting.answer.set_result(results[at : at + len(waiting.items)])
             at += len(waiting.items)
-        return conn
 
     @staticmethod
     def _refuse(group: list[_Waiting], error: Exception) -> None:
