@@ -16,10 +16,11 @@ BENCHES = ("append", "ingest", "project", "replay", "freshness", "history")
 
 FOLDER_OPTION = typer.Option(
     None,
-    "--in",
+    "--data",
     metavar="DIR",
     show_default=False,
-    help="Where the scratch folder is made, on the disk to be measured (default: the system's temporary folder).",
+    help="Make the scratch folder in DIR, on the disk to be measured; nothing else there is touched "
+    "(default: the system's temporary folder).",
 )
 
 __all__ = ["BENCHES", "register"]
@@ -40,7 +41,7 @@ def register(app: typer.Typer) -> None:
             help="Events in the log where a bench fills one (default: 5,000,000; with all: 200,000).",
         ),
         seconds: float = typer.Option(20, min=1, help="How long freshness posts."),
-        folder: Path | None = FOLDER_OPTION,
+        data: Path | None = FOLDER_OPTION,
         json: bool = typer.Option(False, "--json", help="Print only the JSON objects, one a line."),
     ) -> None:
         """Measure, against baselines taken in the same minutes; prints a table and one JSON object for each bench."""
@@ -50,4 +51,4 @@ def register(app: typer.Typer) -> None:
         if unknown := [each for each in names if each not in BENCHES]:
             raise typer.BadParameter(f"no such bench: {unknown[0]}; there are {', '.join(BENCHES)} and all")
         events = events or (200_000 if name == "all" else 5_000_000)
-        run(names, rounds=rounds, events=events, seconds=seconds, folder=folder, only_json=json)
+        run(names, rounds=rounds, events=events, seconds=seconds, folder=data, only_json=json)

@@ -17,6 +17,7 @@ import orjson
 
 from bin import __version__, logs
 from bin.bench.scratch import Scratch
+from domain.errors import Misconfigured
 
 __all__ = ["Report", "run"]
 
@@ -124,6 +125,10 @@ def run(
 ) -> None:
     """Run the benches *names*, each with servers of its own, and print what they found."""
     logs.configure("warning", part="bench", form="pairs")
+    if folder is not None and not folder.is_dir():
+        raise Misconfigured(
+            f"There is no folder {folder}; name one that exists with --data, on the disk to be measured."
+        )
     for name in names:
         report = Report(name, rounds=rounds, events=events, seconds=seconds, quiet=only_json)
         bench: Callable[[Report, Scratch], None] = import_module(f"bin.bench.{name}").bench
