@@ -18,6 +18,7 @@ class CuttingProxy:
         self._armed: str | None = None
         self._open: set[asyncio.Task[None]] = set()
         self.cuts = 0
+        self.connections = 0
         self.url = ""
 
     async def __aenter__(self) -> Self:
@@ -43,6 +44,7 @@ class CuttingProxy:
         task = asyncio.current_task()
         assert task is not None
         self._open.add(task)
+        self.connections += 1
         host, port = str(self._to["host"]), self._to.get("port", 5432)
         if host.startswith("/"):
             to_server = await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")

@@ -107,10 +107,14 @@ class Lane:
         if self._news is not None:
             if not self._news.done():
                 self._news.set_result(None)
-        elif self._watched >= 0:  # nobody asked: the server is gone; the next append finds out
-            asyncio.get_running_loop().remove_reader(self._watched)
-            self._watched = -1
-            if self._conn is not None:
+        elif self._watched >= 0 and self._conn is not None:
+            # Nobody asked. Either the answer that was just read is reported once more (the loop looked at the
+            # socket before it was read), or the server is gone; then the next append connects again.
+            try:
+                self._conn.pgconn.consume_input()
+            except psycopg.OperationalError:
+                asyncio.get_running_loop().remove_reader(self._watched)
+                self._watched = -1
                 self._conn.pgconn.finish()
 
     async def _ready(self, *, writing: bool = False) -> None:

@@ -538,6 +538,18 @@ def test_a_commit_whose_answer_was_lost_is_repeated_and_stands_once(
     assert {a.status for told in answers[1::2] for a in told} == {"recorded"}
 
 
+def test_one_connection_serves_one_append_after_the_other(database_url: str) -> None:
+    async def appended() -> int:
+        async with CuttingProxy(database_url) as proxy:
+            writer = Writer(proxy.url, in_flight=1)
+            for number in range(50):
+                await writer.append([item(number)])
+            await writer.close()
+            return proxy.connections
+
+    assert asyncio.run(appended()) == 1
+
+
 def test_backends_that_are_ended_under_load_cost_no_event_and_double_none(
     database_url: str, owner: psycopg.Connection[Any]
 ) -> None:
