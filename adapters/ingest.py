@@ -71,7 +71,46 @@ class Answer(msgspec.Struct):
     head: int
 
 
+SMALL_CALL = 20
+"""Items; smaller calls are prepared together with those of other callers."""
+PREPARED_TOGETHER = 64
+"""Small calls; a few milliseconds of work, after which other callers have their turn."""
+
+
+class _Call:
+    """One caller's items on their way, and what became of them."""
+
+    __slots__ = ("done", "import_id", "items", "keep", "places", "principal", "results", "way_in")
+
+    def __init__(
+        self,
+        items: Sequence[bytes | Payload],
+        principal: Principal,
+        way_in: str,
+        import_id: str | None,
+        places: Sequence[str] | None,
+        keep: bool,
+    ) -> None:
+        self.items = items
+        self.principal = principal
+        self.way_in = way_in
+        self.import_id = import_id
+        self.places = places
+        self.keep = keep
+        self.results: list[Result | None] = [None] * len(items)
+        self.done: asyncio.Future[None] | None = None
+
+    def answer(self, head: int) -> Answer:
+        """The results in order and in sum."""
+        results = [r for r in self.results if r is not None]
+        count = [r.status for r in results].count
+        return Answer(
+            results, count("recorded"), count("duplicate"), count("conflict"), count("rejected"), head
+        )
+
+
 class _Prepared(NamedTuple):
+    call: _Call
     place: int
     draft: Draft
     canonical: bytes
@@ -101,6 +140,10 @@ class Ingest:
         self.rejected = rejected
         self.clock = clock
         self.region = region
+        self._small: list[_Call] = []
+        self._gathering = False
+        self._at_work = 0  # small calls that are being recorded
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def accept(
         self,
@@ -122,82 +165,109 @@ class Ingest:
         Raises:
             Unavailable: nothing is known of these items; the same call may be made again.
         """
-        results: list[Result | None] = [None] * len(items)
+        call = _Call(items, principal, way_in, import_id, places, keep)
+        if len(items) > SMALL_CALL or import_id is not None:
+            await self._accept([call])
+        else:
+            call.done = asyncio.get_running_loop().create_future()
+            self._small.append(call)
+            if not self._gathering:
+                self._gathering = True
+                asyncio.get_running_loop().call_soon(self._gather)
+            await call.done
+        return call.answer(self.writer.head)
+
+    def _gather(self) -> None:
+        """Begin with all small calls that came in this turn of the loop, some at a time.
+
+        Many callers with one event each cost twice what one caller with many costs, unless their events are
+        prepared together; and while one part is on its way to the disk the next is prepared.
+        """
+        self._gathering = False
+        calls, self._small = self._small, []
+        self._at_work += len(calls)
+        together = min(PREPARED_TOGETHER, max(4, -(-self._at_work // 2)))
+        for at in range(0, len(calls), together):
+            task = asyncio.get_running_loop().create_task(self._accept_small(calls[at : at + together]))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _accept_small(self, calls: list[_Call]) -> None:
+        try:
+            try:
+                await self._accept(calls)
+            finally:
+                self._at_work -= len(calls)
+        except BaseException as failed:
+            for call in calls:
+                if call.done is not None and not call.done.done():
+                    if isinstance(failed, Exception):
+                        call.done.set_exception(failed)
+                    else:
+                        call.done.cancel()
+            if not isinstance(failed, Exception):
+                raise
+        else:
+            for call in calls:
+                if call.done is not None and not call.done.done():
+                    call.done.set_result(None)
+
+    async def _accept(self, calls: Sequence[_Call]) -> None:
+        """Record the items of *calls*, and leave each its results."""
         prepared: list[_Prepared] = []
         refused: list[Kept] = []
         receipt = Receipt.of(self.clock())
-        for place, item in enumerate(items):
-            if place % 500 == 499:
-                await asyncio.sleep(0)  # a large batch lets the other callers in between
-            payload: Payload | None = None
-            try:
-                payload = item if isinstance(item, Payload) else read_payload(item)
-                one = draft(payload, receipt, inside=principal.inside, region=self.region)
-                if not principal.may_append_from(one.source):
-                    raise Invalid(
-                        [
-                            Problem(
-                                "/source",
-                                f"The key {principal.key_id} may not append from source '{one.source}'; its sources are: {', '.join(principal.sources) or 'none'}.",
-                                "forbidden",
-                            )
-                        ]
-                    )
-            except Invalid as wrong:
-                event = payload.event if payload is not None else {}
-                results[place] = Result("rejected", id=_text(event.get("id")), errors=wrong.problems)
-                refused.append(
-                    _kept("rejected", event, item, principal, way_in, places, place, wrong.problems)
-                )
-                continue
-            prepared.append(_Prepared(place, one, payload.canonical))
+        for call in calls:
+            for place, item in enumerate(call.items):
+                if place % 500 == 499:
+                    await asyncio.sleep(0)  # a large batch lets the other callers in between
+                one = self._drafted(call, place, item, receipt, refused)
+                if one is not None:
+                    prepared.append(one)
         if prepared:
-            outcome = await self._record(prepared, principal, import_id)
-            for ready, appended in zip(prepared, outcome, strict=True):
-                status, position = appended
-                result = Result(status, position, ready.draft.id, ready.draft.warnings)
+            outcome = await self._record(prepared)
+            for ready, (status, position) in zip(prepared, outcome, strict=True):
+                draft_ = ready.draft
+                result = Result(status, position, draft_.id, draft_.warnings)
                 if status == "conflict":
-                    result.errors = [
+                    result.errors = [_conflict(position)]
+                    named = {"source": draft_.source, "id": draft_.id, "type": draft_.declared.name}
+                    if ready.call.keep:
+                        refused.append(
+                            _kept("conflict", named, ready.call, ready.place, result.errors, position)
+                        )
+                ready.call.results[ready.place] = result
+        if refused:
+            await self.rejected.keep(refused)
+
+    def _drafted(
+        self, call: _Call, place: int, item: bytes | Payload, receipt: Receipt, refused: list[Kept]
+    ) -> _Prepared | None:
+        """The checked draft of one item; None where it is refused, which its call is told."""
+        payload: Payload | None = None
+        principal = call.principal
+        try:
+            payload = item if isinstance(item, Payload) else read_payload(item)
+            one = draft(payload, receipt, inside=principal.inside, region=self.region)
+            if not principal.may_append_from(one.source):
+                raise Invalid(
+                    [
                         Problem(
-                            "/id",
-                            f"Another payload with this source and id stands at position {position}; it was kept, not recorded. An event is never overwritten: send a correction, or give this one an id of its own.",
-                            "conflict",
+                            "/source",
+                            f"The key {principal.key_id} may not append from source '{one.source}'; its sources are: {', '.join(principal.sources) or 'none'}.",
+                            "forbidden",
                         )
                     ]
-                    refused.append(
-                        _kept(
-                            "conflict",
-                            {
-                                "source": ready.draft.source,
-                                "id": ready.draft.id,
-                                "type": ready.draft.declared.name,
-                            },
-                            items[ready.place],
-                            principal,
-                            way_in,
-                            places,
-                            ready.place,
-                            result.errors,
-                            position,
-                        )
-                    )
-                results[ready.place] = result
-        if refused and keep:
-            await self.rejected.keep(refused)
-        done = [r for r in results if r is not None]
-        count = [r.status for r in done].count
-        return Answer(
-            done,
-            count("recorded"),
-            count("duplicate"),
-            count("conflict"),
-            count("rejected"),
-            self.writer.head,
-        )
+                )
+        except Invalid as wrong:
+            event = payload.event if payload is not None else {}
+            call.results[place] = Result("rejected", None, _text(event.get("id")), wrong.problems)
+            if call.keep:
+                refused.append(_kept("rejected", event, call, place, wrong.problems))
+            return None
+        return _Prepared(call, place, one, payload.canonical)
 
-    async def _record(
-        self, prepared: list[_Prepared], principal: Principal, import_id: str | None
-    ) -> list[Appended]:
+    async def _record(self, prepared: list[_Prepared]) -> list[Appended]:
         for attempt in range(3):
             wanted: dict[Named, None] = {}
             parted = [self._parts(one.draft, wanted) for one in prepared]
@@ -205,8 +275,7 @@ class Ingest:
             subjects = await self.subjects.resolve(wanted)
             fresh = nonces(len(prepared) * 2)
             bodies = [
-                self._item(one, parts, subjects, principal, import_id, fresh)
-                for one, parts in zip(prepared, parted, strict=True)
+                self._item(one, parts, subjects, fresh) for one, parts in zip(prepared, parted, strict=True)
             ]
             try:
                 return await self.writer.append(bodies, erasures=erasures)
@@ -271,12 +340,11 @@ class Ingest:
         one: _Prepared,
         sealing: _Sealing,
         subjects: dict[Named, SubjectKeys],
-        principal: Principal,
-        import_id: str | None,
         nonce: Callable[[], bytes],
     ) -> Item:
         """Seal what is personal and write the body of the entry."""
         event = one.draft
+        principal, import_id = one.call.principal, one.call.import_id
         raw_id = event_id_of(event.source, event.id)
         event_id = uuid_text(raw_id)
         declared = event.declared
@@ -358,25 +426,31 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def _conflict(position: int) -> Problem:
+    return Problem(
+        "/id",
+        f"Another payload with this source and id stands at position {position}; it was kept, not recorded. An event is never overwritten: send a correction, or give this one an id of its own.",
+        "conflict",
+    )
+
+
 def _kept(
     status: str,
     event: dict[str, Any],
-    item: bytes | Payload,
-    principal: Principal,
-    way_in: str,
-    places: Sequence[str] | None,
+    call: _Call,
     place: int,
     problems: list[Problem],
     position: int | None = None,
 ) -> Kept:
+    item = call.items[place]
     return Kept(
         status=status,
         source=_text(event.get("source")),
         source_id=_text(event.get("id")),
         type=_text(event.get("type")),
-        way_in=way_in,
-        principal=principal.key_id,
-        place=places[place] if places is not None else f"item {place + 1}",
+        way_in=call.way_in,
+        principal=call.principal.key_id,
+        place=call.places[place] if call.places is not None else f"item {place + 1}",
         problems=problems,
         position=position,
         payload=item.canonical if isinstance(item, Payload) else bytes(item),

@@ -21,6 +21,7 @@ from adapters.postgres.schema import APP_ROLE
 from adapters.postgres.subjects import Subjects
 from adapters.postgres.writer import Writer
 from adapters.records import Records
+from bin import memory
 from bin.settings import Settings
 
 __all__ = ["Core", "core", "project_once"]
@@ -56,6 +57,7 @@ async def core(settings: Settings, database_url: str, *, pool_size: int = 8) -> 
         Misconfigured: the key file does not belong to this database.
     """
     keys = KeyFile.open_or_make(settings.secret_file)
+    memory.settle()
     pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
         database_url,
         min_size=1,

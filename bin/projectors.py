@@ -17,6 +17,7 @@ from adapters.nats.heads import HeadListener
 from adapters.postgres.event_log import connect_log
 from adapters.postgres.read_models import ReadModels
 from adapters.postgres.schema import APP_ROLE
+from bin import memory
 from bin.settings import Settings
 from projections.projection import PROJECTIONS
 from projections.projector import Projector
@@ -37,6 +38,7 @@ log = structlog.get_logger()
 
 def run_projectors(settings: Settings) -> None:
     """Project until SIGTERM; a lost database or lease is waited for, a bus that is down only makes it less quick."""
+    memory.settle()
     stopping = threading.Event()
     listener = HeadListener(settings.nats_url, settings.subject_prefix)
 

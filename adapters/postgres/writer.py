@@ -71,7 +71,8 @@ class Writer:
             asyncio.create_task(self._run(), name=f"writer-{schema}-{i}") for i in range(in_flight)
         ]
         self._closed = False
-        self._under_way = 0  # callers whose group is being committed
+        self._waiting_items = 0
+        self._under_way = 0  # items that are being committed
         self.commits = 0
         self.appended = 0
         self.head = 0
@@ -92,6 +93,7 @@ class Writer:
             return []
         answer: asyncio.Future[list[Appended]] = asyncio.get_running_loop().create_future()
         self._queue.append(_Waiting(items, erasures, strict, answer))
+        self._waiting_items += len(items)
         self._wake.set()
         results = await answer
         asked = [i for i, result in enumerate(results) if result.status == "ask"]
@@ -115,24 +117,27 @@ class Writer:
     def _next_group(self) -> list[_Waiting]:
         """Callers that can share a commit: whole callers, in order, as many as fit.
 
-        A group takes its share of the callers there are, so that one half prepares its next events while
-        the other half is being committed; and a further commit begins only when as many wait as are under
-        way, because small commits cost as much as large ones.
+        A group takes its share of the items there are, so that one half is prepared while the other half is
+        being committed; and a further commit begins only when as many wait as are under way, because small
+        commits cost as much as large ones.
         """
-        if len(self._queue) < self._under_way:
+        if self._waiting_items < self._under_way:
             return []
-        share = max(1, -(-(len(self._queue) + self._under_way) // len(self._lanes)))
+        share = max(1, -(-(self._waiting_items + self._under_way) // len(self._lanes)))
+        most = min(share, self._group)
         group: list[_Waiting] = []
         size = 0
-        while self._queue and len(group) < share:
+        while self._queue and size < most:
             waiting = self._queue[0]
             if waiting.answer.done():
-                self._queue.popleft()
+                self._waiting_items -= len(self._queue.popleft().items)
                 continue
             if group and (size + len(waiting.items) > self._group or waiting.strict or group[0].strict):
                 break
             group.append(self._queue.popleft())
             size += len(waiting.items)
+        self._waiting_items -= size
+        self._under_way += size
         return group
 
     async def _run(self) -> None:
@@ -145,11 +150,10 @@ class Writer:
                 if not busy or not self._queue:
                     self._wake.clear()
                 if busy:
-                    self._under_way += len(busy)
                     try:
                         await self._commit_or_refuse(lane, busy)
                     finally:
-                        self._under_way -= len(busy)
+                        self._under_way -= sum(len(w.items) for w in busy)
                     busy = []
                     if self._queue:
                         self._wake.set()
