@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from contextlib import suppress
 
@@ -29,6 +30,8 @@ log = structlog.get_logger()
 
 def relay(settings: Settings) -> None:
     """Relay until SIGTERM or SIGINT; a database or a bus that is away is waited for."""
+    if hasattr(os, "nice"):
+        os.nice(10)  # the bus is a copy: appends and read models go first when the processors are all at work
     run(lambda: _relay(settings))
 
 
