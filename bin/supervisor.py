@@ -25,6 +25,8 @@ log = structlog.get_logger()
 
 STEADY_AFTER_S = 10.0
 """A child that lived this long has started well; its next end is not counted with those before."""
+READY_FOR_S = 0.5
+"""A child that was ready this long has started well, too."""
 LONGEST_PAUSE_S = 5.0
 ENDS_AT_START = 6
 """So many ends in a row before everything was ready once: the start has failed."""
@@ -160,7 +162,9 @@ class Supervisor:
         now = time.monotonic()
         if child.process is not None and child.process.poll() is not None:
             lived_s = now - child.started_at_s
-            child.ends_in_a_row = 1 if lived_s > STEADY_AFTER_S else child.ends_in_a_row + 1
+            # One that was ready and then ended was killed, not broken: it is started again at once.
+            steady = lived_s > (READY_FOR_S if self.was_ready and child.announced else STEADY_AFTER_S)
+            child.ends_in_a_row = 1 if steady else child.ends_in_a_row + 1
             pause_s = 0.0 if child.ends_in_a_row == 1 else min(0.05 * 2**child.ends_in_a_row, LONGEST_PAUSE_S)
             log.warning(
                 "part_ended",
