@@ -77,7 +77,7 @@ PREPARED_TOGETHER = 64
 """Small calls; a few milliseconds of work, after which other callers have their turn."""
 
 
-WORKED_AT_ONCE = 100
+WORKED_AT_ONCE = 500
 """Items prepared before the loop has its turn."""
 
 
@@ -146,9 +146,6 @@ class Ingest:
         self.region = region
         self._small: list[_Call] = []
         self._gathering = False
-        # One batch at a time is worked on, a few milliseconds a turn of the loop: in between, what was
-        # prepared goes out to the database and answers come in, so that neither waits for the other.
-        self._turn = asyncio.Lock()
         self._at_work = 0  # small calls that are being recorded
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -224,14 +221,13 @@ class Ingest:
         prepared: list[_Prepared] = []
         refused: list[Kept] = []
         receipt = Receipt.of(self.clock())
-        async with self._turn:
-            for call in calls:
-                for place, item in enumerate(call.items):
-                    if place % WORKED_AT_ONCE == WORKED_AT_ONCE - 1:
-                        await asyncio.sleep(0)
-                    one = self._drafted(call, place, item, receipt, refused)
-                    if one is not None:
-                        prepared.append(one)
+        for call in calls:
+            for place, item in enumerate(call.items):
+                if place % WORKED_AT_ONCE == WORKED_AT_ONCE - 1:
+                    await asyncio.sleep(0)
+                one = self._drafted(call, place, item, receipt, refused)
+                if one is not None:
+                    prepared.append(one)
         if prepared:
             outcome = await self._record(prepared)
             for ready, (status, position) in zip(prepared, outcome, strict=True):
@@ -278,17 +274,15 @@ class Ingest:
     async def _record(self, prepared: list[_Prepared]) -> list[Appended]:
         for attempt in range(3):
             wanted: dict[Named, None] = {}
-            async with self._turn:
-                parted = [self._parts(one.draft, wanted) for one in prepared]
+            parted = [self._parts(one.draft, wanted) for one in prepared]
             erasures = self.subjects.erasures
             subjects = await self.subjects.resolve(wanted)
             fresh = nonces(len(prepared) * 2)
             bodies: list[Item] = []
-            async with self._turn:
-                for place, (one, parts) in enumerate(zip(prepared, parted, strict=True)):
-                    if place % WORKED_AT_ONCE == WORKED_AT_ONCE - 1:
-                        await asyncio.sleep(0)
-                    bodies.append(self._item(one, parts, subjects, fresh))
+            for place, (one, parts) in enumerate(zip(prepared, parted, strict=True)):
+                if place % WORKED_AT_ONCE == WORKED_AT_ONCE - 1:
+                    await asyncio.sleep(0)
+                bodies.append(self._item(one, parts, subjects, fresh))
             try:
                 return await self.writer.append(bodies, erasures=erasures)
             except ErasedMeanwhile:
