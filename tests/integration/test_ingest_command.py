@@ -267,7 +267,7 @@ def test_no_personal_text_of_a_refused_row_is_at_rest(
 def test_alone_in_its_own_folder_and_interrupted_it_goes_on_where_it_was(tmp_path: Path) -> None:
     """Embedded PostgreSQL, another process holding it, Ctrl-C in the middle, then the same command again."""
     path = tmp_path / "many.jsonl"
-    path.write_text("".join(event(n) + "\n" for n in range(30_000)))
+    path.write_text("".join(event(n) + "\n" for n in range(120_000)))
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TOUCHLOG_")}
     command = [
         sys.executable,
@@ -302,11 +302,11 @@ def test_alone_in_its_own_folder_and_interrupted_it_goes_on_where_it_was(tmp_pat
         before = recorded()
         assert process.returncode == 130
         assert "The same command goes on from here" in err
-        assert json.loads(out)["recorded"] == before < 30_000
+        assert json.loads(out)["recorded"] == before < 120_000
         again = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=True)
         counts = json.loads(again.stdout)
-        assert (counts["recorded"], counts["duplicates"]) == (30_000 - before, before)
-        assert recorded() == 30_000
+        assert (counts["recorded"], counts["duplicates"]) == (120_000 - before, before)
+        assert recorded() == 120_000
 
 
 # -- rejected ---------------------------------------------------------------------------------------------
