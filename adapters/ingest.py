@@ -196,12 +196,16 @@ class Ingest:
         self._at_work += len(calls)
         together = min(PREPARED_TOGETHER, max(4, -(-self._at_work // 2)))
         for at in range(0, len(calls), together):
-            task = asyncio.get_running_loop().create_task(self._accept_small(calls[at : at + together]))
+            task = asyncio.get_running_loop().create_task(
+                self._accept_small(calls[at : at + together], first=at == 0)
+            )
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _accept_small(self, calls: list[_Call]) -> None:
+    async def _accept_small(self, calls: list[_Call], *, first: bool) -> None:
         try:
+            if not first:
+                await asyncio.sleep(0)  # what was prepared before is sent first
             try:
                 await self._accept(calls)
             finally:

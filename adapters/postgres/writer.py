@@ -31,6 +31,8 @@ __all__ = ["Writer"]
 
 log = structlog.get_logger()
 
+WORTH_A_COMMIT = 24
+"""Items; fewer do not begin a commit of their own while another is under way."""
 RETRY_WITHIN_S = 20.0
 """How long a lost connection is tried again before a caller is told; safe, because a repeat is told by its key."""
 
@@ -117,14 +119,15 @@ class Writer:
     def _next_group(self) -> list[_Waiting]:
         """Callers that can share a commit: whole callers, in order, as many as fit.
 
-        A group takes its share of the items there are, so that one half is prepared while the other half is
-        being committed; and a further commit begins only when as many wait as are under way, because small
-        commits cost as much as large ones.
+        A commit costs as much as some dozens of items and the next one waits for its end anyway (the counter row),
+        so few items go in one commit, all of them. Of many a group takes its share, so that one half is prepared
+        while the other half is being committed; and a further commit begins only when as many wait.
         """
-        if self._waiting_items < self._under_way:
+        if self._under_way and self._waiting_items < max(self._under_way, WORTH_A_COMMIT):
             return []
-        share = max(1, -(-(self._waiting_items + self._under_way) // len(self._lanes)))
-        most = min(share, self._group)
+        there = self._waiting_items + self._under_way
+        share = -(-there // len(self._lanes)) if there >= 2 * WORTH_A_COMMIT else there
+        most = max(1, min(share, self._group))
         group: list[_Waiting] = []
         size = 0
         while self._queue and size < most:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import psycopg
@@ -42,9 +42,12 @@ WARM_EVENTS = 150_000
 CELLS = {1: 400, 10: 3_000, 100: 15_000, 1000: 40_000}
 """Batch size: events a round."""
 CALLERS = {1: 1_000, 16: 5_000, 256: 20_000, 512: 20_000}
+"""Callers: events a round."""
 LIBRARY_BATCH = 200  # beyond it the library's recorder hangs (reference/performance.md, F1)
 WRITER_PROCESSES = 4
 FILL_BATCH = 5_000
+
+T = TypeVar("T")
 
 
 def bench(report: Report, scratch: Scratch) -> None:
@@ -77,8 +80,11 @@ def bench(report: Report, scratch: Scratch) -> None:
         ("append.two_in_flight_over_copy", "two_in_flight", "copy"),
         ("append.c16_over_library", "c16", "library_c16"),
         ("append.c16_over_fdatasync", "c16", "fdatasync_per_s"),
+        ("append.c16_full_over_library", "c16_full", "library_c16"),
+        ("append.c16_full_over_fdatasync", "c16_full", "fdatasync_per_s"),
         ("append.c256_over_b1000", "c256", "b1000"),
         ("append.c256_over_copy", "c256", "copy"),
+        ("append.c256_full_over_copy", "c256_full", "copy"),
         ("append.four_processes_over_copy", "four_processes_b1000", "copy"),
         ("append.four_processes_b100_over_copy", "four_processes_b100", "copy"),
         ("append.four_processes_b1_over_copy", "four_processes_b1", "copy"),
@@ -94,7 +100,8 @@ def bench(report: Report, scratch: Scratch) -> None:
         ),
         (
             "b1 to b1000: LogRecorder.append, one call at a time, bodies prepared before. c1 to c512: so many asyncio callers "
-            "with one event each through Ingest.accept (reading, checking, subjects, sealing, group commit), one process."
+            "with one event each through the group-commit writer, bodies prepared before, as the library's are. c1_full to "
+            "c512_full: the same through Ingest.accept (reading, checking, subjects, sealing, group commit), one process."
         ),
         (
             "library: PostgresApplicationRecorder of eventsourcing at its defaults, which tells no repeats; batches of "
@@ -155,6 +162,7 @@ class _Trial:
             self._copy(10_000)
         self.runner.run(know_persons(self.parts))
         for size in (1, 16):
+            self._write(size, 500)
             self._call(size, 500)
         self._library(LIBRARY_BATCH, 400)
         self._processes(100, 2_000)
@@ -170,13 +178,12 @@ class _Trial:
         for size in (100, 10, 1):
             report.figure(f"b{size}", self._append(size, CELLS[size]))
         for callers, events in CALLERS.items():
-            rate, latencies = self._call(callers, events)
-            report.figure(f"c{callers}", rate)
-            for part in (50, 99):
-                report.figure(
-                    f"c{callers}_p{part}_ms",
-                    latencies[min(len(latencies) - 1, len(latencies) * part // 100)] * 1000,
-                )
+            for name, call in ((f"c{callers}", self._write), (f"c{callers}_full", self._call)):
+                rate, latencies = call(callers, events)
+                report.figure(name, rate)
+                for part in (50, 99):
+                    place = min(len(latencies) - 1, len(latencies) * part // 100)
+                    report.figure(f"{name}_p{part}_ms", latencies[place] * 1000)
         report.baseline("library_b1", self._library(1, 150))
         report.baseline(f"library_b{LIBRARY_BATCH}", self._library(LIBRARY_BATCH, 2_000))
         report.baseline("library_c16", self._library_callers(16, 240))
@@ -240,29 +247,45 @@ class _Trial:
 
         return self.runner.run(write())
 
+    def _write(self, callers: int, events: int) -> tuple[float, list[float]]:
+        """(events a second, sorted latencies in seconds) of single prepared events by the group-commit writer."""
+
+        async def one(item: Item) -> bool:
+            (answer,) = await self.parts.writer.append([item])
+            return answer.status == "recorded"
+
+        return self._callers(callers, self.made.items(events), one)
+
     def _call(self, callers: int, events: int) -> tuple[float, list[float]]:
-        """(events a second, sorted latencies in seconds) of single events by the whole way in."""
+        """The same of single events by the whole way in."""
         raw = payloads(self.called, events)
         self.called += events
 
+        async def one(item: bytes) -> bool:
+            return (await self.parts.ingest.accept([item], PRINCIPAL, way_in="http")).recorded == 1
+
+        return self._callers(callers, raw, one)
+
+    def _callers(
+        self, callers: int, items: Sequence[T], one: Callable[[T], Awaitable[bool]]
+    ) -> tuple[float, list[float]]:
         async def call() -> tuple[float, list[float]]:
-            accept = self.parts.ingest.accept
-            turns, latencies, recorded = iter(raw), [], 0
+            turns, latencies, recorded = iter(items), [], 0
 
             async def caller() -> None:
                 nonlocal recorded
                 for item in turns:
                     began = time.perf_counter()
-                    answer = await accept([item], PRINCIPAL, way_in="http")
+                    done = await one(item)
                     latencies.append(time.perf_counter() - began)
-                    recorded += answer.recorded
+                    recorded += done
 
             started = time.perf_counter()
             await asyncio.gather(*(caller() for _ in range(callers)))
             took = time.perf_counter() - started
-            if recorded != events:
-                raise AssertionError(f"{recorded} of {events} events were recorded.")
-            return events / took, sorted(latencies)
+            if recorded != len(items):
+                raise AssertionError(f"{recorded} of {len(items)} events were recorded.")
+            return len(items) / took, sorted(latencies)
 
         return self.runner.run(call())
 
