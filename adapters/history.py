@@ -406,6 +406,13 @@ class Histories:
         following = _write_cursor(position, as_of, shown[-1]) if more and shown else None
         return Page(entries, following, str(person), moment(as_of) if as_of else None, position, position)
 
+    async def rows_now(self, subject: UUID, *, limit: int) -> list[Any]:
+        """The rows of the newest entries of a person, as the read model holds them: what `page` begins with."""
+        rows, _, _ = await self._now(
+            subject, [], {"subject": subject, "models": list(READ_MODELS), "limit": limit}
+        )
+        return rows or []
+
     async def _now(
         self, subject: UUID, filters: list[str], parameters: dict[str, Any]
     ) -> tuple[list[Any] | None, int, UUID]:

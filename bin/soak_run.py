@@ -91,6 +91,34 @@ def kill(
         raise typer.Exit(1)
 
 
+@app.command("feed", epilog="Example: bin/soak feed --events 5000000")
+def feed(
+    events: int = typer.Option(1_000_000, min=1000, help="How many events the log holds."),
+    json: bool = JSON_OPTION,
+) -> None:
+    """Read a whole log through GET /v1/events: nothing missed, and the server's memory stays as it was. Exits 1 when not."""
+    from bin.soaks.feed import run_feed
+
+    with tempfile.TemporaryDirectory(prefix="touchlog-soak-", ignore_cleanup_errors=True) as scratch:
+        Path(scratch).chmod(0o711)
+        found = run_feed(
+            Path(scratch),
+            events=events,
+            progress=None
+            if json
+            else lambda what, count: print(f"\r{what} {count:,} of {events:,}", end="", flush=True),
+        )
+    if not json:
+        print()
+    _tell(found._asdict(), json)
+    if (
+        found.seen != events
+        or found.out_of_order
+        or found.memory_last_tenth_mb > 1.2 * found.memory_first_tenth_mb
+    ):
+        raise typer.Exit(1)
+
+
 def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
