@@ -111,9 +111,10 @@ class _Call:
         """The results in order and in sum."""
         results = [r for r in self.results if r is not None]
         count = [r.status for r in results].count
-        return Answer(
-            results, count("recorded"), count("duplicate"), count("conflict"), count("rejected"), head
-        )
+        recorded = count("recorded")
+        if recorded == len(results):
+            return Answer(results, recorded, 0, 0, 0, head)
+        return Answer(results, recorded, count("duplicate"), count("conflict"), count("rejected"), head)
 
 
 class _Prepared(msgspec.Struct, gc=False):
