@@ -16,6 +16,7 @@ import msgspec
 import orjson
 
 from adapters.identifiers import normalised
+from domain.correction import CORRECTION
 from domain.entry import moment
 from domain.errors import Invalid, Problem
 from domain.event import TYPES, EventType, custom_type, validate
@@ -67,6 +68,7 @@ class Draft(msgspec.Struct):
     data: dict[str, Any]
     canonical: bytes
     warnings: list[Problem]
+    patched_subject: Identifier | None = None
 
 
 def split_batch(body: bytes) -> list[bytes]:
@@ -341,6 +343,9 @@ def draft(payload: Payload, receipt: Receipt, *, inside: bool = False, region: s
     contact = None
     if declared is not None and "contact" in declared.others and isinstance(data.get("contact"), str):
         contact = _ref(data["contact"], "/data/contact", warnings, region)
+    patched = None
+    if declared is not None and declared.name == CORRECTION:
+        patched = _patch(data, problems, region)
     if problems:
         raise Invalid(problems)
     assert declared is not None
@@ -349,7 +354,28 @@ def draft(payload: Payload, receipt: Receipt, *, inside: bool = False, region: s
         source, id_, declared, occurred_at, given, future, channel or declared.channel, direction or declared.direction,
         identifiers, references, contact, extensions, personal_extensions, actor if type(actor) is str else None,
         event.get("correlationid"), event.get("causationid"), data, payload.canonical, warnings,
+        patched,
     )
+
+_PATCHABLE = ("time", "channel", "direction", "subject", "data")
+
+
+def _patch(data: dict[str, Any], problems: list[Problem], region: str | None) -> Identifier | None:
+    """Check what a correction replaces; answers with the subject that it names."""
+    patch = data.get("patch")
+    if type(patch) is not dict:
+        return None
+    for name in patch.keys() - set(_PATCHABLE):
+        problems.append(Problem(f"/data/patch/{name}", f"A correction may replace {', '.join(_PATCHABLE)}; never '{name}'.", "not_allowed"))
+    if not patch.keys() & set(_PATCHABLE):
+        problems.append(Problem("/data/patch", f"A correction replaces something: one of {', '.join(_PATCHABLE)}.", "empty"))
+    if type(patch.get("subject")) is not str:
+        return None
+    warnings: list[Problem] = []
+    found = _ref(patch["subject"], "/data/patch/subject", warnings, region)
+    problems.extend(warnings)
+    return found
+
 
 def _data(event: dict[str, Any], declared: EventType | None, problems: list[Problem]) -> dict[str, Any]:
     data = event.get("data")

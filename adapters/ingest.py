@@ -22,10 +22,12 @@ from adapters.postgres.event_log import Appended, ErasedMeanwhile, Item
 from adapters.postgres.rejected import Kept, Rejected
 from adapters.postgres.subjects import Named, Subjects
 from adapters.postgres.writer import Writer
+from domain.correction import CORRECTION
 from domain.entry import event_id_of, uuid_text
 from domain.errors import Invalid, Problem
 from domain.identity import Identifier, parse_ref
-from domain.personal import part
+from domain.event import EventType
+from domain.personal import any_type, part
 
 __all__ = ["Answer", "Ingest", "Principal", "Result"]
 
@@ -178,7 +180,9 @@ class Ingest:
     def _parts(self, one: Draft, wanted: dict[Named, None]) -> _Sealing:
         """Part the data of a draft and note every identifier that its sealing needs."""
         declared = one.declared
-        if declared.fields or not one.data:
+        if declared.name == CORRECTION:
+            encoded, personal, others = _part_correction(declared, one.data)
+        elif declared.fields or not one.data:
             parts, encoded = part(declared, one.data, _canonical)
             personal = parts.personal
             others = parts.others
@@ -191,6 +195,9 @@ class Ingest:
             wanted[identifier.kind, identifier.namespace, identifier.value] = None
         for identifier in one.references:
             wanted[identifier.kind, identifier.namespace, identifier.value] = None
+        if one.patched_subject is not None:
+            patched = one.patched_subject
+            wanted[patched.kind, patched.namespace, patched.value] = None
         contact: Named | None = None
         if one.contact is not None:
             contact = (one.contact.kind, one.contact.namespace, one.contact.value)
@@ -279,6 +286,8 @@ class Ingest:
             body["occurred_at_given"] = False
         if event.on_behalf_of is not None and event.on_behalf_of != principal.key_id:
             body["on_behalf_of"] = event.on_behalf_of
+        if event.patched_subject is not None:
+            body["patched_subject"] = _surrogates([event.patched_subject], subjects)[0]
         body["principal"] = principal.key_id
         if event.references:
             body["references"] = _surrogates(event.references, subjects)
@@ -301,6 +310,21 @@ class _Sealing(NamedTuple):
     owner: Named | None
     others: dict[Named, dict[str, Any]]
     contact: Named | None
+
+
+def _part_correction(declared: EventType, data: dict[str, Any]) -> tuple[bytes, dict[str, Any], list[tuple[str, Any]]]:
+    """(plain data, sealed values, values that name others) of a correction: its patch is parted as an event's data is."""
+    patch = data["patch"]
+    parts, _ = part(declared, {k: v for k, v in data.items() if k != "patch"}, _canonical)
+    inner, _ = part(any_type(), patch.get("data") or {}, _canonical)
+    plain: dict[str, Any] = {k: patch[k] for k in ("time", "channel", "direction") if patch.get(k) is not None}
+    if inner.plain:
+        plain["data"] = inner.plain
+    personal = parts.personal | {f"/patch/data{place}": value for place, value in inner.personal.items()}
+    others = parts.others + [(f"/patch/data{place}", value) for place, value in inner.others]
+    if patch.get("subject") is not None:
+        personal["/patch/subject"] = patch["subject"]
+    return _canonical({**parts.plain, "patch": plain}), personal, others
 
 
 def _canonical(value: Any) -> bytes:

@@ -87,7 +87,7 @@ class CorrectionRecorded(Touchpoint, frozen=True, kw_only=True):
     """An event was recorded wrongly; this says how it was."""
 
     of: FactRef
-    patch: Personal[Patch]
+    patch: Patch  # parted field by field at ingest: what any type declares personal is sealed
     reason: str | None = None
     actor: str | None = None
     note: Personal[str] | None = None
