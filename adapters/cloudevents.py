@@ -21,6 +21,7 @@ from domain.entry import moment
 from domain.errors import Invalid, Problem
 from domain.event import TYPES, EventType, custom_type, validate
 from domain.identity import Identifier, in_priority, kind_of, parse_ref
+from domain.personal import personal_text, plain_url
 
 __all__ = ["Draft", "Payload", "Receipt", "draft", "event_of", "read_payload", "split_batch"]
 
@@ -170,6 +171,7 @@ def _undecodable(raw: bytes, wrong: Exception) -> Problem:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as at:
         return Problem("", f"The event holds bytes that are not UTF-8 (at byte {at.start}); send UTF-8.", "not_utf8")
+    event: Any = None
     try:
         event = json.loads(text)
         orjson.dumps(event)
@@ -352,8 +354,9 @@ def draft(payload: Payload, receipt: Receipt, *, inside: bool = False, region: s
     actor = data.get("actor")
     return Draft(
         source, id_, declared, occurred_at, given, future, channel or declared.channel, direction or declared.direction,
-        identifiers, references, contact, extensions, personal_extensions, actor if type(actor) is str else None,
-        event.get("correlationid"), event.get("causationid"), data, payload.canonical, warnings,
+        identifiers, references, contact, extensions, personal_extensions, actor if type(actor) is str and not personal_text(actor) else None,
+        None if "correlationid" in personal_extensions else event.get("correlationid"),
+        None if "causationid" in personal_extensions else event.get("causationid"), data, payload.canonical, warnings,
         patched,
     )
 
@@ -411,12 +414,15 @@ def _extensions(event: dict[str, Any], problems: list[Problem]) -> tuple[dict[st
             _bare_shapes.add(shape)
         return _NOTHING, _NOTHING
     plain: dict[str, str | int] = {}
+    personal: dict[str, Any] = {}
     for name in _PLAIN_EXTENSIONS:
         value = event.get(name)
         if value is None:
             continue
         if type(value) is not str or len(value) > 1024:
             problems.append(Problem(f"/{name}", f"'{name}' is a text of at most 1,024 characters.", "wrong_type"))
+        elif personal_text(value) or plain_url(value) is not None:
+            personal[name] = value
         else:
             plain[name] = value
     snapshot = event.get("snapshot")
@@ -430,8 +436,12 @@ def _extensions(event: dict[str, Any], problems: list[Problem]) -> tuple[dict[st
         value = event.get(name)
         if value is not None and (type(value) is not str or len(value) > 1024):
             problems.append(Problem(f"/{name}", f"'{name}' is a text of at most 1,024 characters.", "wrong_type"))
-    unknown = event.keys() - _KNOWN
-    return plain, {name: event[name] for name in unknown if event[name] is not None} if unknown else {}
+        elif value is not None and personal_text(value):
+            personal[name] = value
+    for name in event.keys() - _KNOWN:
+        if event[name] is not None:
+            personal[name] = event[name]
+    return plain, personal
 
 
 def _ref(text: Any, place: str, warnings: list[Problem], region: str | None) -> Identifier | None:

@@ -238,6 +238,7 @@ def register(app: typer.Typer) -> None:
         from adapters.embedded import servers
         from adapters.postgres.schema import migrate
         from bin import logs
+        from domain.errors import Invalid
         from domain.identity import parse_ref
 
         settings = Settings.load(data=data)
@@ -245,7 +246,10 @@ def register(app: typer.Typer) -> None:
         zone = ZoneInfo(settings.timezone)
         happened_by = None if as_of is None else moment_of(as_of, zone)
         known_by = None if known_at is None else known_at_of(known_at, zone)
-        parse_ref(ref)
+        try:
+            parse_ref(ref)
+        except Invalid as wrong:
+            raise typer.BadParameter(wrong.problems[0].detail, param_hint="REF") from None
         with servers(settings, by="history") as (database_url, _):
             migrate(database_url)
             catch_up(database_url)

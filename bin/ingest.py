@@ -479,7 +479,7 @@ class Progress:
     def __init__(self, *, quiet: bool = False) -> None:
         self._file: SourceFile | None = None
         self._started_s = self._told_s = time.monotonic()
-        self._before = 0
+        self._before = self._refused_before = 0
         self._bar: Any = None
         self._task: Any = None
         self._quiet = quiet
@@ -490,6 +490,7 @@ class Progress:
         self._file = file
         self._started_s = self._told_s = time.monotonic()
         self._before = outcome.handled
+        self._refused_before = outcome.rejected + outcome.conflicts
         with self._shown():
             yield
             self.show(outcome, is_last=True)
@@ -545,8 +546,8 @@ class Progress:
         spent_s = max(now_s - self._started_s, 1e-6)
         fraction = self._fraction(events)
         parts = [f"{events:,} events", f"{events / spent_s:,.0f}/s"]
-        if outcome.rejected or outcome.conflicts:
-            parts.append(f"{outcome.rejected + outcome.conflicts:,} refused")
+        if refused := outcome.rejected + outcome.conflicts - self._refused_before:
+            parts.append(f"{refused:,} refused")
         if fraction and not is_last:
             parts.append(f"about {spent_s / fraction - spent_s:,.0f} s left")
         if self._bar is not None:

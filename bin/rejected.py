@@ -105,7 +105,7 @@ async def retry(core: Core, numbers: Sequence[int], corrected: bytes | None) -> 
                 }
             ]
             continue
-        if corrected is None and one.way_in not in ("http", "nats") and not payload.lstrip().startswith(b"{"):
+        if corrected is None and one.way_in.startswith("csv") and not payload.lstrip().startswith(b"{"):
             detail = (
                 f"This is a row of a file ({one.way_in}, {one.place}), not an event. Put the file right and ingest it again: "
                 "rows that are recorded are skipped. Or give an event for it: --with FILE."
@@ -129,32 +129,28 @@ async def retry(core: Core, numbers: Sequence[int], corrected: bytes | None) -> 
 def show_list(items: Sequence[Shown], state: str, open_in_all: int) -> None:
     """Print a table, or what an empty one means."""
     from rich.console import Console
-    from rich.table import Table
 
-    out = Console()
+    out = Console(highlight=False, soft_wrap=True)
     if not items:
         out.print(
             "Nothing is rejected."
             if state == "all"
-            else "Nothing is open: whatever was refused was settled or dismissed."
+            else f"Nothing is {state}."
+            + (" Whatever was refused was settled or dismissed." if state == "open" else "")
         )
         return
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("number", justify="right")
-    for name in ("received", "status", "from", "place", "why"):
-        table.add_column(name, overflow="fold", no_wrap=name in ("received", "status"))
     for one in items:
         status = one.status if one.state == "open" else f"{one.status}, {one.state}"
-        why = "; ".join(f"{p.pointer} {p.detail}".strip() for p in one.problems[:3])
-        table.add_row(
-            str(one.id),
-            one.received_at.astimezone().strftime("%Y-%m-%d %H:%M"),
-            status,
-            one.way_in,
-            one.place or "",
-            why,
-        )
-    out.print(table)
+        received = one.received_at.astimezone().strftime("%Y-%m-%d %H:%M")
+        out.print(f"{one.id:>6}  {received}  {status:<9} {one.way_in}  {one.place or ''}", markup=False)
+        for problem in one.problems[:3]:
+            out.print(
+                f"        {problem.pointer} {problem.detail}".replace("         ", "        "),
+                markup=False,
+                style="dim",
+            )
+        if len(one.problems) > 3:
+            out.print(f"        … and {len(one.problems) - 3:,} more", style="dim")
     if open_in_all > len(items):
         out.print(f"{len(items):,} of {open_in_all:,} open ones; --limit shows more.")
     out.print(

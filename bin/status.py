@@ -49,7 +49,9 @@ def of_database(database_url: str) -> dict[str, Any]:
             "SELECT pg_database_size(current_database()), (SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint "
             "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'touchpoint_log' AND c.relkind = 'r')"
         ).fetchone()
-        subjects = conn.execute("SELECT count(*) FROM touchlog.subjects").fetchone()
+        subjects = conn.execute(
+            "SELECT count(*) FROM touchlog.subjects WHERE kind <> 'source_day'"
+        ).fetchone()
         version = conn.info.parameter_status("server_version")
     return {
         "head": head[0],

@@ -534,8 +534,8 @@ def read_table(file: SourceFile, map_: Map, options: Options) -> Rows:
         )
     encoding = file.encoding(options.encoding or map_.encoding)
     errors = "replace" if encoding.startswith(("utf-16", "utf-32")) else "surrogateescape"
-    head = file.head.decode("utf-8-sig" if encoding == "utf-8" else encoding, errors).split("\n")
-    first = next((line for line in head if line.strip()), "")
+    head = file.head.decode("utf-8-sig" if encoding == "utf-8" else encoding, errors)
+    first = next((line for line in re.split(r"[\r\n]+", head) if line.strip()), "")
     delimiter, places, width, skip_header = _layout(file, map_, first)
     mapped = _Mapped(map_, places, source)
     rows = rows_of(file.lines("utf-8-sig" if encoding == "utf-8" else encoding), delimiter, width)
@@ -653,9 +653,7 @@ def _grouped(file: SourceFile, rows: Iterator[TableRow], mapped: _Mapped, column
     for number, row in enumerate(rows, start=1):
         key = row.fields[place].strip() if len(row.fields) > place else ""
         problem = row.problem
-        if not key or (
-            problem is not None and problem.code in ("encoding", "quotes") and key not in groups and place > 0
-        ):
+        if not key:
             problem = problem or Problem(
                 f"/{column}", f"'{column}' is empty; it says which rows are one event.", "missing"
             )
@@ -698,7 +696,12 @@ def _event_of_group(file: SourceFile, group: _Group, mapped: _Mapped, column: st
                 f"{file.name} {where}", orjson.dumps(group.event), [wrong.problem], mapped.source
             )
         except Invalid as wrong:
-            return Rejection(f"{file.name} {where}", b"", wrong.problems, mapped.source)
+            return Rejection(
+                f"{file.name} {where}",
+                str(group.event).encode("utf-8", "replace"),
+                wrong.problems,
+                mapped.source,
+            )
     problems = [
         Problem(
             p.pointer,

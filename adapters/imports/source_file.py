@@ -157,8 +157,8 @@ class SourceFile:
             yield
         except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as damage:
             raise Refused(
-                f"{self.name} cannot be unpacked further: the archive is damaged or cut off ({damage}). What stood "
-                "before the damage was read; get the file again and repeat the command: what is recorded is skipped."
+                f"{self.name} cannot be unpacked to its end: the archive is damaged or cut off ({damage}). Get the file "
+                "again and repeat the command: what is recorded already is skipped."
             ) from None
         except OSError as error:
             raise Refused(f"{self.name} cannot be read: {error.strerror or error}.") from None
@@ -198,18 +198,26 @@ class _Filling(io.RawIOBase):
     def __init__(self, inner: Any) -> None:
         self._inner = inner
         self._first = True
+        self._damage: Exception | None = None
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, into: Any) -> int:
+        if self._damage is not None:
+            raise self._damage
         if not self._first:
             return int(self._inner.readinto(into))
         self._first = False
         view = memoryview(into)
         filled = 0
-        while filled < len(view) and (count := self._inner.readinto(view[filled:])):
-            filled += count
+        try:
+            while filled < len(view) and (count := self._inner.readinto(view[filled:])):
+                filled += count
+        except (EOFError, OSError, zlib.error, lzma.LZMAError) as damage:
+            if not filled:
+                raise
+            self._damage = damage  # told when the reader comes to it
         return filled
 
     def close(self) -> None:

@@ -73,13 +73,14 @@ def rows_of(lines: Iterable[str], delimiter: str, width: int | None = None) -> I
                     waiting.extendleft(reversed(taken[1:]))
                     taken, fields = [line], None
         except csv.Error:
+            if len(taken) == 1:
+                problem = Problem(
+                    "",
+                    'A quotation mark closes in the middle of a field; inside quotes a " is written "".',
+                    "quotes",
+                )
             waiting.extendleft(reversed(taken[1:]))
             taken, fields = [line], None
-            problem = Problem(
-                "",
-                'A quotation mark closes in the middle of a field; inside quotes a " is written "".',
-                "quotes",
-            )
         if fields is None:
             problem = problem or Problem(
                 "",

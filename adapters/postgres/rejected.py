@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +16,7 @@ from psycopg_pool import AsyncConnectionPool
 from adapters.keys import KeyFile
 from adapters.postgres.subjects import Subjects
 from domain.errors import NotFound, Problem
+from domain.personal import personal_text
 
 __all__ = ["Kept", "Rejected", "Shown"]
 
@@ -71,16 +73,17 @@ class Rejected:
         rows = []
         for item in items:
             keys = subjects["source_day", "", f"{day} {item.source or 'unknown source'}"]
-            reasons = orjson.dumps(msgspec.to_builtins(item.problems))
+            reasons = orjson.dumps([msgspec.to_builtins(_without_values(problem)) for problem in item.problems])
             digest = self._keys.payload_hash(b"\x00".join((item.status.encode(), (item.source or "").encode("utf-8", "replace"), item.payload, reasons)))
             nonce = os.urandom(12)
             sealed = nonce + keys.content.encrypt(nonce, item.payload, b"rejected\x00" + digest)
             rows.append(
                 (
                     item.status, _stored(item.source), _stored(item.source_id), _stored(item.type), item.way_in, item.principal,
-                    item.place, reasons.decode().replace("\\u0000", ""), item.position, keys.subject, sealed, digest,
+                    item.place, reasons.decode(), item.position, keys.subject, sealed, digest,
                 )
             )
+        rows.sort(key=lambda row: row[-1])  # two that keep the same items wait for each other in one order
         async with self._pool.connection() as conn, conn.cursor() as curs:
             await curs.executemany(
                 "INSERT INTO touchlog.rejected (status, source, source_id, type, way_in, principal, place, reasons, position, key_subject, payload, digest) "
@@ -132,6 +135,20 @@ class Rejected:
                 "UPDATE touchlog.rejected SET state = %s, position = coalesce(%s, position), retried_at = clock_timestamp() WHERE id = %s",
                 (state, position, id_),
             )
+
+
+_TELLING = re.compile(r"[A-Za-z0-9_~.-]{0,64}")
+
+
+def _without_values(problem: Problem) -> Problem:
+    """A problem as it may stand in plain: the sender's keys can be names and addresses themselves."""
+    steps = (step if _TELLING.fullmatch(step) and not personal_text(step) else "…" for step in problem.pointer.split("/"))
+    detail = problem.detail
+    if problem.code == "duplicate_key":
+        detail = "A key stands twice in one object; the payload shows which."
+    elif personal_text(detail):
+        detail = "See the payload: the reason names a personal value."
+    return Problem("/".join(steps), detail.replace("\x00", ""), problem.code)
 
 
 def _stored(text: str | None) -> str | None:

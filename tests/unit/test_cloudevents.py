@@ -76,6 +76,12 @@ def test_json_that_is_no_object_is_refused(raw: bytes) -> None:
     assert codes(raw) == {"": "not_an_object"}
 
 
+@pytest.mark.parametrize("deep", [300, 2000, 100_000])
+def test_what_is_nested_too_deeply_is_refused(deep: int) -> None:
+    assert codes(b'{"a":' * deep + b"1" + b"}" * deep).keys() == {""}
+    assert codes(b'{"a":' + b"[" * deep + b"]" * deep + b"}").keys() == {""}
+
+
 def test_bytes_that_are_no_utf8_are_refused() -> None:
     assert codes(b'{"id":"\xff\xfe"}') == {"": "not_utf8"}
     assert codes(orjson.dumps(GOOD).replace(b"shop", "shöp".encode("latin-1"))) == {"": "not_utf8"}

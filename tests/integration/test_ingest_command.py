@@ -1,0 +1,474 @@
+"""The commands that bring data in and look at it: ingest, history, rejected, status."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, LiteralString
+
+import psycopg
+import pytest
+import structlog
+from typer.testing import CliRunner
+
+from adapters.embedded import servers
+from bin import cli
+from bin.settings import Settings
+from domain.errors import NotFound, Refused
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = ROOT / "tests" / "data"
+DATASETS = ROOT.parent / "shared" / "datasets"
+
+
+class Answered:
+    """What a command answered."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code = code
+        self.out = out
+        self.err = err
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Touchlog = Callable[..., Answered]
+
+
+@pytest.fixture
+def touchlog(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Touchlog]:
+    """Give commands of an installation with a database of its own."""
+    monkeypatch.setenv("TOUCHLOG_DATABASE_URL", database_url)
+    handlers, level = logging.root.handlers[:], logging.root.level
+    before = structlog.get_config()
+
+    def run(*words: object, input: str | None = None) -> Answered:
+        arguments = [*map(str, words), "--data", str(tmp_path / "data")]
+        result = CliRunner().invoke(cli.app, arguments, input=input)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Answered(result.exit_code, result.stdout, result.stderr)
+
+    yield run
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+    structlog.configure(**before)
+
+
+@pytest.fixture
+def ask(database_url: str) -> Callable[[LiteralString], Any]:
+    def question(text: LiteralString) -> Any:
+        with psycopg.connect(database_url) as conn:
+            row = conn.execute(text).fetchone()
+        return row[0] if row else None
+
+    return question
+
+
+def event(id: object, **other: Any) -> str:
+    return json.dumps(
+        {
+            "specversion": "1.0",
+            "id": str(id),
+            "source": "shop",
+            "type": "call.ended",
+            "time": "2026-01-31T12:00:00Z",
+            "subject": "email:ann@example.com",
+            "data": {"duration_s": 60, "agent": "bob"},
+            **other,
+        }
+    )
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """Two good events, one sent again, one in conflict with the first, two that are wrong."""
+    path = tmp_path / "mixed.jsonl"
+    lines = [
+        event(1),
+        event(2),
+        event(2),
+        event(1, data={"duration_s": 5}),
+        event(3, data={"duration_s": "x"}),
+        "no",
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+# -- ingest ---------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_recorded_once_however_often_it_is_ingested(touchlog: Touchlog, ask: Any) -> None:
+    first = touchlog("ingest", DATA / "online_retail.csv", "--json")
+    assert first.code == 0
+    assert {k: first.json[k] for k in ("recorded", "duplicates", "conflicts", "rejected", "formats")} == {
+        "recorded": 14,
+        "duplicates": 0,
+        "conflicts": 0,
+        "rejected": 0,
+        "formats": ["csv:online_retail"],
+    }
+    again = touchlog("ingest", DATA / "online_retail.csv", "--format", "csv:online_retail")
+    assert again.code == 0
+    assert ["duplicates", "14"] in [line.split() for line in again.out.splitlines()]
+    assert ask("SELECT position FROM touchpoint_log.head") == 14
+    assert ask(
+        "SELECT array_agg(recorded ORDER BY started_at) FROM touchlog.imports WHERE finished_at IS NOT NULL"
+    ) == [14, 0]
+    stored = (
+        "SELECT count(DISTINCT convert_from(body, 'utf8')::jsonb ->> 'import') FROM touchpoint_log.events"
+    )
+    assert ask(stored) == 1
+
+
+def test_what_is_wrong_is_told_kept_and_stops_nothing(
+    touchlog: Touchlog, mixed: Path, tmp_path: Path, ask: Any
+) -> None:
+    answer = touchlog("ingest", mixed, "--rejected", tmp_path / "refused.jsonl")
+    assert answer.code == 1
+    assert "mixed.jsonl line 5: rejected /data/duration_s: 'duration_s' is a text" in answer.out
+    assert "mixed.jsonl line 4: conflict" in answer.out
+    assert "touchlog rejected list" in answer.out
+    assert ask("SELECT position FROM touchpoint_log.head") == 2
+    assert ask(
+        "SELECT array_agg(status || ' ' || place || ' ' || way_in ORDER BY place) FROM touchlog.rejected"
+    ) == [
+        "conflict mixed.jsonl line 4 cloudevents",
+        "rejected mixed.jsonl line 5 cloudevents",
+        "rejected mixed.jsonl line 6 cloudevents",
+    ]
+    refused = [json.loads(line) for line in (tmp_path / "refused.jsonl").read_text().splitlines()]
+    assert [line["place"] for line in refused] == [
+        "mixed.jsonl line 4",
+        "mixed.jsonl line 5",
+        "mixed.jsonl line 6",
+    ]
+    assert refused[1]["payload"]["data"] == {"duration_s": "x"}
+    assert refused[2]["payload"] == "no"
+    assert stat.S_IMODE((tmp_path / "refused.jsonl").stat().st_mode) == 0o600
+
+
+def test_a_dry_run_tells_what_the_run_would_and_writes_nothing(
+    touchlog: Touchlog, mixed: Path, ask: Any
+) -> None:
+    tables = (
+        "touchpoint_log.events",
+        "touchlog.subjects",
+        "touchlog.rejected",
+        "touchlog.imports",
+        "touchlog.facts",
+    )
+    sums = " + ".join(f"(SELECT count(*) FROM {table})" for table in tables)  # noqa: S608
+
+    def told(answer: Answered) -> tuple[Any, ...]:
+        found = answer.json
+        counts = tuple(found[k] for k in ("recorded", "duplicates", "conflicts", "rejected"))
+        return counts, [(p["place"], p["status"]) for p in found["problems"]]
+
+    first = touchlog("ingest", mixed, "--dry-run", "--json")
+    assert first.code == 1
+    assert ask(f"SELECT {sums}") == 0
+    real = touchlog("ingest", mixed, "--json")
+    assert told(first) == told(real)
+    assert told(real)[0] == (2, 1, 1, 2)
+    rows = ask(f"SELECT {sums}")
+    second = touchlog("ingest", mixed, "--dry-run", "--json")
+    assert told(second)[0] == (0, 3, 1, 2)
+    assert ask(f"SELECT {sums}") == rows
+
+
+def test_a_dry_run_without_an_installation_makes_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TOUCHLOG_DATABASE_URL", raising=False)
+    result = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "bin.cli",
+            "ingest",
+            DATA / "CDNOW_master.txt",
+            "--dry-run",
+            "--json",
+            "--data",
+            tmp_path / "none",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+    )
+    assert json.loads(result.stdout)["recorded"] == 30
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_file_that_cannot_be_read_stops_no_other(touchlog: Touchlog, tmp_path: Path) -> None:
+    (tmp_path / "empty.csv").touch()
+    answer = touchlog(
+        "ingest", tmp_path / "empty.csv", tmp_path / "none", DATA / "CDNOW_sample.txt", "--json"
+    )
+    assert answer.code == 1
+    assert answer.json["recorded"] == 31
+    assert ["empty.csv is empty" in f or "There is no file" in f for f in answer.json["failed"]] == [
+        True,
+        True,
+    ]
+
+
+def test_wrong_use_is_told_before_anything_is_opened(touchlog: Touchlog, mixed: Path, tmp_path: Path) -> None:
+    assert touchlog("ingest", mixed, "--format", "csv:nope").code == 2
+    assert touchlog("ingest", mixed, "--format", "cloudevents", "--map", "m.toml").code == 2
+    assert touchlog("ingest").code == 2
+    with pytest.raises(Refused, match="which is to be imported"):
+        touchlog("ingest", mixed, "--rejected", mixed)
+    assert mixed.stat().st_size > 0
+
+
+def test_a_map_of_ones_own_brings_in_any_table(touchlog: Touchlog, tmp_path: Path) -> None:
+    (tmp_path / "calls.toml").write_text(
+        'source = "pbx"\nid = "no"\ntype = "call.ended"\n'
+        'time = { column = "at", zone = "Europe/London" }\nsubject = { column = "number", kind = "phone" }\n'
+        '[data]\nduration_s = { column = "seconds", type = "whole" }\n'
+    )
+    (tmp_path / "calls.csv").write_text("no,at,number,seconds\n1,2026-07-01 12:00:00,+442071838750,60\n")
+    assert touchlog("ingest", tmp_path / "calls.csv", "--map", tmp_path / "calls.toml").code == 0
+    (entry,) = touchlog("history", "phone:+442071838750", "--json").json["entries"]
+    assert (entry["type"], entry["occurred_at"]) == ("call.ended", "2026-07-01T11:00:00.000000Z")
+
+
+def test_no_personal_text_of_a_refused_row_is_at_rest(
+    touchlog: Touchlog, tmp_path: Path, database_url: str
+) -> None:
+    secret = "Zebediah Quill"
+    (tmp_path / "f.csv").write_text(
+        "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
+        f"1,S,{secret},{secret},2026-01-01 00:00:00,1,{secret},UK\n"
+    )
+    assert touchlog("ingest", tmp_path / "f.csv").code == 1
+    with psycopg.connect(database_url) as conn:
+        rows = conn.execute("SELECT row_to_json(r)::text FROM touchlog.rejected r").fetchall()
+    assert len(rows) == 1
+    assert secret not in rows[0][0]
+    assert secret.encode().hex() not in rows[0][0]
+    assert secret in touchlog("rejected", "show", 1).out
+
+
+def test_alone_in_its_own_folder_and_interrupted_it_goes_on_where_it_was(tmp_path: Path) -> None:
+    """Embedded PostgreSQL, another process holding it, Ctrl-C in the middle, then the same command again."""
+    path = tmp_path / "many.jsonl"
+    path.write_text("".join(event(n) + "\n" for n in range(30_000)))
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TOUCHLOG_")}
+    command = [
+        sys.executable,
+        "-m",
+        "bin.cli",
+        "ingest",
+        str(path),
+        "--json",
+        "--data",
+        str(tmp_path / "data"),
+    ]
+    with servers(Settings.load({}, data=tmp_path / "data"), by="the test") as (url, _):
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment
+        )
+
+        def recorded() -> int:
+            try:
+                with psycopg.connect(url) as conn:
+                    row = conn.execute("SELECT position FROM touchpoint_log.head").fetchone()
+            except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+                return 0
+            return int(row[0]) if row else 0
+
+        try:
+            wait_until(lambda: recorded() > 1000, "some events are recorded")
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
+            process.communicate()
+        before = recorded()
+        assert process.returncode == 130
+        assert "The same command goes on from here" in err
+        assert json.loads(out)["recorded"] == before < 30_000
+        again = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=True)
+        counts = json.loads(again.stdout)
+        assert (counts["recorded"], counts["duplicates"]) == (30_000 - before, before)
+        assert recorded() == 30_000
+
+
+# -- rejected ---------------------------------------------------------------------------------------------
+
+
+def test_rejected_items_are_listed_shown_corrected_and_dismissed(
+    touchlog: Touchlog, mixed: Path, tmp_path: Path
+) -> None:
+    touchlog("ingest", mixed)
+    listed = touchlog("rejected", "list", "--json").json
+    numbers = {one["place"].rpartition(" ")[2]: one["id"] for one in listed["rejected"]}
+    assert listed["counts"] == {"open": 3}
+    assert "mixed.jsonl line 5" in touchlog("rejected", "list").out
+    shown = touchlog("rejected", "show", numbers["5"], "--json").json
+    assert json.loads(shown["payload"])["data"] == {"duration_s": "x"}
+
+    assert touchlog("rejected", "retry", numbers["5"]).code == 1
+    (tmp_path / "right.json").write_text(event(3))
+    right = touchlog("rejected", "retry", numbers["5"], "--with", tmp_path / "right.json", "--json")
+    assert (right.code, right.json["results"][0]["status"], right.json["results"][0]["position"]) == (
+        0,
+        "recorded",
+        3,
+    )
+    # Settled is settled: trying it again changes nothing.
+    assert touchlog("rejected", "retry", numbers["5"]).code == 0
+
+    still = touchlog("rejected", "retry", "--all")
+    assert still.code == 1
+    assert "0 settled, 2 still open" in still.out
+    assert "not JSON" in still.out
+    assert (
+        touchlog("rejected", "dismiss", numbers["4"], numbers["6"], numbers["5"]).out
+        == "2 dismissed, 1 closed before\n"
+    )
+    assert touchlog("rejected", "list").out.startswith("Nothing is open.")
+    states = {
+        one["state"] for one in touchlog("rejected", "list", "--state", "all", "--json").json["rejected"]
+    }
+    assert states == {"recorded", "dismissed"}
+
+
+def test_a_corrected_row_is_a_duplicate_when_it_was_recorded_meanwhile(
+    touchlog: Touchlog, mixed: Path, tmp_path: Path
+) -> None:
+    touchlog("ingest", mixed)
+    (tmp_path / "right.json").write_text(event(2))
+    number = next(
+        o["id"]
+        for o in touchlog("rejected", "list", "--json").json["rejected"]
+        if o["place"].endswith("line 6")
+    )
+    again = touchlog("rejected", "retry", number, "--with", tmp_path / "right.json")
+    assert again.code == 0
+    assert f"{number}: duplicate at position 2" in again.out
+
+
+def test_retry_wants_to_know_which(touchlog: Touchlog) -> None:
+    assert touchlog("rejected", "retry").code == 2
+    assert touchlog("rejected", "retry", "1", "--all").code == 2
+    assert touchlog("rejected", "list", "--state", "lost").code == 2
+
+
+# -- history ------------------------------------------------------------------------------------------------
+
+
+def test_a_history_is_told_newest_first_with_who_it_is_about(touchlog: Touchlog, tmp_path: Path) -> None:
+    (tmp_path / "e.jsonl").write_text(
+        event(1, identifiers="loyalty_card:99")
+        + "\n"
+        + event(
+            2,
+            type="order.placed",
+            time="2026-02-01T09:30:00Z",
+            data={"order_id": "A7", "amount_minor": 1250, "currency": "GBP"},
+        )
+    )
+    touchlog("ingest", tmp_path / "e.jsonl")
+    answer = touchlog("history", "loyalty_card:99")
+    assert answer.code == 0
+    lines = [line.rstrip() for line in answer.out.splitlines() if line.strip()]
+    assert lines[:2] == ["loyalty_card:99", "also email:ann@example.com"]
+    assert lines[2].startswith("2026-02-01 09:30  shop   →  Order A7: 12.50 GBP")
+    assert lines[3].startswith("2026-01-31 12:00  phone")
+    assert "by bob" in lines[3] or "bob" in lines[3]
+    assert "2 shown" in lines[4]
+    assert "head 2" in lines[4]
+
+    only = touchlog("history", "email:ann@example.com", "--channel", "shop", "--limit", "1", "--json").json
+    assert [entry["type"] for entry in only["entries"]] == ["order.placed"]
+    assert only["head"] == 2
+    before = touchlog("history", "email:ann@example.com", "--as-of", "2026-01-31", "--json").json
+    assert [entry["type"] for entry in before["entries"]] == ["call.ended"]
+    known = touchlog("history", "email:ann@example.com", "--known-at", "@1", "--json").json
+    assert ([entry["type"] for entry in known["entries"]], known["known_at"]) == (["call.ended"], 1)
+    assert "Nothing matches" in touchlog("history", "email:ann@example.com", "--channel", "fax").out
+
+
+def test_a_history_is_on_record_as_looked_at(touchlog: Touchlog, tmp_path: Path, ask: Any) -> None:
+    (tmp_path / "e.jsonl").write_text(event(1))
+    touchlog("ingest", tmp_path / "e.jsonl")
+    touchlog("history", "email:ann@example.com")
+    body = ask("SELECT convert_from(body, 'utf8') FROM records_log.events ORDER BY position DESC LIMIT 1")
+    assert json.loads(body)["data"]["action"] == "history"
+    assert "ann@example.com" not in body
+
+
+def test_who_is_not_known_or_cannot_be_named_is_told(touchlog: Touchlog) -> None:
+    with pytest.raises(NotFound, match="Nobody was recorded"):
+        touchlog("history", "email:nobody@example.com")
+    unnamed = touchlog("history", "ann@example.com")
+    assert unnamed.code == 2
+    assert "'email:' before the address" in unnamed.err
+    assert touchlog("history", "email:a@b.cc", "--as-of", "yesterday").code == 2
+
+
+# -- status -------------------------------------------------------------------------------------------------
+
+
+def test_the_status_tells_head_rate_lags_and_what_was_refused(touchlog: Touchlog, mixed: Path) -> None:
+    touchlog("ingest", mixed)
+    status = touchlog("status", "--json").json
+    assert status["head"] == status["recorded_last_minute"] == 2
+    assert status["rejected"] == {"open": 3}
+    assert status["imports"] == 1
+    assert status["versions"]["postgres"]
+    assert "password" not in json.dumps(status["servers"]).lower().replace("***", "")
+    touchlog("history", "email:ann@example.com")
+    later = touchlog("status", "--json").json
+    assert {p["name"]: p["lag_positions"] for p in later["projections"]}["contact_history"] == 0
+    told = touchlog("status").out
+    assert "rejected   3 open" in told
+    assert "contact_history" in told
+
+
+# -- the data sets of others, whole ---------------------------------------------------------------------------
+
+
+def whole(name: str) -> Path:
+    path = DATASETS / name
+    if not path.exists():
+        pytest.skip(f"not run: the data set {name} is not beside this checkout")
+    return path
+
+
+def test_online_retail_gives_its_known_counts(touchlog: Touchlog, ask: Any) -> None:
+    counts = touchlog(
+        "ingest", whole("online_retail/online_retail.csv.xz"), "--format", "csv:online_retail", "--json"
+    ).json
+    assert (counts["recorded"], counts["duplicates"], counts["conflicts"], counts["rejected"]) == (
+        25_900,
+        0,
+        0,
+        0,
+    )
+    assert ask("SELECT count(*) FROM touchpoint_log.events WHERE type = 'order.placed'") == 22_064
+    assert ask("SELECT count(*) FROM touchpoint_log.events WHERE type = 'order.cancelled'") == 3_836
+    assert ask("SELECT count(*) FROM touchlog.subjects WHERE kind = 'crm'") == 4_372
+
+
+def test_cdnow_gives_its_known_counts(touchlog: Touchlog, ask: Any) -> None:
+    counts = touchlog("ingest", whole("cdnow/CDNOW_master.txt"), "--json").json
+    assert (counts["recorded"], counts["rejected"]) == (69_659, 0)
+    assert ask("SELECT count(*) FROM touchlog.subjects WHERE kind = 'crm'") == 23_570
+    assert touchlog("ingest", whole("cdnow/CDNOW_sample.txt"), "--json").json["recorded"] == 6_919
