@@ -20,6 +20,8 @@ COMMANDS = (
     "bin.status",
     "bin.rejected",
     "bin.history",
+    "bin.projections",
+    "bin.rebuild",
 )
 
 app = typer.Typer(

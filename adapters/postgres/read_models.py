@@ -144,8 +144,14 @@ def make_tables(
         make_indexes(conn, projection, schema=schema)
 
 
-def make_indexes(conn: psycopg.Connection[Any], projection: Projection, *, schema: str = "read") -> None:
-    """Create the keys and indexes of *projection* where they do not exist."""
+def make_indexes(
+    conn: psycopg.Connection[Any], projection: Projection, *, schema: str = "read", only_needed: bool = False
+) -> None:
+    """Create the keys and indexes of *projection* where they do not exist.
+
+    Args:
+        only_needed: those that folding needs (keys, and the summaries by position), for a rebuild.
+    """
     for table in tables_of(projection):
         name = sql.Identifier(schema, table.name)
         if table.key:
@@ -155,6 +161,8 @@ def make_indexes(conn: psycopg.Connection[Any], projection: Projection, *, schem
                 )
             )
         for index in table.indexes:
+            if only_needed and not table.key and index.method != "brin":
+                continue
             title = f"{table.name}_{'_'.join(index.columns)}"[:60]
             conn.execute(
                 sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} USING {} ({})").format(
@@ -210,8 +218,8 @@ class ReadModels:
     """
 
     def __init__(self, url: str, *, schema: str = "read", role: str | None = "touchlog_app") -> None:
-        self._options = "-c default_transaction_isolation=read\\ committed" + (f" -c role={role}" if role else "")
-        self._url = url
+        self.options = "-c default_transaction_isolation=read\\ committed" + (f" -c role={role}" if role else "")
+        self.url = url
         self._schema = schema
         self._conn: psycopg.Connection[Any] | None = None
         self.holder = f"{os.uname().nodename if hasattr(os, 'uname') else 'host'}:{os.getpid()}"
@@ -220,7 +228,7 @@ class ReadModels:
     def connection(self) -> psycopg.Connection[Any]:
         """The projector's one connection, made anew when it was lost."""
         if self._conn is None or self._conn.closed:
-            self._conn = psycopg.connect(self._url, autocommit=True, options=self._options)
+            self._conn = psycopg.connect(self.url, autocommit=True, options=self.options)
             self._conn.prepare_threshold = 0
         return self._conn
 
