@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
-from litestar import Litestar
+from litestar import Litestar, Request, Response
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.types import ControllerRouterHandler
 
-from adapters.http import docs, events, feed, operations, persons, types
+from adapters.http import browser, docs, events, feed, operations, persons, types
 from adapters.http.auth import reader
+from adapters.http.browser import is_page, page_of_problem
 from adapters.http.events import Intake, Receive, Scope, Send
 from adapters.http.house import House
-from adapters.http.problems import answer_problem
+from adapters.http.problems import MEDIA_TYPE, answer_problem, document, of_exception
 
 __all__ = ["build"]
 
@@ -44,26 +46,54 @@ class Front:
             await self._intake(scope, receive, send)
             return
 
+        if scope["type"] != "http":
+            await self._inner(scope, receive, send)  # type: ignore[arg-type]
+            return
+        begun = False
+
         async def counted(message: Any) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 route = scope.get("path_template") or "unknown"
                 self._requests.labels(f"{scope['method']} {route}", str(message["status"])).inc()
             await send(message)
 
-        await self._inner(scope, receive, counted if scope["type"] == "http" else send)  # type: ignore[arg-type]
+        try:
+            await self._inner(scope, receive, counted)  # type: ignore[arg-type]
+        except Exception as error:  # noqa: BLE001 - the last resort: a problem document, no stack trace
+            refused = of_exception(
+                error, where=f"{scope['method']} {scope.get('path_template') or 'unknown'}"
+            )
+            if begun:
+                raise ConnectionAbortedError from None  # nothing can be said any more but that it ended
+            body = document(refused)
+            headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
+            await counted({"type": "http.response.start", "status": refused.status, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+
+
+def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """An error as a person or a program can read it."""
+    if is_page(request):
+        return page_of_problem(request, error)
+    return answer_problem(request, error)
 
 
 def build(house: House) -> Front:
     """The ASGI application that serves from *house*."""
     dependencies = {"reader": Provide(reader)}
+
+    @cache
+    def documented() -> dict[str, Any]:
+        return docs.documented(routes(), dependencies, house.version)
+
     inner = Litestar(
-        route_handlers=[*routes(), *docs.ROUTES],
+        route_handlers=[*routes(), *docs.ROUTES, *browser.ROUTES],
         dependencies=dependencies,
-        exception_handlers={Exception: answer_problem},
+        exception_handlers={Exception: answer_error},
         openapi_config=None,
-        state=State(
-            {"house": house, "documented": lambda: docs.documented(routes(), dependencies, house.version)}
-        ),
+        state=State({"house": house, "documented": documented}),
         logging_config=None,
         debug=False,
     )

@@ -23,6 +23,7 @@ __all__ = [
     "SESSION_S",
     "bearer_of",
     "house_of",
+    "known_principal",
     "needs_key",
     "reader",
     "session_cookie",
@@ -115,8 +116,16 @@ async def signed_in(connection: ASGIConnection[Any, Any, Any, Any]) -> Principal
             raise unauthorised(
                 "This key is unknown or was revoked; `touchlog keys list` shows those in force."
             )
-        return principal
-    return await _of_cookie(house, connection.headers.get("cookie"))
+    else:
+        principal = await _of_cookie(house, connection.headers.get("cookie"))
+    connection.scope["state"]["principal"] = principal
+    return principal
+
+
+def known_principal(connection: ASGIConnection[Any, Any, Any, Any]) -> Principal | None:
+    """Who was found to ask earlier in this request."""
+    found: Principal | None = connection.scope["state"].get("principal")
+    return found
 
 
 async def needs_key(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:

@@ -76,10 +76,7 @@ def documented(
 
 
 def _schema_of(request: Request[Any, Any, Any]) -> dict[str, Any]:
-    state = request.app.state
-    found: dict[str, Any] | None = state.get("openapi")
-    if found is None:
-        found = state["openapi"] = state.documented()
+    found: dict[str, Any] = request.app.state.documented()
     return found
 
 

@@ -18,7 +18,7 @@ from adapters.ingest import Principal
 from adapters.postgres.outage import through_outages
 from domain.errors import Invalid, NotFound
 
-__all__ = ["ROUTES", "found_persons", "history_of", "person_of"]
+__all__ = ["ROUTES", "access_recorded", "found_persons", "history_of", "person_of"]
 
 _REF = Annotated[
     str,
@@ -60,10 +60,10 @@ async def person_of(
     try:
         person = await through_outages(asked, within_s=3)
     except NotFound:
-        await _recorded(request, reader, (), ref, 0)
+        await access_recorded(request, reader, (), ref, 0)
         raise
     if recorded:
-        await _recorded(request, reader, tuple(s["subject"] for s in person.subjects), ref, 1)
+        await access_recorded(request, reader, tuple(s["subject"] for s in person.subjects), ref, 1)
     return person
 
 
@@ -102,15 +102,16 @@ async def history_of(
     try:
         page = await through_outages(asked, within_s=3)
     except NotFound:
-        await _recorded(request, reader, (), ref, 0)
+        await access_recorded(request, reader, (), ref, 0)
         raise
-    await _recorded(request, reader, (page.person,), f"{ref} {q}" if q else ref, len(page.entries))
+    await access_recorded(request, reader, (page.person,), f"{ref} {q}" if q else ref, len(page.entries))
     return page
 
 
-async def _recorded(
+async def access_recorded(
     request: Request[Any, Any, Any], reader: Principal, about: tuple[str, ...], query: str, count: int
 ) -> None:
+    """Record that *reader* is about to see this; awaited before the answer leaves."""
     detail = {
         k: v
         for k in ("as_of", "known_at", "channel", "direction", "type", "cursor")
@@ -171,7 +172,7 @@ async def find_persons(
 
     persons = await through_outages(asked, within_s=3)
     about = tuple(s["subject"] for person in persons for s in person.subjects)
-    await _recorded(request, reader, about, q, len(persons))
+    await access_recorded(request, reader, about, q, len(persons))
     head = max((p.head for p in persons), default=0) or await house.core.histories.seen()
     return json_answer({"persons": persons, "head": head}, taken)
 

@@ -76,7 +76,9 @@ def environment_readers(root: Path) -> list[str]:
                 and any(a.name in ("environ", "getenv") for a in node.names)
             )
             if looked:
-                found.append(f"{file}:{node.lineno} reads the environment; bin/settings.py does, for all")
+                found.append(
+                    f"{file}:{getattr(node, 'lineno', 0)} reads the environment; bin/settings.py does, for all"
+                )
     return found
 
 
