@@ -347,7 +347,7 @@ def draft(payload: Payload, receipt: Receipt, *, inside: bool = False, region: s
         contact = _ref(data["contact"], "/data/contact", warnings, region)
     patched = None
     if declared is not None and declared.name == CORRECTION:
-        patched = _patch(data, problems, region)
+        patched = _patch(data, receipt, problems, region)
     if problems:
         raise Invalid(problems)
     assert declared is not None
@@ -363,7 +363,7 @@ def draft(payload: Payload, receipt: Receipt, *, inside: bool = False, region: s
 _PATCHABLE = ("time", "channel", "direction", "subject", "data")
 
 
-def _patch(data: dict[str, Any], problems: list[Problem], region: str | None) -> Identifier | None:
+def _patch(data: dict[str, Any], receipt: Receipt, problems: list[Problem], region: str | None) -> Identifier | None:
     """Check what a correction replaces; answers with the subject that it names."""
     patch = data.get("patch")
     if type(patch) is not dict:
@@ -372,12 +372,25 @@ def _patch(data: dict[str, Any], problems: list[Problem], region: str | None) ->
         problems.append(Problem(f"/data/patch/{name}", f"A correction may replace {', '.join(_PATCHABLE)}; never '{name}'.", "not_allowed"))
     if not patch.keys() & set(_PATCHABLE):
         problems.append(Problem("/data/patch", f"A correction replaces something: one of {', '.join(_PATCHABLE)}.", "empty"))
+    if type(patch.get("time")) is str:
+        found: list[Problem] = []
+        _when({"time": patch["time"]}, receipt, found)
+        problems.extend(msgspec.structs.replace(p, pointer="/data/patch/time") for p in found)
+    channel = patch.get("channel")
+    if type(channel) is str and (not channel or len(channel) > 64 or _CONTROL.search(channel)):
+        problems.append(Problem("/data/patch/channel", "'channel' is a short text such as phone, email or store.", "wrong_type"))
     if type(patch.get("subject")) is not str:
         return None
     warnings: list[Problem] = []
-    found = _ref(patch["subject"], "/data/patch/subject", warnings, region)
-    problems.extend(warnings)
-    return found
+    identifier = _ref(patch["subject"], "/data/patch/subject", warnings, region)
+    if identifier is None:
+        problems.extend(
+            Problem("/data/patch/subject", "This names nobody: a placeholder, blank, too long, or no REF such as email:ann@example.com. Leave it out, or write whom the event was about.", w.code)
+            for w in warnings
+        )
+    elif kind_of(identifier.kind).reference:
+        problems.append(Problem("/data/patch/subject", f"'{identifier.kind}' is a reference, and names no person; write whom the event was about, e.g. email:ann@example.com.", "not_allowed"))
+    return identifier
 
 
 def _data(event: dict[str, Any], declared: EventType | None, problems: list[Problem]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from adapters.identifiers import normalised
 from adapters.postgres.event_log import refusal
 from adapters.postgres.subjects import Subjects
 from adapters.unsealing import unseal
-from domain.correction import Amendment, amended
+from domain.correction import Amendment, amended, patched
 from domain.entry import Body, Recorded, decode_body, moment
 from domain.errors import Behind, Invalid, NotFound, Problem
 from domain.event import headline, upcast
@@ -171,19 +171,19 @@ class Histories:
             raise NotFound(f"Nobody was recorded under this {identifier.kind}. Check the spelling and the kind, or search.")
         return found
 
-    async def seen(self) -> int:
-        """The position that every read model behind histories has seen."""
+    async def seen(self, models: Sequence[str] = READ_MODELS) -> int:
+        """The position that every one of *models* has seen; by default those behind histories."""
         async with self._pool.connection() as conn:
             row = await (
                 await conn.execute(
                     "SELECT min(position), count(*) FROM touchlog.projections WHERE name = ANY(%s) AND state = 'live'",
-                    (list(READ_MODELS),),
+                    (list(models),),
                     prepare=True,
                 )
             ).fetchone()
-        return int(row[0]) if row is not None and row[1] == len(READ_MODELS) else 0
+        return int(row[0]) if row is not None and row[1] == len(models) else 0
 
-    async def wait_until(self, position: int, *, at_most_s: float = WAIT_S) -> int:
+    async def wait_until(self, position: int, *, at_most_s: float = WAIT_S, models: Sequence[str] = READ_MODELS) -> int:
         """Wait until the read models have seen *position*; returns how far they are.
 
         Raises:
@@ -191,7 +191,7 @@ class Histories:
         """
         deadline = asyncio.get_running_loop().time() + at_most_s
         while True:
-            seen = await self.seen()
+            seen = await self.seen(models)
             if seen >= position:
                 return seen
             if asyncio.get_running_loop().time() >= deadline:
@@ -351,7 +351,7 @@ class Histories:
             parameters |= {"subjects": None, "known_at": position}
         if q is None:
             shown = rows[:limit]
-            entries = await self._entries(shown)
+            entries = await self.entries(shown)
             more = len(rows) > limit
         else:
             entries, shown, more = await self._search(q, limit, rows, position, subject, filters, parameters)
@@ -388,7 +388,7 @@ class Histories:
         shown: list[Any] = []
         filters = [f for f in filters if f not in ("cursor", "known_at")] + ["known_at", "cursor"]
         while rows:
-            for row, entry in zip(rows, await self._entries(rows), strict=True):
+            for row, entry in zip(rows, await self.entries(rows), strict=True):
                 if needle in entry["headline"].casefold() or needle in orjson.dumps(entry["data"]).decode().casefold():
                     if len(found) == limit:
                         return found, shown, True
@@ -400,7 +400,8 @@ class Histories:
             rows = await self._cut(filters, parameters | {"limit": _SEARCHED, "c_at": last[2], "c_source": last[3], "c_id": last[4]})
         return found, shown, False
 
-    async def _entries(self, rows: Sequence[Any]) -> list[dict[str, Any]]:
+    async def entries(self, rows: Sequence[Any]) -> list[dict[str, Any]]:
+        """Entries as a page shows them, of rows (position, recorded_at, _, _, _, body, bodies of its corrections)."""
         found = [(Recorded(row[0], row[1], decode_body(bytes(row[5]))), [decode_body(bytes(p)) for p in row[6]]) for row in rows]
         every = [event for recorded, patches in found for event in (recorded.event, *patches)]
         opened = iter(await unseal(self._subjects, every))
@@ -414,10 +415,13 @@ class Histories:
             held = amended(recorded, corrections)
             assert held is not None, "a correction never takes an event away"
             markers = []
+            changes: dict[str, Any] = {}
+            erased = False
             for patch in patches:
                 told, _ = next(opened)
                 change = told.get("patch") or {}
-                data = {**data, **(change.get("data") or {})}
+                changes |= change.get("data") or {}
+                erased = erased or "erased" in told
                 fields = sorted({*(k for k in change if k != "data"), *(f"data.{k}" for k in change.get("data") or {})})
                 markers.append(
                     {
@@ -425,6 +429,9 @@ class Histories:
                         "principal": patch.principal, "fields": fields, "reason": told.get("reason"),
                     }
                 )
+            data = patched(data, changes)
+            if erased:
+                data["erased"] = True
             entry = _entry(recorded.position, recorded.recorded_at, held[0].event, data, extensions)
             entry["corrections"] = markers
             entries.append(entry)

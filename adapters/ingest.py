@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import orjson
@@ -29,7 +29,7 @@ from domain.identity import Identifier, parse_ref
 from domain.event import EventType
 from domain.personal import any_type, part
 
-__all__ = ["Answer", "Ingest", "Principal", "Result"]
+__all__ = ["Answer", "Corrector", "Ingest", "Principal", "Result"]
 
 log = structlog.get_logger()
 
@@ -69,6 +69,13 @@ class Answer(msgspec.Struct):
     conflicts: int
     rejected: int
     head: int
+
+
+class Corrector(Protocol):
+    """Makes corrections of items whose key is known with another payload."""
+
+    async def settle(self, answered: Sequence[tuple[Draft, Result]], principal: Principal) -> None:
+        """Change the results of conflicts that became corrections: status `corrected`, or `duplicate` where nothing differs."""
 
 
 class _Prepared(NamedTuple):
@@ -111,6 +118,7 @@ class Ingest:
         import_id: str | None = None,
         places: Sequence[str] | None = None,
         keep: bool = True,
+        corrector: Corrector | None = None,
     ) -> Answer:
         """Record *items*; the answer leaves after the commit.
 
@@ -118,6 +126,7 @@ class Ingest:
             items: raw JSON of CloudEvents, or payloads already decoded.
             places: where each item stood, for people (file and row); the place in the batch by default.
             keep: whether rejected items and conflicts are kept to be looked at; a retry of a kept one is not.
+            corrector: makes corrections of conflicts (`ingest --correct`); without one a conflict is kept.
 
         Raises:
             Unavailable: nothing is known of these items; the same call may be made again.
@@ -133,6 +142,8 @@ class Ingest:
             try:
                 payload = item if isinstance(item, Payload) else read_payload(item)
                 one = draft(payload, receipt, inside=principal.inside, region=self.region)
+                if "of" in one.declared.fields:
+                    _its_own(one, principal)
                 if not principal.may_append_from(one.source):
                     raise Invalid([Problem("/source", f"The key {principal.key_id} may not append from source '{one.source}'; its sources are: {', '.join(principal.sources) or 'none'}.", "forbidden")])
             except Invalid as wrong:
@@ -143,15 +154,20 @@ class Ingest:
             prepared.append(_Prepared(place, one, payload.canonical))
         if prepared:
             outcome = await self._record(prepared, principal, import_id)
-            for one, appended in zip(prepared, outcome, strict=True):
+            for each, appended in zip(prepared, outcome, strict=True):
                 status, position = appended
-                result = Result(status, position, one.draft.id, one.draft.warnings)
+                result = Result(status, position, each.draft.id, each.draft.warnings)
                 if status == "conflict":
                     result.errors = [
-                        Problem("/id", f"Another payload with this source and id stands at position {position}; it was kept, not recorded. An event is never overwritten: send a correction, or give this one an id of its own.", "conflict")
+                        Problem("/id", f"Another payload with this source and id stands at position {position}; it was kept, not recorded. An event is never overwritten: send a correction, or give this each an id of its own.", "conflict")
                     ]
-                    refused.append(_kept("conflict", {"source": one.draft.source, "id": one.draft.id, "type": one.draft.declared.name}, items[one.place], principal, way_in, places, one.place, result.errors, position))
-                results[one.place] = result
+                results[each.place] = result
+            answered = [(each.draft, told) for each in prepared if (told := results[each.place]) is not None]
+            if corrector is not None:
+                await corrector.settle(answered, principal)
+            for each, (_, result) in zip(prepared, answered, strict=True):
+                if result.status == "conflict":
+                    refused.append(_kept("conflict", {"source": each.draft.source, "id": each.draft.id, "type": each.draft.declared.name}, items[each.place], principal, way_in, places, each.place, result.errors, result.position))
         if refused and keep:
             await self.rejected.keep(refused)
         done = [r for r in results if r is not None]
@@ -214,6 +230,8 @@ class Ingest:
             if one.identifiers or one.references:
                 first = (one.identifiers or one.references)[0]
                 owner = (first.kind, first.namespace, first.value)
+            elif one.patched_subject is not None:
+                owner = (one.patched_subject.kind, one.patched_subject.namespace, one.patched_subject.value)
             else:  # an event that names nobody is sealed under a key of its source and day
                 owner = ("source_day", "", f"{one.occurred_at[:10]} {one.source}")
             wanted[owner] = None
@@ -312,14 +330,22 @@ class _Sealing(NamedTuple):
     contact: Named | None
 
 
+def _its_own(one: Draft, principal: Principal) -> None:
+    """Refuse what speaks `of` an event of a source from which *principal* may not append (SEMANTICS §7)."""
+    of = one.data.get("of")
+    if isinstance(of, dict) and isinstance(of.get("source"), str) and not principal.may_append_from(of["source"]):
+        raise Invalid([Problem("/data/of/source", f"The key {principal.key_id} may not speak of events of source '{of['source']}'; its sources are: {', '.join(principal.sources) or 'none'}. Use the key of that source, or one of role admin.", "forbidden")])
+
+
 def _part_correction(declared: EventType, data: dict[str, Any]) -> tuple[bytes, dict[str, Any], list[tuple[str, Any]]]:
     """(plain data, sealed values, values that name others) of a correction: its patch is parted as an event's data is."""
     patch = data["patch"]
     parts, _ = part(declared, {k: v for k, v in data.items() if k != "patch"}, _canonical)
     inner, _ = part(any_type(), patch.get("data") or {}, _canonical)
     plain: dict[str, Any] = {k: patch[k] for k in ("time", "channel", "direction") if patch.get(k) is not None}
-    if inner.plain:
-        plain["data"] = inner.plain
+    if patch.get("data"):
+        # What is sealed leaves a null: the old value no longer holds, and what holds is nothing for plain eyes.
+        plain["data"] = dict.fromkeys(patch["data"]) | inner.plain
     personal = parts.personal | {f"/patch/data{place}": value for place, value in inner.personal.items()}
     others = parts.others + [(f"/patch/data{place}", value) for place, value in inner.others]
     if patch.get("subject") is not None:

@@ -8,14 +8,14 @@ they arrived.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from domain.entry import Body, Recorded
 
-__all__ = ["CORRECTION", "RETRACTION", "Amendment", "amended", "correctable", "target_of"]
+__all__ = ["CORRECTION", "RETRACTION", "Amendment", "amended", "correctable", "patched", "target_of"]
 
 CORRECTION = "correction.recorded"
 RETRACTION = "import.retracted"
@@ -56,7 +56,8 @@ def target_of(correction: Body) -> tuple[str, str] | None:
 def amended(recorded: Recorded, amendments: Iterable[Amendment]) -> tuple[Recorded, tuple[bytes, ...]] | None:
     """(the event as it holds, bodies of the corrections that apply), or None where it was taken back.
 
-    A correction that comes behind a retraction in (time, source, id) restores the event.
+    A correction that comes behind a retraction in (time, source, id) restores the event. A null in the
+    `data` of a patch takes the value away.
     """
     present = True
     patches: list[Amendment] = []
@@ -72,13 +73,13 @@ def amended(recorded: Recorded, amendments: Iterable[Amendment]) -> tuple[Record
         return recorded, ()
     event = recorded.event
     changes: dict[str, Any] = {}
-    data: dict[str, Any] | None = None
+    data: dict[str, Any] = {}
     for patch in patches:
         plain = patch.recorded.event.data.get("patch")
         if not isinstance(plain, dict):
             continue
         if isinstance(plain.get("time"), str):
-            changes["occurred_at"] = msgspec.convert(plain["time"], datetime)
+            changes["occurred_at"] = msgspec.convert(plain["time"], datetime).astimezone(UTC)
             changes["occurred_at_given"] = True
         if isinstance(plain.get("channel"), str):
             changes["channel"] = plain["channel"]
@@ -88,8 +89,13 @@ def amended(recorded: Recorded, amendments: Iterable[Amendment]) -> tuple[Record
         if subject is not None:
             changes["subjects"] = (subject,)
         if isinstance(plain.get("data"), dict):
-            data = {**(event.data if data is None else data), **plain["data"]}
-    if data is not None:
-        changes["data_json"] = msgspec.Raw(msgspec.json.encode(data))
+            data |= plain["data"]
+    if data:
+        changes["data_json"] = msgspec.Raw(msgspec.json.encode(patched(event.data, data)))
     corrected = msgspec.structs.replace(event, **changes) if changes else event
     return msgspec.structs.replace(recorded, event=corrected), tuple(p.body for p in patches)
+
+
+def patched(data: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
+    """*data* with the fields of *patch* in their places; a null takes the field away."""
+    return {k: v for k, v in {**data, **patch}.items() if not (v is None and k in patch)}
