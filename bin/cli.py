@@ -20,6 +20,7 @@ COMMANDS = (
     "bin.status",
     "bin.rejected",
     "bin.history",
+    "bin.imports",
     "bin.projections",
     "bin.rebuild",
 )

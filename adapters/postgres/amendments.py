@@ -10,7 +10,7 @@ import msgspec
 import psycopg
 
 from domain.correction import CORRECTION, RETRACTION, Amendment, amended
-from domain.entry import Recorded, decode_body
+from domain.entry import Recorded, decode_body, event_id_of, uuid_text
 from projections.projection import Effective
 
 __all__ = ["StoredAmendments"]
@@ -90,8 +90,10 @@ class StoredAmendments:
     def of_import(self, import_id: str, until: int) -> list[tuple[Recorded, bytes]]:
         """The events of one import that stand at or below *until*, in log order."""
         conn = self._connection()
+        # Where it started is on record in the log; without that (an early import) all of the log is looked through.
         row = conn.execute(
-            "SELECT touchpoint_log.position_at(started_at) FROM touchlog.imports WHERE import_id = %s", (import_id,)
+            "SELECT position FROM touchpoint_log.keys WHERE stream = %s AND version = 1",
+            (uuid_text(event_id_of("touchlog/imports", import_id)),),
         ).fetchone()
         curs = conn.cursor(binary=True)
         curs.execute(
