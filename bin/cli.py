@@ -21,8 +21,13 @@ COMMANDS = (
     "bin.rejected",
     "bin.history",
     "bin.imports",
+    "bin.persons",
+    "bin.volumes",
+    "bin.conversations",
+    "bin.audit",
     "bin.projections",
     "bin.rebuild",
+    "bin.replay",
 )
 
 app = typer.Typer(
