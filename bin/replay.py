@@ -274,7 +274,7 @@ async def run(settings: Settings, database_url: str, asked: Asked, told: Callabl
                 for lines in replay.batches():
                     sink.write(lines)
                     told(replay, False)
-                outcome.files = getattr(sink, "files", None)
+            outcome.files = getattr(sink, "files", None)
 
         working = asyncio.ensure_future(asyncio.to_thread(work))
         task = asyncio.current_task()
