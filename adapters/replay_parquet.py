@@ -22,7 +22,14 @@ from msgspec import inspect
 from adapters.replay import BATCH_BYTES, Line
 from domain.event import TYPES, EventType, upcast
 
-__all__ = ["LARGEST_BUFFER_BYTES", "ROW_GROUP_EVENTS", "ArrowStream", "ParquetFile", "ParquetFolder", "columns_of"]
+__all__ = [
+    "LARGEST_BUFFER_BYTES",
+    "ROW_GROUP_EVENTS",
+    "ArrowStream",
+    "ParquetFile",
+    "ParquetFolder",
+    "columns_of",
+]
 
 ROW_GROUP_EVENTS = 50_000
 """Events of one type that are held before they are written as a row group."""
@@ -174,7 +181,11 @@ def _column_type(node: inspect.Type) -> tuple[Any, _Fit, frozenset[type]] | None
         if not members or any(m is None for m in members.values()):
             return None
         known = {name: m for name, m in members.items() if m is not None}
-        return pa.struct([(n, m[0]) for n, m in known.items()]), _struct_of({n: m[1] for n, m in known.items()}), frozenset()
+        return (
+            pa.struct([(n, m[0]) for n, m in known.items()]),
+            _struct_of({n: m[1] for n, m in known.items()}),
+            frozenset(),
+        )
     return None
 
 

@@ -60,7 +60,12 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         """What cuts the log, in words for the record of access; the REF stands there sealed."""
         from domain.entry import moment
 
-        found: dict[str, Any] = {"from": self.first, "to": self.last, "types": self.types, "channels": self.channels}
+        found: dict[str, Any] = {
+            "from": self.first,
+            "to": self.last,
+            "types": self.types,
+            "channels": self.channels,
+        }
         found |= {"since": self.since and moment(self.since), "until": self.until and moment(self.until)}
         found |= {"format": self.format, "personal": self.personal, "as_recorded": self.as_recorded}
         return {name: value for name, value in found.items() if value}
@@ -200,16 +205,16 @@ def sink_of(asked: Asked) -> Iterator[Sink]:
             yield sink
         sys.stdout.buffer.flush()
         return
-    destination = Destination(
-        asked.output, folder=asked.is_folder, force=asked.force, private=asked.personal
-    )
+    destination = Destination(asked.output, folder=asked.is_folder, force=asked.force, private=asked.personal)
     try:
         with destination.opened() as place:
             if asked.format == "parquet":
                 from adapters.replay_parquet import ParquetFile, ParquetFolder
 
                 folder = asked.is_folder
-                with closed(ParquetFolder(place, personal=asked.personal) if folder else ParquetFile(place)) as sink:
+                with closed(
+                    ParquetFolder(place, personal=asked.personal) if folder else ParquetFile(place)
+                ) as sink:
                     yield sink
             else:
                 with place.open("wb") as out, closed(to_stream(out)) as sink:
@@ -233,7 +238,12 @@ async def selection_of(core: Core, asked: Asked) -> Selection:
     if asked.personal or asked.person is not None:
         detail = {**asked.filters, "known_at": known_at, "count_known": False}
         await core.access(
-            principal().key_id, action="replay", about=about, query=asked.person, purpose=asked.purpose, detail=detail
+            principal().key_id,
+            action="replay",
+            about=about,
+            query=asked.person,
+            purpose=asked.purpose,
+            detail=detail,
         )
     return Selection(
         known_at=known_at,
@@ -248,7 +258,9 @@ async def selection_of(core: Core, asked: Asked) -> Selection:
     )
 
 
-async def run(settings: Settings, database_url: str, asked: Asked, told: Callable[[Replay, bool], None]) -> Outcome:
+async def run(
+    settings: Settings, database_url: str, asked: Asked, told: Callable[[Replay, bool], None]
+) -> Outcome:
     """Do the replay; an interruption leaves nothing behind, and is told in the outcome.
 
     Args:
@@ -336,7 +348,12 @@ def progress(*, quiet: bool = False) -> Iterator[Callable[[Replay, bool], None]]
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-    columns = (TextColumn("replay"), BarColumn(bar_width=30), TaskProgressColumn(), TextColumn("{task.fields[told]}"))
+    columns = (
+        TextColumn("replay"),
+        BarColumn(bar_width=30),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[told]}"),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
         bar, task = shown, shown.add_task("replay", total=1, told="")
         yield told
@@ -348,18 +365,28 @@ def summary(outcome: Outcome) -> list[str]:
         return [f"Interrupted behind position {outcome.last_position or 0:,}; --from goes on from there."]
     if outcome.interrupted:
         return ["Interrupted: nothing was left at the destination. Give the same command again."]
-    span = "" if outcome.first_position is None else f", positions {outcome.first_position:,} to {outcome.last_position:,}"
+    span = (
+        ""
+        if outcome.first_position is None
+        else f", positions {outcome.first_position:,} to {outcome.last_position:,}"
+    )
     lines = [f"{outcome.events:,} events{span}, in {outcome.seconds:,.1f} s ({outcome.events_per_s:,.0f}/s)"]
     if outcome.output is not None:
-        lines[0] += f" → {outcome.output}" + (f" ({outcome.files:,} files)" if outcome.files is not None else "")
+        lines[0] += f" → {outcome.output}" + (
+            f" ({outcome.files:,} files)" if outcome.files is not None else ""
+        )
     if outcome.as_recorded:
         lines.append("as recorded: corrections and retractions are events of their own, and change nothing")
     elif outcome.corrected or outcome.retracted:
-        lines.append(f"{outcome.corrected:,} of them corrected; {outcome.retracted:,} left out, their import was taken back")
+        lines.append(
+            f"{outcome.corrected:,} of them corrected; {outcome.retracted:,} left out, their import was taken back"
+        )
     if outcome.unreadable:
         lines.append(f"{outcome.unreadable:,} rows left out that touchlog did not write")
-    lines.append(f"known at position {outcome.known_at:,}; {outcome.repeat} gives the same bytes again"
-                 + (", but for what is erased until then" if outcome.personal else ""))
+    lines.append(
+        f"known at position {outcome.known_at:,}; {outcome.repeat} gives the same bytes again"
+        + (", but for what is erased until then" if outcome.personal else "")
+    )
     return lines
 
 
@@ -376,21 +403,32 @@ def register(app: typer.Typer) -> None:
     @app.command("replay", epilog="Example: touchlog replay --type order.placed --format parquet -o orders")
     def replay_command(
         first: int = typer.Option(1, "--from", metavar="P", min=1, help="From this position on."),
-        last: int | None = typer.Option(None, "--to", metavar="P", min=1, help="Up to this position, inclusive."),
+        last: int | None = typer.Option(
+            None, "--to", metavar="P", min=1, help="Up to this position, inclusive."
+        ),
         since: str | None = typer.Option(None, metavar="T", help="Only what happened at or after this time."),
         until: str | None = typer.Option(None, metavar="T", help="Only what happened before this time."),
         type: list[str] = TYPE,
         channel: list[str] = CHANNEL,
-        person: str | None = typer.Option(None, metavar="REF", help="Only this person's events, as known at the moment."),
-        known_at: str | None = typer.Option(
-            None, "--known-at", metavar="T|@P", help="As known by then, a time or a position such as @123 (default: now)."
+        person: str | None = typer.Option(
+            None, metavar="REF", help="Only this person's events, as known at the moment."
         ),
-        as_recorded: bool = typer.Option(False, "--as-recorded", help="Every event as it came, corrections not applied."),
+        known_at: str | None = typer.Option(
+            None,
+            "--known-at",
+            metavar="T|@P",
+            help="As known by then, a time or a position such as @123 (default: now).",
+        ),
+        as_recorded: bool = typer.Option(
+            False, "--as-recorded", help="Every event as it came, corrections not applied."
+        ),
         format: str = typer.Option("jsonl", help="jsonl (CloudEvents), csv, parquet or arrow."),
         output: Path | None = OUTPUT,
         force: bool = typer.Option(False, "--force", help="Replace what stands there."),
         personal: bool = typer.Option(False, "--personal", help="With personal fields; wants --purpose."),
-        purpose: str | None = typer.Option(None, metavar="TEXT", help="Why personal data leaves; goes on record first."),
+        purpose: str | None = typer.Option(
+            None, metavar="TEXT", help="Why personal data leaves; goes on record first."
+        ),
         data: Path | None = DATA_OPTION,
         json: bool = typer.Option(False, "--json", help="Print the summary as one JSON object."),
     ) -> None:
@@ -426,7 +464,10 @@ def register(app: typer.Typer) -> None:
         if json:
             import orjson
 
-            print(orjson.dumps(outcome, option=orjson.OPT_INDENT_2, default=msgspec.to_builtins).decode(), file=out)
+            print(
+                orjson.dumps(outcome, option=orjson.OPT_INDENT_2, default=msgspec.to_builtins).decode(),
+                file=out,
+            )
         else:
             for line in summary(outcome):
                 print(line, file=out)

@@ -7,12 +7,13 @@ import csv
 import io
 import json
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import orjson
 import psycopg
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -87,7 +88,9 @@ class House:
             "source": "touchlog/imports", "type": RETRACTION, "version": 1,
         }  # fmt: skip
         raw = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
-        await self.core.writer.append([Item(event_id_of("touchlog/imports", id_), RETRACTION, raw, b"\0" * 16)])
+        await self.core.writer.append(
+            [Item(event_id_of("touchlog/imports", id_), RETRACTION, raw, b"\0" * 16)]
+        )
 
     async def replayed(self, **asked: Any) -> Outcome:
         """Do what the command does."""
@@ -145,14 +148,27 @@ def story(test: Callable[[House], Coroutine[Any, Any, None]]) -> Callable[[Path,
 
 
 MIXED = (
-    event("call", data={"duration_s": 60, "agent": "bob", "summary": "asked about the kettle"}, traceparent="00-ab-cd-01"),
     event(
-        "order", type="order.placed", identifiers="crm:7,order:9", direction="inbound",
-        data={"order_id": "9", "amount_minor": 1290, "currency": "EUR", "gift": True, "lines": [{"sku": "k-1", "quantity": 2}]},
-    ),  # fmt: skip
-    event('odd, "quoted" id', type="cart.moved", subject=None, data={"anything": [1, {"x": None}]}),
+        "call",
+        data={"duration_s": 60, "agent": "bob", "summary": "asked about the kettle"},
+        traceparent="00-ab-cd-01",
+    ),
+    event(
+        "order",
+        type="order.placed",
+        identifiers="crm:7,order:9",
+        direction="inbound",
+        data={
+            "order_id": "9",
+            "amount_minor": 1290,
+            "currency": "EUR",
+            "gift": True,
+            "lines": [{"sku": "k-1", "quantity": 2}],
+        },
+    ),
+    event('odd, "quoted" id é☎😀/', type="cart.moved", subject=None, data={"anything": [1, {"x": None}]}),
     event("case", type="case.opened", at=NOON + timedelta(days=1), data={"case_id": "c-1"}),
-)  # fmt: skip
+)
 
 
 # -- formats ---------------------------------------------------------------------------------------------
@@ -216,7 +232,12 @@ async def test_a_parquet_folder_has_a_file_per_type_with_typed_columns(it: House
     outcome = await it.replayed(format="parquet", output=folder)
 
     files = sorted(file.name for file in folder.iterdir())
-    assert files == ["call.ended.parquet", "case.opened.parquet", "custom.cart.moved.parquet", "order.placed.parquet"]
+    assert files == [
+        "call.ended.parquet",
+        "case.opened.parquet",
+        "custom.cart.moved.parquet",
+        "order.placed.parquet",
+    ]
     assert outcome.files == 4
     assert outcome.types == {"call.ended": 1, "case.opened": 1, "custom.cart.moved": 1, "order.placed": 1}
     order = pq.read_table(folder / "order.placed.parquet")
@@ -239,7 +260,7 @@ def line(**more: Any) -> Line:
     data = more.pop("data", {})
     given: dict[str, Any] = {
         "event_id": "e", "source": "s", "id": "i", "type": "order.placed", "version": 1, "position": 1,
-        "occurred_at": "2026-03-01T12:00:00.000000Z", "channel": "shop", "data": machinery.msgspec.Raw(orjson.dumps(data)),
+        "occurred_at": "2026-03-01T12:00:00.000000Z", "channel": "shop", "data": msgspec.Raw(orjson.dumps(data)),
     }  # fmt: skip
     return Line(**given | more)
 
@@ -257,7 +278,9 @@ def line(**more: Any) -> Line:
     ],
     ids=str,
 )
-def test_a_value_that_does_not_fit_its_column_is_kept_whole_beside_it(data: dict[str, Any], tmp_path: Path) -> None:
+def test_a_value_that_does_not_fit_its_column_is_kept_whole_beside_it(
+    data: dict[str, Any], tmp_path: Path
+) -> None:
     """Never bent, cut or lost."""
     sink = ParquetFolder(tmp_path, personal=False)
     sink.write([line(data={"order_id": "fits"}), line(data=data)])
@@ -286,8 +309,8 @@ def test_a_field_named_as_a_column_of_the_envelope_has_a_column_of_its_own(tmp_p
 def test_types_that_only_differ_by_case_or_hold_slashes_get_files_of_their_own(tmp_path: Path) -> None:
     """A name from outside never leaves the folder."""
     names = ["custom.a", "custom.A", "custom.../../x", "custom." + "y" * 900]
-    sink = ParquetFolder(tmp_path / "in", personal=False) if (tmp_path / "in").mkdir() is None else None
-    assert sink is not None
+    (tmp_path / "in").mkdir()
+    sink = ParquetFolder(tmp_path / "in", personal=False)
     sink.write([line(type=name, data={"n": name}) for name in names])
     sink.finish()
     sink.close()
@@ -336,7 +359,9 @@ async def test_the_summary_counts_and_names_what_repeats_it(it: House) -> None:
     """So that it can be asked again."""
     await it.given(*MIXED)
 
-    outcome = await it.replayed(format="jsonl", output=it.folder / "out", first=2, types=("order.placed", "case.opened"))
+    outcome = await it.replayed(
+        format="jsonl", output=it.folder / "out", first=2, types=("order.placed", "case.opened")
+    )
 
     assert (outcome.events, outcome.first_position, outcome.last_position) == (2, 2, 4)
     assert (outcome.known_at, outcome.repeat) == (4, "--known-at @4")
@@ -370,7 +395,9 @@ def test_the_same_moment_gives_the_same_bytes_whatever_came_later(
     async def whole() -> None:
         async with house(tmp_path, database_url) as it:
             await it.given(*MIXED)
-            await it.given(event("imported"), event("imported too"), import_id="11111111-1111-4111-8111-111111111111")
+            await it.given(
+                event("imported"), event("imported too"), import_id="11111111-1111-4111-8111-111111111111"
+            )
             await it.given(correction("call", channel="desk"))
             then = datetime.now(UTC)
             before = {
@@ -382,7 +409,9 @@ def test_the_same_moment_gives_the_same_bytes_whatever_came_later(
             assert before["@7"] == before["now"] == before["then"]
             assert before["@6"] != before["@7"]
 
-            await it.given(event("late", at=NOON - timedelta(days=900)), correction("order", data={"amount_minor": 1}))
+            await it.given(
+                event("late", at=NOON - timedelta(days=900)), correction("order", data={"amount_minor": 1})
+            )
             await it.given(correction("imported", at=NOON + timedelta(hours=1), direction="outbound"))
             await it.given_retraction("11111111-1111-4111-8111-111111111111")
 
@@ -398,7 +427,9 @@ def test_the_same_moment_gives_the_same_bytes_whatever_came_later(
 async def test_events_come_as_they_hold_and_retracted_ones_not_at_all(it: House) -> None:
     """No projector has run: the log alone says what holds."""
     import_id = "22222222-2222-4222-8222-222222222222"
-    await it.given(correction("call", time="2025-01-01T00:00:00Z", channel="desk", data={"agent": "eve"}))  # before its event
+    await it.given(
+        correction("call", time="2025-01-01T00:00:00Z", channel="desk", data={"agent": "eve"})
+    )  # before its event
     await it.given(event("call", data={"duration_s": 60, "agent": "bob"}), event("other"))
     await it.given(event("wrong"), event("restored"), import_id=import_id)
     await it.given_retraction(import_id)
@@ -424,7 +455,9 @@ async def test_events_come_as_they_hold_and_retracted_ones_not_at_all(it: House)
 @story
 async def test_cuts_look_at_events_as_they_hold(it: House) -> None:
     """A corrected time or channel counts, not the one that was wrong; as recorded it is the other way."""
-    await it.given(event("call"), event("other"), correction("call", time="2025-01-01T00:00:00Z", channel="desk"))
+    await it.given(
+        event("call"), event("other"), correction("call", time="2025-01-01T00:00:00Z", channel="desk")
+    )
     cut = NOON - timedelta(days=1)
 
     assert await it.ids(types=("call.ended",), until=cut) == ["call"]
@@ -451,7 +484,13 @@ async def test_a_moment_that_is_not_there_is_refused(it: House) -> None:
 PEOPLE = (
     event("call"),
     event("visit", type="web.page_viewed", subject="anonymous:x-1", data={"path": "/"}),
-    event("login", type="web.signed_in", subject="user:u-1", identifiers="anonymous:x-1,email:ann@example.com", data={}),
+    event(
+        "login",
+        type="web.signed_in",
+        subject="user:u-1",
+        identifiers="anonymous:x-1,email:ann@example.com",
+        data={},
+    ),
     event("placed", type="order.placed", identifiers="order:9", data={}),
     event("shipped", type="order.shipped", subject="order:9", data={}),
     event("other", subject="email:bob@example.com"),
@@ -497,7 +536,9 @@ async def test_a_person_is_who_it_was_known_to_be(it: House) -> None:
 
 
 @story
-async def test_personal_fields_leave_only_when_asked_for_and_the_access_is_on_record_before(it: House) -> None:
+async def test_personal_fields_leave_only_when_asked_for_and_the_access_is_on_record_before(
+    it: House,
+) -> None:
     """With its purpose and its cuts."""
     await it.given(*MIXED)
     await it.given(correction("call", data={"summary": "asked about the teapot"}))
@@ -530,7 +571,9 @@ async def test_nothing_leaves_when_the_access_cannot_be_recorded(it: House) -> N
 
 
 @story
-async def test_a_parquet_folder_with_personal_fields_has_columns_for_them_and_is_its_owners_only(it: House) -> None:
+async def test_a_parquet_folder_with_personal_fields_has_columns_for_them_and_is_its_owners_only(
+    it: House,
+) -> None:
     """Unsealed under their declared names."""
     await it.given(*MIXED)
 
@@ -573,7 +616,9 @@ class Breaking:
             raise OSError(28, "No space left on device")
 
 
-@pytest.mark.parametrize("asked", [{"format": "jsonl"}, {"format": "csv"}, {"format": "arrow"}, {"format": "parquet"}], ids=str)
+@pytest.mark.parametrize(
+    "asked", [{"format": "jsonl"}, {"format": "csv"}, {"format": "arrow"}, {"format": "parquet"}], ids=str
+)
 def test_a_run_that_breaks_leaves_nothing(
     asked: dict[str, Any], tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -688,7 +733,9 @@ def test_few_events_are_held_however_long_the_log(
 
     async def given() -> None:
         async with house(tmp_path, database_url) as it:
-            await it.given(*(event(f"{n}", type=("call.ended", "order.placed", "cart.moved")[n % 3]) for n in range(600)))
+            await it.given(
+                *(event(f"{n}", type=("call.ended", "order.placed", "cart.moved")[n % 3]) for n in range(600))
+            )
 
     asyncio.run(given())
     folder = tmp_path / "columns"
@@ -721,7 +768,9 @@ def test_few_events_are_held_however_long_the_log(
     assert sum(pq.read_table(f).num_rows for f in folder.iterdir()) == 600
 
 
-def test_all_types_together_hold_no_more_bytes_than_one_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_types_together_hold_no_more_bytes_than_one_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Many types do not mean much memory."""
     monkeypatch.setattr(replay_parquet, "ARRAY_EVENTS", 1)
     monkeypatch.setattr(replay_parquet, "LARGEST_BUFFER_BYTES", 50_000)
@@ -737,7 +786,9 @@ def test_all_types_together_hold_no_more_bytes_than_one_may(tmp_path: Path, monk
     assert sum(pq.read_table(f).num_rows for f in tmp_path.iterdir()) == 400
 
 
-def test_large_events_are_read_fewer_at_a_time(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_events_are_read_fewer_at_a_time(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Bytes count too."""
     monkeypatch.setattr(machinery, "BATCH_BYTES", 20_000)
 
@@ -772,7 +823,7 @@ def test_a_replay_can_be_stopped_from_another_thread(tmp_path: Path, database_ur
 
 
 @pytest.fixture
-def installation(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def installation(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make an installation whose log holds a few events."""
 
     async def given() -> None:
@@ -783,7 +834,7 @@ def installation(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPa
     asyncio.run(given())
     monkeypatch.setenv("TOUCHLOG_DATABASE_URL", database_url)
     monkeypatch.setenv("TOUCHLOG_DATA", str(tmp_path / "data"))
-    yield tmp_path
+    return tmp_path
 
 
 def test_the_command_writes_events_to_standard_output_and_its_summary_beside(installation: Path) -> None:
@@ -793,13 +844,20 @@ def test_the_command_writes_events_to_standard_output_and_its_summary_beside(ins
     assert result.exit_code == 0, result.output
     assert [json.loads(one)["position"] for one in result.stdout.splitlines()] == [2, 3, 4]
     told = json.loads(result.stderr)
-    assert (told["events"], told["first_position"], told["known_at"], told["repeat"]) == (3, 2, 4, "--known-at @4")
+    assert (told["events"], told["first_position"], told["known_at"], told["repeat"]) == (
+        3,
+        2,
+        4,
+        "--known-at @4",
+    )
 
 
 def test_the_command_tells_its_summary_where_events_go_to_a_file(installation: Path) -> None:
     """With the --known-at that repeats it."""
     out = installation / "orders"
-    result = CliRunner().invoke(cli.app, ["replay", "--type", "order.placed", "--format", "parquet", "-o", str(out)])
+    result = CliRunner().invoke(
+        cli.app, ["replay", "--type", "order.placed", "--format", "parquet", "-o", str(out)]
+    )
 
     assert result.exit_code == 0, result.output
     assert "1 events" in result.stdout
