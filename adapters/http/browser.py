@@ -452,12 +452,12 @@ async def person_page(
     request: Request[Any, Any, Any],
     reader: NamedDependency[Principal],
     ref: Annotated[str, PathParameter()],
-    as_of: str | None = None,
-    known_at: str | None = None,
-    channel: str | None = None,
-    direction: str | None = None,
-    q: str | None = None,
-    cursor: str | None = None,
+    as_of: Annotated[str | None, QueryParameter()] = None,
+    known_at: Annotated[str | None, QueryParameter()] = None,
+    channel: Annotated[str | None, QueryParameter()] = None,
+    direction: Annotated[str | None, QueryParameter()] = None,
+    q: Annotated[str | None, QueryParameter()] = None,
+    cursor: Annotated[str | None, QueryParameter()] = None,
 ) -> Response[str]:
     """Show a person's timeline."""
     house = house_of(request)
