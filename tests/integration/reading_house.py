@@ -84,7 +84,8 @@ class House:
     async def rows(self, question: str, *parameters: Any) -> list[Any]:
         """Ask the database."""
         async with self.core.pool.connection() as conn:
-            return await (await conn.execute(question.encode(), parameters)).fetchall()
+            found: list[Any] = await (await conn.execute(question.encode(), parameters)).fetchall()
+        return found
 
     async def digests(self) -> dict[str, str]:
         """Give a digest of every table of every read model."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -226,7 +226,7 @@ def test_every_read_model_answers_over_http_and_each_disclosure_is_on_record_fir
         assert posted.json()["recorded"] == 3, posted.text
         served.project()
         before = served.records()
-        asked = {
+        asked: dict[str, Callable[[Any], Any]] = {
             "/v1/audit/trail?person=email:ann@example.com": lambda b: [e["channel"] for e in b["entries"]] == ["fax"],
             "/v1/persons?limit=1": lambda b: len(b["persons"]) == 1 and b["next"],
             "/v1/persons/email:ann@example.com": lambda b: b["channels"]["fax"]["events"] == 1 and b["first_at"],
