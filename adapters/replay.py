@@ -156,15 +156,15 @@ class _Amendments:
     def __init__(self) -> None:
         self.corrections: dict[str, tuple[int, ...]] = {}  # event id -> positions
         self.retractions: dict[str, list[Amendment]] = {}  # import id -> retractions
-        self.moved: set[str] = set()  # event ids that a correction moves to one of the owners asked for
+        self.moved: set[str] = (
+            set()
+        )  # event ids of which a correction says that they were about somebody else
 
     def __bool__(self) -> bool:
         return bool(self.corrections or self.retractions)
 
     @classmethod
-    def known_at(
-        cls, conn: psycopg.Connection[Any], position: int, owners: frozenset[str] | None
-    ) -> _Amendments:
+    def known_at(cls, conn: psycopg.Connection[Any], position: int) -> _Amendments:
         """Look through the log up to *position*."""
         found = cls()
         query = sql.SQL(
@@ -184,7 +184,7 @@ class _Amendments:
                 continue
             event_id = uuid_text(event_id_of(*target))
             found.corrections[event_id] = (*found.corrections.get(event_id, ()), at)
-            if owners and body.patched_subject is not None and body.patched_subject[0] in owners:
+            if body.patched_subject is not None:
                 found.moved.add(event_id)
         return found
 
@@ -282,8 +282,8 @@ class Replay:
         try:
             with self._connect() as conn, self._connect() as aside:
                 self._reading = conn
-                if not asked.as_recorded:
-                    self._amendments = _Amendments.known_at(conn, asked.known_at, asked.owners)
+                if not asked.as_recorded or asked.owners is not None:
+                    self._amendments = _Amendments.known_at(conn, asked.known_at)
                 for batch in self._read(conn, self._query(aside)):
                     if self._stop.is_set():
                         raise Stopped
@@ -307,7 +307,10 @@ class Replay:
         return sql.Composed([*parts, sql.SQL(" ORDER BY position")])
 
     def _candidates(self, conn: psycopg.Connection[Any]) -> list[int]:
-        """Positions among which are all events of the owners, whatever was corrected; `_selected` looks closer."""
+        """Positions among which are all events of the owners, as recorded and as corrected; `_selected` looks closer.
+
+        The history has both, but of an event whose correction came before it only what it is corrected to.
+        """
         rows = conn.execute(
             "SELECT position FROM read.contact_history WHERE subject = ANY(%s::uuid[]) "
             "UNION SELECT position FROM touchpoint_log.keys WHERE stream = ANY(%s::uuid[]) AND version = 1",
@@ -340,7 +343,7 @@ class Replay:
         tally, asked = self.tally, self.selection
         tally.read += len(batch)
         patches: dict[str, tuple[Body, list[Body]]] = {}  # event id -> (as it holds, its corrections)
-        if self._amendments:
+        if self._amendments and not asked.as_recorded:
             batch = self._amended(batch, aside, patches)
         since = moment(asked.since) if asked.since is not None else ""
         until = moment(asked.until) if asked.until is not None else "~"

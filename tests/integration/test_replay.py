@@ -532,6 +532,16 @@ async def test_a_person_is_who_it_was_known_to_be(it: House) -> None:
     assert [json.loads(line)["id"] for line in before.splitlines()] == ["call"]
 
 
+@story
+async def test_an_event_that_was_corrected_before_it_came_is_found_by_whom_it_named(it: House) -> None:
+    """As recorded it was bob's, although no history ever showed it there."""
+    await it.given(correction("other", subject="email:ann@example.com"), PEOPLE[0], PEOPLE[5])
+
+    assert await it.ids(person="email:ann@example.com") == ["call", "other"]
+    assert await it.ids(person="email:bob@example.com") == []
+    assert await it.ids(person="email:bob@example.com", as_recorded=True) == ["other"]
+
+
 # -- personal fields ----------------------------------------------------------------------------------------------
 
 
