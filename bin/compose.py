@@ -122,7 +122,8 @@ def project_once(database_url: str) -> dict[str, int]:
     try:
         projector.take_leases()
         projector.catch_up()
-        return {t.name: t.position for t in store.tracking()}
+        projector.retry_parked()
+        return {t.name: t.position for t in store.tracking() if t.schema == "read"}
     finally:
         projector.release_leases()
         store.close()

@@ -133,6 +133,7 @@ def _fold_onward(projector: Projector, listener: HeadListener, stopping: threadi
         if now_s - renewed_s > RENEW_EVERY_S:
             projector.renew_leases()
             renewed_s = now_s
+            projector.retry_parked()
         if not has_all and now_s - asked_s > ASK_EVERY_S:
             has_all = projector.take_leases()
             asked_s = now_s

@@ -1,26 +1,71 @@
 """How a read model is declared: its rows, and the pure fold that makes them from events.
 
-A projection is one file in this package: row types (their tables, columns and comments follow),
-a name, a version, a fold, and the queries that ask it. It is registered by being there.
+A projection is one file in this package: row types (tables, columns and comments follow), a name, a
+version, a fold, and the queries that ask it. It is registered by being there; one of your own is
+found through the entry point group `touchlog.projections`.
 
-The projector hands a fold batches of events in log order. A fold may look at rows that `prepare`
-asked for, append rows, put and remove them by key; it reads no clock and no database, and so gives
-the same rows in whatever batches the log is read.
+Three forms cover most read models, and bring lateness, corrections, retractions, rebuilds and
+checks with them:
+
+* `PerEvent`: rows that follow from one event alone, any number of them. Rows carry from which and to
+  which position they were known, so that a question may be asked as known then.
+* `Counting`: sums by key. The order of events cannot matter, and what is corrected is subtracted.
+* `Story`: one row per key, folded over the key's events in the order in which they *happened*; an event
+  that arrives late is put in its place.
+
+The projector hands a projection `Step`s in log order. Nothing here reads a clock or a database.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from importlib.metadata import entry_points
+from typing import Annotated, Any, ClassVar, Generic, Protocol, TypeVar
 
 import msgspec
 
 from domain.entry import Recorded
 
-__all__ = ["PROJECTIONS", "Changes", "Index", "Load", "Projection", "Table", "projection"]
+__all__ = [
+    "PROJECTIONS",
+    "Changes",
+    "Counting",
+    "Effective",
+    "Index",
+    "Load",
+    "PerEvent",
+    "Projection",
+    "Step",
+    "Story",
+    "Table",
+    "load_foreign",
+    "projection",
+]
 
 R = TypeVar("R", bound=msgspec.Struct)
 Key = tuple[Hashable, ...]
+
+
+class Effective(msgspec.Struct, frozen=True, gc=False):
+    """An event as it holds: as recorded, with its corrections applied to what is plain.
+
+    Attributes:
+        recorded: the event; `recorded.event` is the corrected one.
+        body: the body as recorded, which proofs know.
+        patches: bodies of the corrections, in the order in which they apply; what they seal is opened on reading.
+    """
+
+    recorded: Recorded
+    body: bytes
+    patches: tuple[bytes, ...] = ()
+
+
+class Step(msgspec.Struct, frozen=True, gc=False):
+    """What one position of the log changes: an event appears, is corrected (both sides), or is taken back."""
+
+    position: int
+    before: Effective | None
+    after: Effective | None
 
 
 class Index(msgspec.Struct, frozen=True):
@@ -34,17 +79,21 @@ class Table(msgspec.Struct, Generic[R], frozen=True):
     """One table of a read model.
 
     Attributes:
-        key: the columns that name a row; empty for rows that are only ever appended.
+        key: the columns that name a row; empty for rows that are only appended.
+        known: rows carry `known_from` and `known_to` (positions): they are closed, never removed.
+        sums: the columns that are added up by key (`Counting`).
     """
 
     name: str
     row: type[R]
     key: tuple[str, ...] = ()
     indexes: tuple[Index, ...] = ()
+    known: bool = False
+    sums: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of the columns, in the order of the row's fields."""
+        """Names of the declared columns, in the order of the row's fields."""
         return self.row.__struct_fields__
 
     def key_of(self, row: R) -> Key:
@@ -58,18 +107,63 @@ class Load(Protocol):
     def where(self, table: Table[R], column: str, values: Iterable[Hashable]) -> list[R]:
         """Bring all rows whose *column* is one of *values* into the changes; answers with them."""
 
+    def effective(self, positions: Iterable[int]) -> list[Effective]:
+        """The events at *positions* as known before this batch; those taken back are absent."""
+
+    def of_subjects(self, subjects: Iterable[Hashable]) -> list[Effective]:
+        """All events whose first subject is one of *subjects*, as known before this batch."""
+
 
 class Changes:
     """The rows a batch has seen and made: what a fold reads and writes."""
 
     def __init__(self) -> None:
         self.appended: dict[str, list[Any]] = {}
+        self.known: dict[str, list[tuple[Any, int]]] = {}
+        self.closed: dict[str, dict[int, list[int]]] = {}
+        self.added: dict[str, dict[Key, list[int]]] = {}
         self.rows: dict[str, dict[Key, Any]] = {}
         self.stored: dict[str, dict[Key, Any]] = {}
+
+    # rows that are only appended, and rows with the positions between which they were known
 
     def append(self, table: Table[R], row: R) -> None:
         """Add a row to a table without key."""
         self.appended.setdefault(table.name, []).append(row)
+
+    def know(self, table: Table[R], row: R, since: int) -> None:
+        """Add a row that is known from position *since* on."""
+        self.known.setdefault(table.name, []).append((row, since))
+
+    def close(self, table: Table[R], position: int, to: int) -> None:
+        """The rows of the event at *position* are no longer known from position *to* on."""
+        self.closed.setdefault(table.name, {}).setdefault(position, []).append(to)
+
+    def known_rows(self, table: Table[R]) -> Iterable[tuple[R, int, int | None]]:
+        """(row, known from, known to) of the rows of this batch."""
+        closed = self.closed.get(table.name, {})
+        for row, since in self.known.get(table.name, ()):
+            ends = closed.get(row.position) if closed else None
+            yield row, since, min((to for to in ends if to > since), default=None) if ends else None
+
+    def closed_rows(self, table: Table[R]) -> list[tuple[int, int]]:
+        """(position of the event, known to) of stored rows that are closed by this batch."""
+        return [(position, min(ends)) for position, ends in self.closed.get(table.name, {}).items()]
+
+    # sums
+
+    def add(self, table: Table[R], row: R, sign: int) -> None:
+        """Add a row's sums to those of its key, or take them away again."""
+        sums = self.added.setdefault(table.name, {})
+        key = table.key_of(row)
+        amounts = sums.get(key)
+        if amounts is None:
+            sums[key] = [sign * getattr(row, column) for column in table.sums]
+        else:
+            for i, column in enumerate(table.sums):
+                amounts[i] += sign * getattr(row, column)
+
+    # rows by key
 
     def get(self, table: Table[R], key: Key) -> R | None:
         """The row with *key*, if `prepare` brought it in or the fold put it."""
@@ -90,8 +184,9 @@ class Changes:
     def brought_in(self, table: Table[R], row: R) -> None:
         """A row as it is stored (called by a `Load`)."""
         key = table.key_of(row)
-        self.stored.setdefault(table.name, {}).setdefault(key, row)
-        self.rows.setdefault(table.name, {}).setdefault(key, row)
+        if key not in self.stored.setdefault(table.name, {}):
+            self.stored[table.name][key] = row
+            self.rows.setdefault(table.name, {})[key] = row
 
     def written(self, table: Table[R]) -> tuple[list[R], list[Key]]:
         """(rows to insert or replace, keys to delete) against what is stored."""
@@ -103,24 +198,137 @@ class Changes:
 
 
 class Projection:
-    """The declared rule from events to rows; subclass it in a file of its own and decorate with `@projection`."""
+    """The declared rule from events to rows; subclass one of the forms below in a file of its own."""
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
     tables: ClassVar[tuple[Table[Any], ...]]
 
-    def prepare(self, events: Sequence[Recorded], load: Load) -> None:
-        """Ask for the rows that the fold of *events* will look at; the default looks at none."""
+    def prepare(self, steps: Sequence[Step], load: Load) -> None:
+        """Ask for the rows that the fold of *steps* will look at; the default looks at none."""
 
-    def fold(self, recorded: Recorded, body: bytes, changes: Changes) -> None:
-        """Change rows because of one event. *body* is the event's body as stored."""
+    def fold(self, step: Step, changes: Changes) -> None:
+        """Change rows because of one step."""
         raise NotImplementedError
 
     def finish(self, changes: Changes) -> None:
-        """Called once behind the last event of a batch; for rows that follow from several."""
+        """Called once behind the last step of a batch; for rows that follow from several."""
 
     def forget(self) -> None:
         """Drop whatever is remembered of earlier batches: the last one was not committed."""
+
+
+class PerEvent(Projection):
+    """Rows that follow from one event alone. Each row type has a field `position`, the event's."""
+
+    def rows(self, event: Effective) -> Iterable[tuple[Table[Any], msgspec.Struct]]:
+        """The rows of one event, each with its table; none for events that do not concern this read model."""
+        raise NotImplementedError
+
+    def fold(self, step: Step, changes: Changes) -> None:
+        """Close what is no longer so, and add what is."""
+        if step.before is not None:
+            for table in self.tables:
+                changes.close(table, step.before.recorded.position, step.position)
+        if step.after is not None:
+            for table, row in self.rows(step.after):
+                changes.know(table, row, step.position)
+
+
+class Counting(Projection):
+    """Sums by key, of one table with `sums`."""
+
+    def counts(self, event: Effective) -> Iterable[msgspec.Struct]:
+        """Rows whose sums this event adds to those of their keys."""
+        raise NotImplementedError
+
+    def fold(self, step: Step, changes: Changes) -> None:
+        """Subtract what was counted before, add what counts now."""
+        (table,) = self.tables
+        if step.before is not None:
+            for row in self.counts(step.before):
+                changes.add(table, row, -1)
+        if step.after is not None:
+            for row in self.counts(step.after):
+                changes.add(table, row, +1)
+
+
+class StoryEvent(msgspec.Struct, frozen=True, gc=False):
+    """Which events belong to which key of a story."""
+
+    key: Annotated[str, msgspec.Meta(description="Key of the story")]
+    position: Annotated[int, msgspec.Meta(description="The event")]
+
+
+class Story(Projection):
+    """One row per key, folded over the key's events in the order in which they happened.
+
+    `tables` holds the one table of the rows, keyed by one text column; the projector keeps beside it which
+    events belong to which key (`<name>_events`), and folds a key again when one of them comes late,
+    is corrected or taken back.
+    """
+
+    def keys(self, event: Effective) -> Iterable[str]:
+        """The keys whose stories this event belongs to."""
+        raise NotImplementedError
+
+    def told(self, row: Any | None, key: str, event: Effective) -> Any | None:
+        """The row of *key* after *event*; *row* is None before the first."""
+        raise NotImplementedError
+
+    def __init__(self) -> None:
+        self._stories: dict[str, list[Effective]] = {}
+
+    @property
+    def events_table(self) -> Table[Any]:
+        """Which events belong to which key."""
+        return Table(f"{self.name}_events", StoryEvent, key=("key", "position"))
+
+    def prepare(self, steps: Sequence[Step], load: Load) -> None:
+        (table,) = self.tables
+        keys: dict[str, None] = {}
+        for step in steps:
+            for side in (step.before, step.after):
+                if side is not None:
+                    for key in self.keys(side):
+                        keys[key] = None
+        self._stories = {key: [] for key in keys}
+        if not keys:
+            return
+        load.where(table, table.key[0], keys)
+        stored = load.where(self.events_table, "key", keys)
+        by_position: dict[int, list[str]] = {}
+        for told in stored:
+            by_position.setdefault(told.position, []).append(told.key)
+        for event in load.effective(by_position):
+            for key in by_position[event.recorded.position]:
+                self._stories[key].append(event)
+
+    def fold(self, step: Step, changes: Changes) -> None:
+        if step.before is not None:
+            gone = step.before.recorded.position
+            for key in self.keys(step.before):
+                self._stories[key] = [e for e in self._stories[key] if e.recorded.position != gone]
+                changes.remove(self.events_table, (key, gone))
+        if step.after is not None:
+            for key in self.keys(step.after):
+                self._stories[key].append(step.after)
+                changes.put(self.events_table, StoryEvent(key, step.after.recorded.position))
+
+    def finish(self, changes: Changes) -> None:
+        (table,) = self.tables
+        for key, events in self._stories.items():
+            events.sort(
+                key=lambda e: (e.recorded.event.occurred_at, e.recorded.event.source, e.recorded.event.id)
+            )
+            row = None
+            for event in events:
+                row = self.told(row, key, event)
+            if row is None:
+                changes.remove(table, (key,))
+            else:
+                changes.put(table, row)
+        self._stories = {}
 
 
 PROJECTIONS: dict[str, Projection] = {}
@@ -132,3 +340,9 @@ def projection(cls: type[Projection]) -> type[Projection]:
         raise ValueError(f"Two projections are named {cls.name!r}.")
     PROJECTIONS[cls.name] = cls()
     return cls
+
+
+def load_foreign() -> None:
+    """Import the projections that other distributions declare under `touchlog.projections`."""
+    for found in entry_points(group="touchlog.projections"):
+        found.load()
