@@ -485,14 +485,14 @@ def _patch(
     patch = data.get("patch")
     if type(patch) is not dict:
         return None
-    for name in patch.keys() - set(_PATCHABLE):
-        problems.append(
-            Problem(
-                f"/data/patch/{name}",
-                f"A correction may replace {', '.join(_PATCHABLE)}; never '{name}'.",
-                "not_allowed",
-            )
+    problems.extend(
+        Problem(
+            f"/data/patch/{name}",
+            f"A correction may replace {', '.join(_PATCHABLE)}; never '{name}'.",
+            "not_allowed",
         )
+        for name in patch.keys() - set(_PATCHABLE)
+    )
     if not patch.keys() & set(_PATCHABLE):
         problems.append(
             Problem(

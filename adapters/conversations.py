@@ -126,7 +126,7 @@ class Conversations:
             ).fetchone()
             row = await (
                 await conn.execute(
-                    f"SELECT {', '.join(_COLUMNS)} FROM read.conversations WHERE conversation = %s".encode(),
+                    f"SELECT {', '.join(_COLUMNS)} FROM read.conversations WHERE conversation = %s".encode(),  # noqa: S608 - names of our own
                     (key,),
                 )
             ).fetchone()

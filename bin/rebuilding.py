@@ -7,10 +7,10 @@ import sys
 import time
 from datetime import datetime
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 from adapters.embedded import servers
 from bin.settings import Settings
-from domain.errors import Invalid
 
 __all__ = ["Wish", "run"]
 
@@ -82,7 +82,7 @@ def run(settings: Settings, wish: Wish, *, quiet: bool = False) -> dict[str, Any
                 say(f"drop them with  touchlog rebuild {wish.name} --drop {retired}")
             elif rebuild.moment:
                 table = rebuild.projection.tables[0].name
-                say(f"Ask it in SQL:  SELECT * FROM {rebuild.schema}.{table} LIMIT 10")
+                say(f"Ask it in SQL:  SELECT * FROM {rebuild.schema}.{table} LIMIT 10")  # noqa: S608 - for people to read
                 say(f"and drop it with  touchlog rebuild {wish.name} --drop {rebuild.schema}")
             else:
                 say(f"It does not answer yet: touchlog rebuild {wish.name} --compare --swap  puts it in.")
@@ -114,21 +114,13 @@ def _compare(rebuild: Any, outcome: dict[str, Any], say: Any) -> None:
 
 async def _moment(settings: Settings, url: str, wish: Wish) -> tuple[int | None, datetime | None]:
     from bin.compose import core
-    from bin.history import moment_of
+    from bin.history import known_at_of, moment_of
 
-    as_of = None
-    if wish.as_of is not None:
-        found = moment_of(wish.as_of, settings.timezone)
-        if not isinstance(found, datetime):
-            raise Invalid(f"--as-of takes a time such as 2026-01-31T12:00:00Z, not {wish.as_of!r}.")
-        as_of = found
+    zone = ZoneInfo(settings.timezone)
+    as_of = None if wish.as_of is None else moment_of(wish.as_of, zone)
     if wish.known_at is None:
         return None, as_of
-    known = (
-        int(wish.known_at[1:])
-        if wish.known_at.startswith("@") and wish.known_at[1:].isdigit()
-        else moment_of(wish.known_at, settings.timezone)
-    )
+    known = known_at_of(wish.known_at, zone)
     async with core(settings, url) as parts:
         return await parts.histories.resolve_known_at(known), as_of
 

@@ -110,7 +110,7 @@ def make_tables(
     """Create the tables and comments of *projection* where they do not exist, and unless told not to, their indexes."""
     for table in tables_of(projection):
         name = sql.Identifier(schema, table.name)
-        columns = []
+        columns: list[sql.Composable] = []
         comments = []
         hints = typing.get_type_hints(table.row, include_extras=True)
         for field, hint in hints.items():
@@ -273,9 +273,9 @@ class ReadModels:
         if self._schema == "read" and not self._prepared(projection):
             return None
         row = self.connection.execute(
-            "UPDATE touchlog.projections SET epoch = epoch + 1, holder = %s, leased_to = clock_timestamp() + make_interval(secs => %s) "
+            "UPDATE touchlog.projections SET epoch = epoch + 1, holder = %s, leased_to = clock_timestamp() + make_interval(secs => %s) "  # noqa: S608 - names of our own
             "WHERE name = %s AND schema = %s AND version = %s AND (leased_to < clock_timestamp() OR holder = %s) "
-            f"RETURNING {_TRACKING}",
+            "RETURNING " + _TRACKING,
             (self.holder, LEASE_S, projection.name, self._schema, projection.version, self.holder),
         ).fetchone()
         return Tracking(*row) if row else None
@@ -314,8 +314,8 @@ class ReadModels:
     def steal(self, projection: Projection) -> Tracking:
         """Take the lease whoever holds it: the other's next write fails, and nothing of it is kept."""
         row = self.connection.execute(
-            "UPDATE touchlog.projections SET epoch = epoch + 1, holder = %s, leased_to = clock_timestamp() + make_interval(secs => %s) "
-            f"WHERE name = %s AND schema = %s RETURNING {_TRACKING}",
+            "UPDATE touchlog.projections SET epoch = epoch + 1, holder = %s, leased_to = clock_timestamp() + make_interval(secs => %s) "  # noqa: S608 - names of our own
+            "WHERE name = %s AND schema = %s RETURNING " + _TRACKING,
             (self.holder, LEASE_S, projection.name, self._schema),
         ).fetchone()
         assert row is not None
@@ -538,6 +538,6 @@ class ReadModels:
     def tracking(self) -> Iterator[Tracking]:
         """How far every projection has come."""
         for row in self.connection.execute(
-            f"SELECT {_TRACKING} FROM touchlog.projections ORDER BY name, schema"
+            f"SELECT {_TRACKING} FROM touchlog.projections ORDER BY name, schema"  # noqa: S608 - names of our own
         ):
             yield Tracking(*row)
