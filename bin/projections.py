@@ -159,8 +159,10 @@ def _retry(settings: Settings, name: str | None) -> dict[str, Any]:
     from adapters.embedded import servers
     from adapters.postgres.read_models import ReadModels
     from adapters.postgres.schema import migrate
+    from bin import logs
     from bin.compose import project_once
 
+    logs.configure("debug" if settings.log_level == "debug" else "warning", part="parked", form="pairs")
     with servers(settings, by="parked retry") as found:
         migrate(found.database_url)
         store = ReadModels(found.database_url)

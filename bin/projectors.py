@@ -19,7 +19,7 @@ from adapters.postgres.read_models import ReadModels
 from adapters.postgres.schema import APP_ROLE
 from bin import memory
 from bin.settings import Settings
-from projections.projection import PROJECTIONS
+from projections.projection import PROJECTIONS, load_foreign
 from projections.projector import Projector
 
 __all__ = ["run_projectors"]
@@ -38,6 +38,7 @@ log = structlog.get_logger()
 
 def run_projectors(settings: Settings) -> None:
     """Project until SIGTERM; a lost database or lease is waited for, a bus that is down only makes it less quick."""
+    load_foreign()
     memory.settle()
     stopping = threading.Event()
     listener = HeadListener(settings.nats_url, settings.subject_prefix)

@@ -37,8 +37,10 @@ def run(settings: Settings, wish: Wish, *, quiet: bool = False) -> dict[str, Any
     from adapters.postgres.event_log import connect_log
     from adapters.postgres.schema import APP_ROLE, migrate
     from adapters.rebuild import Rebuild, drop
+    from bin import logs
     from projections.projection import load_foreign
 
+    logs.configure("debug" if settings.log_level == "debug" else "warning", part="rebuild", form="pairs")
     load_foreign()
     with servers(settings, by="rebuild") as found:
         migrate(found.database_url)
