@@ -120,7 +120,7 @@ class Rebuild:
         if again:
             drop(conn, name, self.schema)
         with conn.transaction():
-            conn.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(self.schema)))
+            conn.execute("SELECT touchlog.make_build_schema(%s)", (self.schema,))
             conn.execute(
                 sql.SQL("GRANT USAGE ON SCHEMA {} TO touchlog_analyst").format(sql.Identifier(self.schema))
             )
@@ -240,7 +240,7 @@ class Rebuild:
             with live.transaction():
                 live.execute("SET LOCAL lock_timeout = '5s'")
                 old = self._reach_live(live)
-                live.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(retired)))
+                live.execute("SELECT touchlog.make_build_schema(%s)", (retired,))
                 for table in old_tables(live, self.projection):
                     live.execute(
                         sql.SQL("ALTER TABLE {} SET SCHEMA {}").format(

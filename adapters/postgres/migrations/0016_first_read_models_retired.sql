@@ -11,13 +11,11 @@ BEGIN
     FOR old IN SELECT name, 'retired_' || name AS schema
                  FROM projections WHERE schema = 'read' AND version = 1 AND name IN ('contact_history', 'identities')
     LOOP
-        EXECUTE format('CREATE SCHEMA %I', old.schema);
-        EXECUTE format('GRANT USAGE, CREATE ON SCHEMA %I TO touchlog_app', old.schema);
+        PERFORM make_build_schema(old.schema);
         tables := CASE old.name WHEN 'identities' THEN ARRAY['identities', 'links', 'references'] ELSE ARRAY[old.name] END;
         FOREACH each IN ARRAY tables LOOP
             EXECUTE format('ALTER TABLE IF EXISTS read.%I SET SCHEMA %I', each, old.schema);
         END LOOP;
-        EXECUTE format('ALTER SCHEMA %I OWNER TO touchlog_app', old.schema);
         UPDATE projections SET schema = old.schema, state = 'retired', epoch = epoch + 1, holder = NULL, leased_to = '-infinity'
          WHERE name = old.name AND schema = 'read';
     END LOOP;
