@@ -19,6 +19,7 @@ The projector hands a projection `Step`s in log order. Nothing here reads a cloc
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
+from datetime import datetime
 from importlib.metadata import entry_points
 from typing import Annotated, Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -260,12 +261,25 @@ class StoryEvent(msgspec.Struct, frozen=True, gc=False):
     position: Annotated[int, msgspec.Meta(description="The event")]
 
 
+class StoryEnd(msgspec.Struct, frozen=True, gc=False):
+    """How far each story is told: its last event in the order in which they happened."""
+
+    key: Annotated[str, msgspec.Meta(description="Key of the story")]
+    occurred_at: Annotated[datetime, msgspec.Meta(description="When its last event happened")]
+    source: Annotated[str, msgspec.Meta(description="Who reported that event")]
+    source_id: Annotated[str, msgspec.Meta(description="That event's id at its source")]
+
+
+_Order = tuple[datetime, str, str]
+
+
 class Story(Projection):
     """One row per key, folded over the key's events in the order in which they happened.
 
-    `tables` holds the one table of the rows, keyed by one text column; the projector keeps beside it which
-    events belong to which key (`<name>_events`), and folds a key again when one of them comes late,
-    is corrected or taken back.
+    `tables` holds the one table of the rows, keyed by one text column. The projector keeps beside it which
+    events belong to which key (`<name>_events`), and with which event each row ends (`<name>_ends`): what
+    happened later is added to the row, and a key is folded again from its first event only when one of
+    its events comes late, is corrected or taken back.
     """
 
     def keys(self, event: Effective) -> Iterable[str]:
@@ -278,28 +292,41 @@ class Story(Projection):
 
     def __init__(self) -> None:
         self._stories: dict[str, list[Effective]] = {}
+        self._anew: set[str] = set()
 
     @property
-    def events_table(self) -> Table[Any]:
+    def events_table(self) -> Table[StoryEvent]:
         """Which events belong to which key."""
         return Table(f"{self.name}_events", StoryEvent, key=("key", "position"))
 
+    @property
+    def ends_table(self) -> Table[StoryEnd]:
+        """With which event the row of each key ends."""
+        return Table(f"{self.name}_ends", StoryEnd, key=("key",))
+
     def prepare(self, steps: Sequence[Step], load: Load) -> None:
         (table,) = self.tables
-        keys: dict[str, None] = {}
+        self._anew = set()
+        first: dict[str, _Order] = {}
         for step in steps:
-            for side in (step.before, step.after):
-                if side is not None:
-                    for key in self.keys(side):
-                        keys[key] = None
-        self._stories = {key: [] for key in keys}
-        if not keys:
+            if step.before is not None:
+                self._anew.update(self.keys(step.before))
+            if step.after is not None:
+                order = _order(step.after)
+                for key in self.keys(step.after):
+                    first[key] = min(first.get(key, order), order)
+        self._stories = {key: [] for key in (*first, *self._anew)}
+        if not self._stories:
             return
-        load.where(table, table.key[0], keys)
-        stored = load.where(self.events_table, "key", keys)
+        load.where(table, table.key[0], self._stories)
+        for end in load.where(self.ends_table, "key", self._stories):
+            if end.key in first and first[end.key] < (end.occurred_at, end.source, end.source_id):
+                self._anew.add(end.key)
+        if not self._anew:
+            return
         by_position: dict[int, list[str]] = {}
-        for told in stored:
-            by_position.setdefault(told.position, []).append(told.key)
+        for belongs in load.where(self.events_table, "key", self._anew):
+            by_position.setdefault(belongs.position, []).append(belongs.key)
         for event in load.effective(by_position):
             for key in by_position[event.recorded.position]:
                 self._stories[key].append(event)
@@ -317,18 +344,27 @@ class Story(Projection):
 
     def finish(self, changes: Changes) -> None:
         (table,) = self.tables
+        ends = self.ends_table
         for key, events in self._stories.items():
-            events.sort(
-                key=lambda e: (e.recorded.event.occurred_at, e.recorded.event.source, e.recorded.event.id)
-            )
-            row = None
+            events.sort(key=_order)
+            row = None if key in self._anew else changes.get(table, (key,))
             for event in events:
                 row = self.told(row, key, event)
             if row is None:
                 changes.remove(table, (key,))
             else:
                 changes.put(table, row)
+            if events:
+                changes.put(ends, StoryEnd(key, *_order(events[-1])))
+            elif key in self._anew:
+                changes.remove(ends, (key,))
         self._stories = {}
+
+
+def _order(event: Effective) -> _Order:
+    """The place of an event among those of one key."""
+    told = event.recorded.event
+    return told.occurred_at, told.source, told.id
 
 
 PROJECTIONS: dict[str, Projection] = {}

@@ -40,6 +40,7 @@ _SQL_TYPES: dict[Any, str] = {
     UUID: "uuid",
     dict: "jsonb",
 }
+_MAKING = 7_021_905_117_300_002  # any number, the same in every touchlog
 LEASE_S = 10
 """How long a projector that stops answering holds its projections, in seconds."""
 
@@ -100,7 +101,9 @@ def _column(hint: Any) -> tuple[str, bool, str]:
 def tables_of(projection: Projection) -> tuple[Table[Any], ...]:
     """The tables of a projection with those that the projector keeps beside them."""
     return (
-        (*projection.tables, projection.events_table) if isinstance(projection, Story) else projection.tables
+        (*projection.tables, projection.events_table, projection.ends_table)
+        if isinstance(projection, Story)
+        else projection.tables
     )
 
 
@@ -303,6 +306,8 @@ class ReadModels:
             return False
         if row is None or (projection.name, projection.version) not in self._made:
             with conn.transaction():
+                # Two projectors that start at once do not make the same table at once.
+                conn.execute("SELECT pg_advisory_xact_lock(%s)", (_MAKING,))
                 make_tables(conn, projection)
                 conn.execute(
                     "INSERT INTO touchlog.projections (name, version) VALUES (%s, %s) ON CONFLICT DO NOTHING",
