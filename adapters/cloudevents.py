@@ -6,6 +6,7 @@ The rules are those of the CloudEvents 1.0.2 specification and its JSON format, 
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -134,23 +135,6 @@ def read_payload(raw: bytes) -> Payload:
         event = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as wrong:
         raise Invalid([_undecodable(raw, wrong)]) from None
-    return _checked(event, raw)
-
-
-def event_of(event: dict[str, Any]) -> Payload:
-    """A payload of an object that this process made (an import, a translation)."""
-    try:
-        canonical = orjson.dumps(event, option=orjson.OPT_SORT_KEYS)
-    except TypeError:
-        raise Invalid(list(_unencodable(event)) or "The event cannot be written as JSON.") from None
-    if b"\\u0000" in canonical:
-        nul = list(_nul(event))
-        if nul:
-            raise Invalid(nul)
-    return Payload(event, canonical)
-
-
-def _checked(event: Any, raw: bytes) -> Payload:
     if type(event) is not dict:
         raise Invalid(
             [
@@ -162,21 +146,26 @@ def _checked(event: Any, raw: bytes) -> Payload:
             ]
         )
     payload = event_of(event)
-    canonical = payload.canonical
-    # A key that stands twice leaves fewer `":` behind. That count only misleads where blanks stand between
-    # a key and its colon, or an escape hides a quote or a colon: then the slow, exact look is taken.
-    if (
-        raw.count(b'":') != canonical.count(b'":')
-        or b" :" in raw
-        or b"\n" in raw
-        or b"\t" in raw
-        or b"\r" in raw
-        or (b"\\" in raw and b"\\u00" in raw)
-    ):
+    # A key that stands twice leaves fewer colons behind. That count misleads only where an escape hides a
+    # colon: then the slow, exact look is taken.
+    if raw.count(b":") != payload.canonical.count(b":") or (b"\\" in raw and b"\\u00" in raw):
         twice = list(_repeated_keys(raw))
         if twice:
             raise Invalid(twice)
     return payload
+
+
+def event_of(event: dict[str, Any]) -> Payload:
+    """A payload of an object that this process made (an import, a translation)."""
+    try:
+        canonical = orjson.dumps(event, option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        raise Invalid(list(_unencodable(event)) or "The event cannot be written as JSON.") from None
+    if b"\\" in canonical and b"\\u0000" in canonical:
+        nul = list(_nul(event))
+        if nul:
+            raise Invalid(nul)
+    return Payload(event, canonical)
 
 
 def _undecodable(raw: bytes, wrong: Exception) -> Problem:
@@ -266,7 +255,10 @@ def _repeated_keys(raw: bytes) -> Iterator[Problem]:
     yield from found
 
 
-def _text(event: dict[str, Any], name: str, problems: list[Problem], *, limit: int = 1024) -> str:
+_LONGEST_NAME = 1024  # characters
+
+
+def _text(event: dict[str, Any], name: str, problems: list[Problem], *, limit: int = _LONGEST_NAME) -> str:
     value = event.get(name)
     if (
         type(value) is str
@@ -402,45 +394,58 @@ def draft(payload: Payload, receipt: Receipt, *, inside: bool = False, region: s
     event = payload.event
     problems: list[Problem] = []
     warnings: list[Problem] = []
-    if event.get("specversion") != "1.0":
-        given = event.get("specversion")
-        problems.append(
-            Problem(
-                "/specversion",
-                "'specversion' is missing; write \"1.0\"."
-                if given is None
-                else "'specversion' must be \"1.0\"; other versions of CloudEvents are not taken.",
-                "specversion",
-            )
-        )
-    source = _text(event, "source", problems)
-    id_ = _text(event, "id", problems)
-    declared = _own_type(event, problems, inside=inside)
+    get = event.get
+    if get("specversion") != "1.0":
+        problems.append(_wrong_version(get("specversion")))
+    source, id_, name = get("source"), get("id"), get("type")
+    # isprintable answers for the many; what it doubts is looked at closely, and told.
+    if type(source) is not str or not source.isprintable() or not 0 < len(source) <= _LONGEST_NAME:
+        source = _text(event, "source", problems)
+    if type(id_) is not str or not id_.isprintable() or not 0 < len(id_) <= _LONGEST_NAME:
+        id_ = _text(event, "id", problems)
+    declared = TYPES.get(name) if type(name) is str else None
+    if declared is None or not declared.touchpoint:
+        declared = _own_type(event, problems, inside=inside)
     if source.startswith("touchlog/") and not inside:
         problems.append(
             Problem("/source", "Sources that begin with touchlog/ are touchlog's own.", "forbidden")
         )
     occurred_at, given, future = _when(event, receipt, problems)
-    direction = event.get("direction")
+    direction = get("direction")
     if direction is not None and direction not in _DIRECTIONS:
         problems.append(
             Problem("/direction", f"'direction' is one of {', '.join(_DIRECTIONS)}.", "not_allowed")
         )
-    channel = event.get("channel")
+    channel = get("channel")
     if channel is not None and (
         type(channel) is not str or not channel or len(channel) > 64 or _CONTROL.search(channel)
     ):
         problems.append(
             Problem("/channel", "'channel' is a short text such as phone, email or store.", "wrong_type")
         )
-    data = _data(event, declared, problems)
+    data = get("data")
+    if type(data) is not dict or "data_base64" in event:
+        data = _data(event, declared, problems)
     if declared is not None and declared.fields:
         try:
             validate(declared, data)
         except Invalid as wrong:
             problems.extend(wrong.problems)
-    extensions, personal_extensions = _extensions(event, problems)
-    identifiers, references = _identifiers(event, data, problems, warnings, region)
+    correlation = causation = None
+    if (shape := tuple(event)) in _bare_shapes:  # sources send the same attributes in the same order
+        extensions = personal_extensions = _NOTHING
+    else:
+        extensions, personal_extensions = _extensions(event, shape, problems)
+        if "correlationid" not in personal_extensions:
+            correlation = get("correlationid")
+        if "causationid" not in personal_extensions:
+            causation = get("causationid")
+    subject = get("subject")
+    known = _known(subject, region) if type(subject) is str else None
+    if known is None or "identifiers" in event or "identifiers" in data:
+        identifiers, references = _identifiers(event, data, problems, warnings, region)
+    else:  # one identifier, seen lately: what most events name
+        identifiers, references = ([], [known[0]]) if known[1] else ([known[0]], [])
     contact = None
     if declared is not None and "contact" in declared.others and isinstance(data.get("contact"), str):
         contact = _ref(data["contact"], "/data/contact", warnings, region)
@@ -466,8 +471,8 @@ def draft(payload: Payload, receipt: Receipt, *, inside: bool = False, region: s
         extensions,
         personal_extensions,
         actor if type(actor) is str and not personal_text(actor) else None,
-        None if "correlationid" in personal_extensions else event.get("correlationid"),
-        None if "causationid" in personal_extensions else event.get("causationid"),
+        correlation,
+        causation,
         data,
         payload.canonical,
         warnings,
@@ -536,6 +541,16 @@ def _patch(
     return identifier
 
 
+def _wrong_version(given: Any) -> Problem:
+    return Problem(
+        "/specversion",
+        "'specversion' is missing; write \"1.0\"."
+        if given is None
+        else "'specversion' must be \"1.0\"; other versions of CloudEvents are not taken.",
+        "specversion",
+    )
+
+
 def _data(event: dict[str, Any], declared: EventType | None, problems: list[Problem]) -> dict[str, Any]:
     data = event.get("data")
     if "data_base64" in event:
@@ -578,11 +593,8 @@ _NOTHING: dict[str, Any] = {}
 
 
 def _extensions(
-    event: dict[str, Any], problems: list[Problem]
+    event: dict[str, Any], shape: tuple[str, ...], problems: list[Problem]
 ) -> tuple[dict[str, str | int], dict[str, Any]]:
-    shape = tuple(event)
-    if shape in _bare_shapes:  # sources send the same attributes in the same order again and again
-        return _NOTHING, _NOTHING
     if _NO_EXTENSION.issuperset(shape):
         if len(_bare_shapes) < 1000:
             _bare_shapes.add(shape)
@@ -642,9 +654,9 @@ def _ref(text: Any, place: str, warnings: list[Problem], region: str | None) -> 
             )
         )
         return None
-    known = _known_refs.get((text, region))
+    known = _known(text, region)
     if known is not None:
-        return known
+        return known[0]
     try:
         identifier = normalised(parse_ref(text), region)
     except Invalid as wrong:
@@ -665,14 +677,28 @@ def _ref(text: Any, place: str, warnings: list[Problem], region: str | None) -> 
             )
         )
     else:
-        if len(_known_refs) >= 100_000:
-            _known_refs.clear()
-        _known_refs[text, region] = identifier
+        _remember(text, identifier, region)
     return identifier
 
 
-_known_refs: dict[tuple[str, str | None], Identifier] = {}
-"""REFs read lately and what they name: a pure function's answers, so that they may be dropped at any time."""
+_KnownRefs = dict[str, tuple[Identifier, bool]]
+_known_refs: dict[str | None, _KnownRefs] = {}
+"""REFs read lately, by region: what each names, and whether that is a reference. A pure function's answers,
+so that they may be dropped at any time."""
+_MOST_KNOWN_REFS = 200_000
+
+
+def _known(text: str, region: str | None) -> tuple[Identifier, bool] | None:
+    known = _known_refs.get(region)
+    return None if known is None else known.get(text)
+
+
+def _remember(text: str, identifier: Identifier, region: str | None) -> None:
+    known = _known_refs.setdefault(region, {})
+    if len(known) >= _MOST_KNOWN_REFS:  # the older half goes: dicts keep the order in which they were filled
+        for old in list(itertools.islice(known, _MOST_KNOWN_REFS // 2)):
+            del known[old]
+    known[text] = (identifier, kind_of(identifier.kind).reference)
 
 
 def _identifiers(
@@ -682,6 +708,7 @@ def _identifiers(
     warnings: list[Problem],
     region: str | None,
 ) -> tuple[list[Identifier], list[Identifier]]:
+    subject = event.get("subject")
     found: list[Identifier] = []
 
     def take(text: Any, place: str) -> None:
@@ -689,7 +716,6 @@ def _identifiers(
         if identifier is not None:
             found.append(identifier)
 
-    subject = event.get("subject")
     if subject is not None:
         take(subject, "/subject")
     listed = event.get("identifiers")

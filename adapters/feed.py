@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from psycopg_pool import AsyncConnectionPool
@@ -14,11 +14,88 @@ from adapters.postgres.subjects import Subjects
 from adapters.unsealing import unseal
 from domain.entry import Body, decode_body, moment
 
-__all__ = ["Feed", "FeedPage", "cloud_event"]
+__all__ = ["Encoded", "Feed", "FeedPage", "cloud_event"]
 
 LARGEST_PAGE = 10_000
 """Events; a larger `limit` is clamped to it."""
 _POLL_S = 0.02
+
+
+class Encoded(NamedTuple):
+    """One event as CloudEvents JSON without its sealed fields."""
+
+    position: int
+    type: str
+    json: bytes
+
+
+class _Stored(msgspec.Struct, rename={"data_json": "data"}):
+    """What of a body goes out as it stands, read without a look inside."""
+
+    event_id: str
+    source: str
+    id: str
+    type: str
+    occurred_at: str
+    channel: str
+    direction: str | msgspec.UnsetType = msgspec.UNSET
+    subjects: list[tuple[str, str, str]] = []
+    extensions: dict[str, str | int] = {}
+    correlation: str | msgspec.UnsetType = msgspec.UNSET
+    causation: str | msgspec.UnsetType = msgspec.UNSET
+    data_json: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class _CloudEvent(msgspec.Struct):
+    """The members in the order of `cloud_event`."""
+
+    id: str
+    source: str
+    type: str
+    time: str
+    channel: str
+    eventid: str
+    position: int
+    recordedtime: str
+    data: msgspec.Raw
+    subject: str | msgspec.UnsetType
+    identifiers: str | msgspec.UnsetType
+    direction: str | msgspec.UnsetType
+    correlationid: str | msgspec.UnsetType
+    causationid: str | msgspec.UnsetType
+    specversion: str = "1.0"
+    datacontenttype: str = "application/json"
+
+
+_stored = msgspec.json.Decoder(_Stored).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def _encoded(position: int, recorded_at: datetime, body: bytes) -> Encoded:
+    """The same members as `cloud_event` gives, at a quarter of the price: the relay's way."""
+    event = _stored(body)
+    subjects = event.subjects
+    written = _encode(
+        _CloudEvent(
+            event.id,
+            event.source,
+            event.type,
+            event.occurred_at,
+            event.channel,
+            event.event_id,
+            position,
+            moment(recorded_at),
+            event.data_json,
+            subjects[0][0] if subjects else msgspec.UNSET,
+            ",".join([s for s, _, _ in subjects[1:]]) if len(subjects) > 1 else msgspec.UNSET,
+            event.direction,
+            event.correlation,
+            event.causation,
+        )
+    )
+    if event.extensions:
+        written = written[:-1] + b"," + _encode(event.extensions)[1:]
+    return Encoded(position, event.type, written)
 
 
 class FeedPage(msgspec.Struct):
@@ -30,7 +107,11 @@ class FeedPage(msgspec.Struct):
 
 
 def cloud_event(
-    position: int, recorded_at: datetime, event: Body, data: dict[str, Any], extensions: dict[str, Any]
+    position: int,
+    recorded_at: datetime,
+    event: Body,
+    data: dict[str, Any],
+    extensions: dict[str, Any],
 ) -> dict[str, Any]:
     """An event as CloudEvents JSON with extensions `position` and `recordedtime`.
 
@@ -100,28 +181,38 @@ class Feed:
         types: Sequence[str] = (),
         channels: Sequence[str] = (),
         wait_s: float = 0,
-        unseal_fields: bool = True,
     ) -> FeedPage:
         """Events behind position *after*, at most *limit*.
 
         Args:
             wait_s: how long to wait for a first event when there is none, in seconds.
-            unseal_fields: False leaves sealed fields out.
 
         `next` moves past events that the filters left out, so that a filtered reader never reads them twice.
         """
         limit = max(1, min(limit, LARGEST_PAGE))
         deadline = asyncio.get_running_loop().time() + wait_s
         while True:
-            page = await self._read(after, limit, types, channels, unseal_fields)
+            page = await self._read(after, limit, types, channels)
             if page.events or asyncio.get_running_loop().time() >= deadline:
                 return page
             after = page.next
             await self._moved_past(page.head, deadline - asyncio.get_running_loop().time())
 
-    async def _read(
-        self, after: int, limit: int, types: Sequence[str], channels: Sequence[str], unseal_fields: bool
-    ) -> FeedPage:
+    async def encoded(self, *, after: int, limit: int) -> tuple[list[Encoded], int]:
+        """Events behind *after*, at most *limit*, without their sealed fields; and the position to ask after next."""
+        rows, head = await self._rows(after, limit, ())
+        found = []
+        for position, recorded_at, body in rows:
+            try:
+                found.append(_encoded(position, recorded_at, body))
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                continue  # a row of the library's raw path
+        return found, rows[-1][0] if len(rows) == limit else max(after, head)
+
+    async def _rows(
+        self, after: int, limit: int, types: Sequence[str]
+    ) -> tuple[list[tuple[int, datetime, bytes]], int]:
+        """(position, recorded_at, body) of each event, and the head at that moment."""
         async with self._pool.connection() as conn:
             # One statement, one snapshot: no event at or below `head` can be missing from the rows.
             curs = conn.cursor(binary=True)
@@ -133,24 +224,18 @@ class Feed:
                 prepare=True,
             )
             rows = await curs.fetchall()
-        head = rows[0][0]
+        return [row[1:] for row in rows if row[1] is not None], rows[0][0]
+
+    async def _read(self, after: int, limit: int, types: Sequence[str], channels: Sequence[str]) -> FeedPage:
+        rows, head = await self._rows(after, limit, types)
         found: list[tuple[int, datetime, Body]] = []
-        last = after
-        for _, position, recorded_at, body in rows:
-            if position is None:
-                continue
-            last = position
+        for position, recorded_at, body in rows:
             try:
                 event = decode_body(body)
             except (msgspec.DecodeError, UnicodeDecodeError):
                 continue  # a row of the library's raw path
             if not channels or event.channel in channels:
                 found.append((position, recorded_at, event))
-        events = []
-        if unseal_fields:
-            opened = await unseal(self._subjects, [event for _, _, event in found])
-            events = [cloud_event(p, r, e, d, x) for (p, r, e), (d, x) in zip(found, opened, strict=True)]
-        else:
-            events = [cloud_event(p, r, e, e.data, dict(e.extensions)) for p, r, e in found]
-        whole = len([r for r in rows if r[1] is not None]) < limit
-        return FeedPage(events, max(after, head) if whole else last, head)
+        opened = await unseal(self._subjects, [event for _, _, event in found])
+        events = [cloud_event(p, r, e, d, x) for (p, r, e), (d, x) in zip(found, opened, strict=True)]
+        return FeedPage(events, rows[-1][0] if len(rows) == limit else max(after, head), head)

@@ -172,29 +172,26 @@ def associated(event_id: str, type_: str, version: int, group: str, key_id: str)
     return f"{event_id}\x00{type_}\x00{version}\x00{group}\x00{key_id}".encode()
 
 
-def seal(cipher: AESGCM, value: Any, aad: bytes, nonce: bytes) -> str:
+def seal(cipher: AESGCM, value: Any, aad: bytes, nonce: bytes) -> bytes:
     """Base64 of nonce and AES-256-GCM ciphertext of *value*'s canonical JSON."""
     plain = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
-    return b2a_base64(nonce + cipher.encrypt(nonce, plain, aad), newline=False).decode()
+    return b2a_base64(nonce + cipher.encrypt(nonce, plain, aad), newline=False)
 
 
-def open_sealed(cipher: AESGCM, sealed: str, aad: bytes) -> Any:
+def open_sealed(cipher: AESGCM, sealed: str | bytes, aad: bytes) -> Any:
     """The value that was sealed; raises cryptography's InvalidTag for bytes that were tampered with."""
     raw = base64.b64decode(sealed)
     return orjson.loads(cipher.decrypt(raw[:_NONCE], raw[_NONCE:], aad))
 
 
 def nonces(count: int) -> Callable[[], bytes]:
-    """A source of *count* fresh nonces from one call of the operating system."""
-    pool = os.urandom(_NONCE * count)
-    place = 0
+    """A source of fresh nonces, *count* from one call of the operating system."""
+    pool: list[bytes] = []
 
     def fresh() -> bytes:
-        nonlocal place, pool
-        if place + _NONCE > len(pool):
-            pool = os.urandom(_NONCE * 64)
-            place = 0
-        place += _NONCE
-        return pool[place - _NONCE : place]
+        if not pool:
+            drawn = os.urandom(_NONCE * count)
+            pool.extend([drawn[at : at + _NONCE] for at in range(0, len(drawn), _NONCE)])
+        return pool.pop()
 
     return fresh

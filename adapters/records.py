@@ -80,7 +80,8 @@ class Records:
             key_id = uuid_text(keys.subject)
             aad = associated(event_id, type_, 1, "data", key_id)
             sealed = {f"/{name}": value for name, value in personal.items()}
-            body["sealed"] = [(key_id, "data", seal(keys.content, sealed, aad, os.urandom(12)))]
+            shut = seal(keys.content, sealed, aad, os.urandom(12)).decode()
+            body["sealed"] = [(key_id, "data", shut)]
         encoded = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
         (done,) = await self._writer.append([Item(raw_id, type_, encoded, self._keys.payload_hash(encoded))])
         return done.position

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -102,6 +103,7 @@ def recorded(position: int, recorded_at: datetime, body: bytes) -> Recorded:
     return Recorded(position, recorded_at, _decode(body))
 
 
+@lru_cache(maxsize=4096)  # all events of one commit share a time, and readers ask for one after the other
 def moment(at: datetime) -> str:
     """The one spelling of a time in entries: UTC, six decimals, `Z`."""
     if at.tzinfo is not UTC:

@@ -266,7 +266,13 @@ def _wrong(name: str, value: Any, wanted: Data, defs: Data, text: str) -> Proble
     """Follow msgspec's path to the very value that is wrong; its words are left: they may quote the value."""
     pointer = f"/data/{name}"
     _, _, where = text.partition(" - at `$")
-    for index, key in re.findall(r"\[(\d+)\]|\.(\w+)", where):
+    for index, key in re.findall(r"\[(\d+|\.\.\.)\]|\.(\w+)", where):
+        if index == "...":  # some member of an object with free keys; msgspec does not say which
+            kinds = [part.get("additionalProperties") for part in wanted.get("anyOf", [wanted])]
+            right = " or ".join(_schema_words(each, defs) for each in kinds if isinstance(each, dict))
+            return Problem(
+                pointer, f"'{name}' is an object of which each value is {right}; one of them is not"
+            )
         step: int | str = int(index) if index else key
         pointer, value, name = f"{pointer}/{step}", value[step], key or f"{name}[{index}]"
         wanted = _step(wanted, step, defs)

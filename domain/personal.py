@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from ipaddress import ip_address
 from itertools import pairwise
 from typing import Any
@@ -26,14 +27,24 @@ PERSONAL_KEYS = frozenset(
     street streetaddress addressline1 addressline2 postcode postalcode zip zipcode ip ipaddress clientip remoteaddr
     birthday birthdate dateofbirth dob age gender ssn nationalid taxid passport iban bic accountnumber cardnumber
     pan cvv latitude longitude lat lng lon geo avatar photo picture signature devicetoken idfa gaid advertisingid
-    useragent password secret token recipient sender to from cc bcc""".split()
+    useragent password secret token recipient sender to from cc bcc
+    customername contactname recipientname sendername billingname shippingname holdername accountholder""".split()
 )
 """Keys whose values are sealed in undeclared properties; compared in lower case without `_`, `-` and spaces."""
+
+_TELLING_LAST_WORDS = frozenset(
+    """email emailaddress mail phone phonenumber mobile mobilephone telephone tel fax whatsapp address street
+    streetaddress postcode postalcode zip zipcode ip ipaddress firstname lastname fullname surname nickname username
+    birthday birthdate dateofbirth dob ssn passport iban bic cardnumber cvv useragent password""".split()
+)
+"""Those of them that tell as much at the end of a longer key: `billing address`, `customer_first_name`; `name`
+alone does not (a product has one, too)."""
 
 _EMAIL = re.compile(r"[^\s@<>\"',;:()\[\]]+@[^\s@<>\"',;:()\[\]]+\.[^\s@<>\"',;:()\[\]]+")
 _E164 = re.compile(r"(?<![\w+])\+[1-9](?:[ ().-]?[0-9]){6,14}(?![0-9])")
 _URL = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://\S+\?\S*$|^/\S*\?\S+$")
 _FOLD = str.maketrans("", "", "_- ")
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\d_A-Z]+")  # of snake_case, camelCase, kebab-case and prose
 
 Path = tuple[str | int, ...]
 
@@ -69,15 +80,19 @@ def pointer(path: Path) -> str:
     return "".join("/" + str(p).replace("~", "~0").replace("/", "~1") for p in path)
 
 
-def suspicious(plain: bytes) -> bool:
-    """Whether encoded plain data may hold an undeclared personal value; never False when it does."""
+def suspicious(plain: bytes, keys: int = 0) -> bool:
+    """Whether encoded plain data may hold an undeclared personal value; never False when it does.
+
+    Args:
+        keys: how many keys the data has at its top, where that is known: no more colons than keys means that
+            no value holds one, which spares the exact count.
+    """
     return (
         b"@" in plain
         or b"+" in plain
         or b"?" in plain
-        or plain.count(b".") >= 3
-        or plain.count(b":") - plain.count(b'":') >= 2
-        or b'"::' in plain
+        or (b"." in plain and plain.count(b".") >= 3)
+        or (plain.count(b":") > keys and (plain.count(b":") - plain.count(b'":') >= 2 or b'"::' in plain))
     )
 
 
@@ -125,12 +140,12 @@ def part(declared: EventType, data: Data, encode: Callable[[Any], bytes]) -> tup
         plain = data
         undeclared: frozenset[str] = frozenset()
     else:
-        personal, others, undeclared, free_form = plan
+        personal, others, undeclared, loose = plan
         plain = dict(data)
         parts = Parts(plain)
-        for field in personal:
+        for field, place in personal:
             if plain[field] is not None:
-                parts.personal["/" + field] = plain.pop(field)
+                parts.personal[place] = plain.pop(field)
         for field in others:
             value = plain[field]
             if isinstance(value, list) and value:
@@ -140,7 +155,7 @@ def part(declared: EventType, data: Data, encode: Callable[[Any], bytes]) -> tup
                 parts.others.append((f"/{field}", plain.pop(field)))
         if "identifiers" in plain:
             parts.personal["/identifiers"] = plain.pop("identifiers")
-        for field in (*undeclared, *free_form):
+        for field in loose:
             if field not in plain:
                 continue
             if personal_text(field):  # a key can be an address too
@@ -152,7 +167,7 @@ def part(declared: EventType, data: Data, encode: Callable[[Any], bytes]) -> tup
             else:
                 plain[field] = looked
     encoded = encode(plain)
-    if suspicious(encoded):
+    if suspicious(encoded, len(plain)):
         found = False
         for field, value in list(plain.items()):
             if field in undeclared or field in _FREE_FORM:
@@ -173,12 +188,14 @@ def part(declared: EventType, data: Data, encode: Callable[[Any], bytes]) -> tup
     return parts, encoded
 
 
-_Plan = tuple[tuple[str, ...], tuple[str, ...], frozenset[str], tuple[str, ...]]
+_Plan = tuple[tuple[tuple[str, str], ...], tuple[str, ...], frozenset[str], tuple[str, ...]]
 _plans: dict[tuple[str, tuple[str, ...]], _Plan | None] = {}
 
 
 def _plan(declared: EventType, data: Data) -> _Plan | None:
-    """(personal, others', undeclared, free-form) fields of data of this shape; None where all is declared and plain.
+    """What to do with data of this shape; None where all of it is declared and plain.
+
+    (personal fields with their pointers, fields about others, undeclared fields, fields to look through).
 
     Sources send the same fields in the same order again and again: the answer is kept by shape.
     """
@@ -188,11 +205,12 @@ def _plan(declared: EventType, data: Data) -> _Plan | None:
     except KeyError:
         pass
     fields = data.keys()
+    undeclared = frozenset(fields - declared.fields)
     plan: _Plan | None = (
-        tuple(f for f in data if f in declared.personal),
+        tuple((f, "/" + f) for f in data if f in declared.personal),
         tuple(f for f in data if f in declared.others),
-        frozenset(fields - declared.fields),
-        tuple(f for f in data if f in _FREE_FORM and f in declared.fields),
+        undeclared,
+        (*undeclared, *(f for f in data if f in _FREE_FORM and f in declared.fields)),
     )
     if not any(plan or ()) and "identifiers" not in fields:
         plan = None
@@ -216,12 +234,7 @@ _GONE: Any = _Gone()
 
 def _free(value: Any, path: Path, parts: Parts, *, by_key: bool) -> Any:
     """*value* with its personal parts moved to *parts*; `_GONE` where all of it is personal."""
-    if (
-        by_key
-        and isinstance(path[-1], str)
-        and path[-1].lower().translate(_FOLD) in PERSONAL_KEYS
-        and value not in (None, "", [], {})
-    ):
+    if by_key and isinstance(path[-1], str) and _personal_key(path[-1]) and value not in (None, "", [], {}):
         parts.personal[pointer(path)] = value
         return _GONE
     if isinstance(value, str):
@@ -258,6 +271,15 @@ def _free(value: Any, path: Path, parts: Parts, *, by_key: bool) -> Any:
                 kept[i] = None if looked is _GONE else looked
         return value if kept is None else kept
     return value
+
+
+@lru_cache(maxsize=10_000)
+def _personal_key(key: str) -> bool:
+    """Whether the value under *key* of a source's own properties is taken for personal."""
+    if key.lower().translate(_FOLD) in PERSONAL_KEYS:
+        return True
+    words = [word.lower() for word in _WORD.findall(key)]
+    return any("".join(words[at:]) in _TELLING_LAST_WORDS for at in range(len(words)))
 
 
 def _steps(text: str) -> Iterator[str]:

@@ -177,7 +177,7 @@ async def _messages(
         told_at = asyncio.get_running_loop().time()
         while not house.closing.is_set() and house.is_open:
             try:
-                page = await house.core.feed.page(after=after, limit=_STREAM_PAGE, wait_s=1.0, **wanted)  # type: ignore[arg-type]
+                page = await house.core.feed.page(after=after, limit=_STREAM_PAGE, wait_s=1.0, **wanted)
                 if await house.keys.principal(reader.key_id) is None:
                     yield b": the key was revoked\n\n"
                     return

@@ -1,6 +1,6 @@
 """NATS, the bus: never the record.
 
 Rooms: `connection` (kept for ever), `requests` (the way in: asked, committed, answered), `relay` (the way
-out: every event in order into a JetStream stream), `heads` (the news that the log has grown). When the
+out: every event in order into a JetStream stream), `publishing` (many messages at once), `heads` (the news that the log has grown). When the
 bus is down everything still works: appends come over HTTP, projectors look by themselves.
 """

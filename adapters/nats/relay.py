@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -21,14 +22,15 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
-from nats.errors import Error, MaxPayloadError
+from nats.errors import Error
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, Header, PersistMode, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import NotFoundError
 from psycopg_pool import AsyncConnectionPool
 
-from adapters.feed import Feed
+from adapters.feed import Encoded, Feed
 from adapters.nats.heads import head_subject
+from adapters.nats.publishing import headers_of, publish_all
 
 __all__ = ["Relay", "stream_name", "subject_of"]
 
@@ -36,6 +38,9 @@ MAX_BYTES = 2**30
 MAX_AGE = timedelta(days=7)
 _BATCH = 500
 _LOOK_AGAIN_S = 0.25
+_GATHER_S = 0.02
+"""While events keep coming they are taken some at a time: a page of few costs as much as one of many."""
+_HEADERS_BYTES = 1024  # more than they ever take
 _encode = msgspec.json.Encoder().encode
 _UNFIT = re.compile(r"[^A-Za-z0-9_-]")
 
@@ -47,6 +52,7 @@ def stream_name(prefix: str) -> str:
     return f"{_UNFIT.sub('_', prefix).upper()}_EVENTS"
 
 
+@lru_cache(maxsize=4096)
 def subject_of(prefix: str, type_: str) -> str:
     """The subject of an event: its type, with `_` for what no subject may hold."""
     tokens = [_UNFIT.sub("_", token) or "_" for token in type_.split(".")]
@@ -63,7 +69,7 @@ class Relay:
         self._feed = feed
         self._pool = pool
         self._news = asyncio.Event()
-        self._log_id = ""
+        self._headers = b""  # with a place for the position, and for the sequence before
         self.position = 0
         self.published = 0
 
@@ -122,7 +128,14 @@ class Relay:
                 )
             ).fetchone()
         assert row is not None
-        self._log_id = str(row[0])
+        self._headers = headers_of(
+            {
+                "Content-Type": "application/cloudevents+json",
+                Header.EXPECTED_STREAM: self._stream,
+                Header.MSG_ID: f"{row[0]}:%d",
+                Header.EXPECTED_LAST_SEQUENCE: "%d",
+            }
+        )
         head, oldest = int(row[1]), int(row[2])
         state = info.state
         self.position = oldest  # what is older would be discarded at once
@@ -138,42 +151,44 @@ class Relay:
     async def _step(self, acks: _Acks, sequence: int) -> int:
         """Publish what is new, or wait for it; gives the stream's last sequence."""
         self._news.clear()
-        page = await self._feed.page(after=self.position, limit=_BATCH, unseal_fields=False)
-        if not page.events:
-            self.position = page.next
+        events, following = await self._feed.encoded(after=self.position, limit=_BATCH)
+        if not events:
+            self.position = following
             try:
                 async with asyncio.timeout(_LOOK_AGAIN_S):
                     await self._news.wait()
             except TimeoutError:
                 pass
             return sequence
-        waiting = []
-        for event in page.events:
-            waiting.append((event["position"], await self._publish(acks, event, sequence)))
-            sequence += 1
+        # Each is stored only behind the one before it: the acknowledgement of the last speaks for all.
+        reply, stored = acks.expected()
+        last = len(events) - 1
+        await publish_all(
+            self._client,
+            [
+                (
+                    subject_of(self._prefix, event.type),
+                    reply if number == last else "",
+                    self._headers % (event.position, sequence + number),
+                    event.json,
+                )
+                for number, event in enumerate(map(self._fitting, events))
+            ],
+        )
         async with asyncio.timeout(10):
-            for position, ack in waiting:
-                await ack
-                self.position = position
-                self.published += 1
-        self.position = max(self.position, page.next)
-        return sequence
+            await stored
+        self.published += len(events)
+        self.position = following
+        if len(events) < _BATCH:
+            await asyncio.sleep(_GATHER_S)
+        return sequence + len(events)
 
-    async def _publish(self, acks: _Acks, event: dict[str, Any], sequence: int) -> asyncio.Future[None]:
-        headers = {
-            Header.MSG_ID: f"{self._log_id}:{event['position']}",
-            Header.EXPECTED_LAST_SEQUENCE: str(sequence),
-            Header.EXPECTED_STREAM: self._stream,
-            "Content-Type": "application/cloudevents+json",
-        }
-        subject = subject_of(self._prefix, event["type"])
-        try:
-            return await acks.publish(subject, _encode(event), headers)
-        except MaxPayloadError:
-            # Larger than the server takes: the event without its data, which GET /v1/events has at its position.
-            return await acks.publish(
-                subject, _encode({**event, "data": None, "datatoolarge": True}), headers
-            )
+    def _fitting(self, event: Encoded) -> Encoded:
+        """The event; without its data, which GET /v1/events has at its position, where the server takes no more."""
+        if len(event.json) + _HEADERS_BYTES <= self._client.max_payload:
+            return event
+        whole = msgspec.json.decode(event.json)
+        return event._replace(json=_encode({**whole, "data": None, "datatoolarge": True}))
 
 
 class _NotStored(Exception):
@@ -187,7 +202,7 @@ class _Reply(msgspec.Struct):
 
 
 class _Acks:
-    """Publishes many messages before the first is acknowledged.
+    """Acknowledgements of the stream, awaited by reply subject.
 
     The library's own `publish_async` never ends the future of a message that the stream refused (seen with
     2.16), so that a lost race would be noticed after a timeout only.
@@ -213,15 +228,14 @@ class _Acks:
             with suppress(Error):
                 await self._subscription.unsubscribe()
 
-    async def publish(self, subject: str, payload: bytes, headers: dict[str, str]) -> asyncio.Future[None]:
-        """Publish; gives the future of the acknowledgement."""
+    def expected(self) -> tuple[str, asyncio.Future[None]]:
+        """A reply subject, and the future of the acknowledgement that comes there."""
         self._next += 1
         reply = f"{self._inbox}.{self._next}"
-        await self._client.publish(subject, payload, reply=reply, headers=headers)
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting.add_done_callback(_looked_at)
         self._waiting[reply] = waiting
-        return waiting
+        return reply, waiting
 
     async def _heard(self, message: Msg) -> None:
         waiting = self._waiting.pop(message.subject, None)

@@ -87,8 +87,9 @@ class Subjects:
         """The subject of every identifier of *wanted*, made where it is new."""
         found: dict[Named, SubjectKeys] = {}
         missing: dict[bytes, Named] = {}
+        young = self._young.get
         for named in wanted:
-            keys = self.known(named)
+            keys = young(named) or self.known(named)
             if keys is not None:
                 found[named] = keys
             elif named not in found:

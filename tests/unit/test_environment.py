@@ -100,3 +100,19 @@ def test_the_tests_lock_contains_the_other_one() -> None:
 def test_the_launchers_are_sound_shell(script: str) -> None:
     shell = "bash" if script == ".ci/run" else "sh"
     subprocess.run([shell, "-n", ROOT / script], check=True)
+
+
+def test_a_clearly_quicker_interpreter_makes_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given two interpreters beside ours: one a little quicker, one of another build; and one that will not do
+    speeds = {"/ours": 1.00, "/usr/bin/python3": 0.95, "python3.12": 0.60, "python3.13": float("inf")}
+    monkeypatch.setattr(environment, "trial", lambda python: (speeds.get(python, 2.0), python))
+    monkeypatch.setattr(shutil, "which", lambda name: name if name in speeds else None)
+    # when the choice is made, then the clear winner has it
+    assert environment.quickest("/ours") == "python3.12"
+    # and without it ours stays: a little quicker is noise
+    del speeds["python3.12"]
+    assert environment.quickest("/ours") == "/ours"
+
+
+def test_an_interpreter_that_cannot_be_run_is_never_chosen() -> None:
+    assert environment.trial("/nowhere/python3")[0] == float("inf")

@@ -237,3 +237,25 @@ def test_no_secret_escapes_the_first_quick_look(secret: str) -> None:
 
 def _is_address(text: str) -> bool:
     return not any(mark in text for mark in "@+?")
+
+
+@pytest.mark.parametrize(
+    ("key", "personal"),
+    [
+        ("billing address", True),
+        ("shippingAddress", True),
+        ("customer_first_name", True),
+        ("primaryEmail", True),
+        ("email2", True),
+        ("Home-Phone", True),
+        ("customer name", True),
+        ("product_name", False),
+        ("campaignName", False),
+        ("delivered_to", False),
+        ("addressed", False),
+        ("phone_count", False),
+    ],
+)
+def test_a_longer_key_tells_by_its_last_word(key: str, personal: bool) -> None:
+    parts, _ = parted("web.tracked", {"event": "x", "properties": {key: "Ann, 5 High Street"}})
+    assert bool(parts.personal) == personal

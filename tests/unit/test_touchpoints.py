@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import inspect
 
 import domain.touchpoints
@@ -470,6 +472,37 @@ def test_every_wrong_field_is_told_at_once() -> None:
     with pytest.raises(Invalid) as refused:
         validate(TYPES["call.ended"], {"duration_s": None, "wait_s": "x", "agent": 7, "queue": "sales"})
     assert [problem.pointer for problem in refused.value.problems] == ["/data/agent", "/data/wait_s"]
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.floats(allow_nan=False) | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=6,
+)
+
+
+@given(st.data())
+def test_any_data_is_taken_or_refused_with_reasons(data: st.DataObject) -> None:
+    # given any value in any declared field of any type
+    declared = TYPES[data.draw(st.sampled_from(sorted(TYPES)))]
+    fields = sorted(declared.fields)
+    given_: Data = data.draw(st.dictionaries(st.sampled_from(fields), _JSON) if fields else st.just({}))
+    # when it is checked, then it fits, or every reason names a place in it
+    told = None
+    try:
+        validate(declared, given_)
+    except Invalid as wrong:
+        told = wrong.problems
+    assert told is None or (told and all(problem.pointer.startswith("/data") for problem in told))
+
+
+def test_a_wrong_value_inside_an_object_of_free_keys_is_told() -> None:
+    with pytest.raises(Invalid) as refused:
+        validate(TYPES["profile.updated"], {"identifiers": {"email": ["ann@example.com", []]}})
+    (problem,) = refused.value.problems
+    assert problem.pointer == "/data/identifiers"
+    assert "each value is a text or a list" in problem.detail
+    assert "ann@" not in problem.detail
 
 
 def test_a_refusal_never_quotes_the_value_which_may_be_personal() -> None:
