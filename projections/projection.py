@@ -4,12 +4,14 @@ A projection is one file in this package: row types (tables, columns and comment
 version, a fold, and the queries that ask it. It is registered by being there; one of your own is
 found through the entry point group `touchlog.projections`.
 
-Three forms cover most read models, and bring lateness, corrections, retractions, rebuilds and
+Four forms cover most read models, and bring lateness, corrections, retractions, rebuilds and
 checks with them:
 
 * `PerEvent`: rows that follow from one event alone, any number of them. Rows carry from which and to
   which position they were known, so that a question may be asked as known then.
 * `Counting`: sums by key. The order of events cannot matter, and what is corrected is subtracted.
+* `Joining`: one row per key, joined from the rows of its single events, whichever comes first: firsts,
+  lasts, sets and sums. An event that arrives late costs no more than any other.
 * `Story`: one row per key, folded over the key's events in the order in which they *happened*; an event
   that arrives late is put in its place.
 
@@ -20,8 +22,10 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from datetime import datetime
+from functools import reduce
 from importlib.metadata import entry_points
-from typing import Annotated, Any, ClassVar, Generic, Protocol, TypeVar
+from operator import attrgetter
+from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -33,7 +37,9 @@ __all__ = [
     "Counting",
     "Effective",
     "Index",
+    "Joining",
     "Load",
+    "Pace",
     "PerEvent",
     "Projection",
     "Step",
@@ -45,6 +51,8 @@ __all__ = [
 
 R = TypeVar("R", bound=msgspec.Struct)
 Key = tuple[Hashable, ...]
+Pace = Literal["live", "later"]
+"""How soon rows follow the log: within milliseconds (`live`), or in large batches at a lower priority (`later`)."""
 
 
 class Effective(msgspec.Struct, frozen=True, gc=False):
@@ -203,7 +211,13 @@ class Projection:
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
+    pace: ClassVar[Pace] = "later"
     tables: ClassVar[tuple[Table[Any], ...]]
+
+    @property
+    def beside(self) -> tuple[Table[Any], ...]:
+        """Tables that a form keeps beside the declared ones."""
+        return ()
 
     def prepare(self, steps: Sequence[Step], load: Load) -> None:
         """Ask for the rows that the fold of *steps* will look at; the default looks at none."""
@@ -254,11 +268,103 @@ class Counting(Projection):
                 changes.add(table, row, +1)
 
 
-class StoryEvent(msgspec.Struct, frozen=True, gc=False):
-    """Which events belong to which key of a story."""
+class KeyEvent(msgspec.Struct, frozen=True, gc=False):
+    """Which events belong to which key."""
 
-    key: Annotated[str, msgspec.Meta(description="Key of the story")]
+    key: Annotated[str, msgspec.Meta(description="Key of the row")]
     position: Annotated[int, msgspec.Meta(description="The event")]
+
+
+class Joining(Projection):
+    """One row per key, joined from the rows that its events give one by one.
+
+    `tables` holds the one table of the rows, keyed by one text column. Joining must not depend on
+    the order: of three rows any two may be joined first. The projector keeps beside it which events belong to
+    which key (`<name>_events`): the events of a key are read again only when one is corrected or taken back.
+    """
+
+    def rows(self, event: Effective) -> Iterable[Any]:
+        """The row of each key that this event belongs to, as if it were the only event of that key."""
+        raise NotImplementedError
+
+    def joined(self, one: Any, other: Any) -> Any:
+        """The row of the events of both rows, which have the same key."""
+        raise NotImplementedError
+
+    def __init__(self) -> None:
+        self._key = attrgetter(self.tables[0].key[0])
+        self._told: list[list[Any]] = []  # rows of the steps' new events, the last step first
+        self._whole: dict[str, Any] = {}  # rows of keys to which events are added
+        self._anew: dict[str, dict[int, Any]] = {}  # by key and position: rows of keys that are joined anew
+
+    @property
+    def events_table(self) -> Table[KeyEvent]:
+        """Which events belong to which key."""
+        return Table(f"{self.name}_events", KeyEvent, key=("key", "position"))
+
+    @property
+    def beside(self) -> tuple[Table[Any], ...]:
+        return (self.events_table,)
+
+    def prepare(self, steps: Sequence[Step], load: Load) -> None:
+        (table,) = self.tables
+        key_of = self._key
+        self._whole, self._anew = {}, {}
+        self._told = [list(self.rows(step.after)) if step.after is not None else [] for step in steps]
+        self._told.reverse()
+        for step in steps:
+            if step.before is not None:
+                for row in self.rows(step.before):
+                    self._anew[key_of(row)] = {}
+        keys = {key_of(row) for rows in self._told for row in rows} | self._anew.keys()
+        if not keys:
+            return
+        for row in load.where(table, table.key[0], keys):
+            key = key_of(row)
+            if key not in self._anew:
+                self._whole[key] = row
+        if not self._anew:
+            return
+        positions = {belongs.position for belongs in load.where(self.events_table, "key", self._anew)}
+        for event in load.effective(positions):
+            for row in self.rows(event):
+                key = key_of(row)
+                if key in self._anew:
+                    self._anew[key][event.recorded.position] = row
+
+    def fold(self, step: Step, changes: Changes) -> None:
+        key_of = self._key
+        rows = self._told.pop()
+        if step.before is not None:
+            gone = step.before.recorded.position
+            for row in self.rows(step.before):
+                self._anew[key_of(row)].pop(gone, None)
+                changes.remove(self.events_table, (key_of(row), gone))
+        if not rows:
+            return
+        assert step.after is not None
+        position = step.after.recorded.position
+        whole = self._whole
+        for row in rows:
+            key = key_of(row)
+            parts = self._anew.get(key) if self._anew else None
+            if parts is not None:
+                parts[position] = row
+                changes.put(self.events_table, KeyEvent(key, position))
+                continue
+            changes.append(self.events_table, KeyEvent(key, position))
+            known = whole.get(key)
+            whole[key] = row if known is None else self.joined(known, row)
+
+    def finish(self, changes: Changes) -> None:
+        (table,) = self.tables
+        for row in self._whole.values():
+            changes.put(table, row)
+        for key, parts in self._anew.items():
+            if parts:
+                changes.put(table, reduce(self.joined, parts.values()))
+            else:
+                changes.remove(table, (key,))
 
 
 class StoryEnd(msgspec.Struct, frozen=True, gc=False):
@@ -295,14 +401,18 @@ class Story(Projection):
         self._anew: set[str] = set()
 
     @property
-    def events_table(self) -> Table[StoryEvent]:
+    def events_table(self) -> Table[KeyEvent]:
         """Which events belong to which key."""
-        return Table(f"{self.name}_events", StoryEvent, key=("key", "position"))
+        return Table(f"{self.name}_events", KeyEvent, key=("key", "position"))
 
     @property
     def ends_table(self) -> Table[StoryEnd]:
         """With which event the row of each key ends."""
         return Table(f"{self.name}_ends", StoryEnd, key=("key",))
+
+    @property
+    def beside(self) -> tuple[Table[Any], ...]:
+        return (self.events_table, self.ends_table)
 
     def prepare(self, steps: Sequence[Step], load: Load) -> None:
         (table,) = self.tables
@@ -340,7 +450,7 @@ class Story(Projection):
         if step.after is not None:
             for key in self.keys(step.after):
                 self._stories[key].append(step.after)
-                changes.put(self.events_table, StoryEvent(key, step.after.recorded.position))
+                changes.put(self.events_table, KeyEvent(key, step.after.recorded.position))
 
     def finish(self, changes: Changes) -> None:
         (table,) = self.tables

@@ -22,7 +22,7 @@ from psycopg import sql
 from adapters.postgres.amendments import StoredAmendments
 from adapters.postgres.binary_copy import pack_known, pack_rows
 from domain.errors import Unavailable
-from projections.projection import Changes, Effective, Projection, Story, Table
+from projections.projection import Changes, Effective, Projection, Table
 
 __all__ = ["LeaseLost", "ReadModels", "Tracking", "make_tables"]
 
@@ -100,11 +100,7 @@ def _column(hint: Any) -> tuple[str, bool, str]:
 
 def tables_of(projection: Projection) -> tuple[Table[Any], ...]:
     """The tables of a projection with those that the projector keeps beside them."""
-    return (
-        (*projection.tables, projection.events_table, projection.ends_table)
-        if isinstance(projection, Story)
-        else projection.tables
-    )
+    return (*projection.tables, *projection.beside)
 
 
 def make_tables(
