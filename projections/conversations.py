@@ -19,7 +19,7 @@ __all__ = ["TABLE", "Conversation", "Conversations"]
 _FAMILIES = ("call.", "chat.", "email.", "sms.", "message.", "case.")
 
 
-class Conversation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Conversation(msgspec.Struct, frozen=True, gc=False):
     """Contacts that belong together."""
 
     conversation: Annotated[str, Meta(description="What joins them: the field and its value")]
@@ -33,12 +33,18 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     inbound: Annotated[int, Meta(description="How many of them came from the customer")]
     outbound: Annotated[int, Meta(description="How many of them went to the customer")]
     last_position: Annotated[int, Meta(description="The event that happened last: the way back into the log")]
-    first_event: Annotated[
-        str, Meta(description="Its first event: time, source and id, which tell the order")
+    first_event: Annotated[str, Meta(description="Source and id of its first event")]
+    last_event: Annotated[str, Meta(description="Source and id of its last event")]
+    named_by: Annotated[
+        str | None,
+        Meta(
+            description="Time, source and id of its first event that names somebody; null where its first event does"
+        ),
     ]
-    last_event: Annotated[str, Meta(description="Its last event: time, source and id")]
-    named_by: Annotated[str | None, Meta(description="Its first event that names somebody")]
-    channels_first: Annotated[list[str], Meta(description="The first event over each of its channels")]
+    channels_first: Annotated[
+        list[str],
+        Meta(description="Time, source and id of the first event over each of its channels but the first"),
+    ]
 
 
 TABLE = Table("conversations", Conversation, key=("conversation",), indexes=(Index(("subject", "last_at")),))
@@ -72,73 +78,72 @@ class Conversations(Joining):
             return ()
         by = _joined_by(told.data_json)
         keys = [
-            f"{name}:{value}"
-            for name, value in (
+            f"{field}:{value}"
+            for field, value in (
                 ("case", by.case_id),
                 ("conversation", by.conversation_id),
                 ("thread", by.thread_id),
             )
-            if value is not None
-            and isinstance(value, str | int)
-            and not isinstance(value, bool)
-            and value != ""
+            if value is not None and (type(value) is int or (type(value) is str and value))
         ]
         if not keys:
             return ()
         at = told.occurred_at
-        place = f"{moment(at)}\x1f{told.source}\x1f{told.id}"  # neither holds a control character
+        place = f"{told.source}\x1f{told.id}"  # neither holds a control character
         subject = _surrogate(told.subjects[0][0]) if told.subjects else None
+        channels = [told.channel]
+        inbound, outbound = int(told.direction == "inbound"), int(told.direction == "outbound")
+        position = event.recorded.position
         return [
+            # In the order of its fields: naming them would cost as much again.
             Conversation(
-                conversation=key,
-                subject=subject,
-                channels=[told.channel],
-                first_type=told.type,
-                last_type=told.type,
-                started_at=at,
-                last_at=at,
-                events=1,
-                inbound=int(told.direction == "inbound"),
-                outbound=int(told.direction == "outbound"),
-                last_position=event.recorded.position,
-                first_event=place,
-                last_event=place,
-                named_by=None if subject is None else place,
-                channels_first=[place],
+                key, subject, channels, told.type, told.type, at, at, 1, inbound, outbound, position,
+                place, place, None, [],
             )
             for key in keys
-        ]
+        ]  # fmt: skip
 
     def joined(self, one: Conversation, other: Conversation) -> Conversation:
         """The conversation of both rows' events: what was first and last, and the sums."""
-        first, second = (one, other) if one.first_event <= other.first_event else (other, one)
-        last = one if one.last_event >= other.last_event else other
-        if one.named_by is None or (other.named_by is not None and other.named_by < one.named_by):
-            naming = other
+        at, other_at = one.started_at, other.started_at
+        if at < other_at or (at == other_at and one.first_event <= other.first_event):
+            first, second = one, other
         else:
-            naming = one
+            first, second = other, one
+        at, other_at = one.last_at, other.last_at
+        last = one if at > other_at or (at == other_at and one.last_event >= other.last_event) else other
+        subject, named_by = first.subject, first.named_by
+        if second.subject is not None and (subject is None or named_by is not None):
+            by = second.named_by or _begun(second)
+            if named_by is None or by < named_by:
+                subject, named_by = second.subject, by
         channels, channels_first = first.channels, first.channels_first
         # A single channel that the earlier row begins with, too, changes nothing.
         if second.channels != channels[:1]:
-            uses = dict(zip(second.channels, second.channels_first, strict=True))
-            for channel, place in zip(channels, channels_first, strict=True):
+            uses = dict(zip(second.channels, (_begun(second), *second.channels_first), strict=True))
+            for channel, place in zip(channels, (_begun(first), *channels_first), strict=True):
                 uses[channel] = min(place, uses.get(channel, place))
             channels = sorted(uses, key=uses.__getitem__)
-            channels_first = [uses[channel] for channel in channels]
+            channels_first = [uses[channel] for channel in channels[1:]]
         return Conversation(
-            conversation=one.conversation,
-            subject=naming.subject,
-            channels=channels,
-            first_type=first.first_type,
-            last_type=last.last_type,
-            started_at=first.started_at,
-            last_at=last.last_at,
-            events=one.events + other.events,
-            inbound=one.inbound + other.inbound,
-            outbound=one.outbound + other.outbound,
-            last_position=last.last_position,
-            first_event=first.first_event,
-            last_event=last.last_event,
-            named_by=naming.named_by,
-            channels_first=channels_first,
+            one.conversation,
+            subject,
+            channels,
+            first.first_type,
+            last.last_type,
+            first.started_at,
+            last.last_at,
+            one.events + other.events,
+            one.inbound + other.inbound,
+            one.outbound + other.outbound,
+            last.last_position,
+            first.first_event,
+            last.last_event,
+            named_by,
+            channels_first,
         )
+
+
+def _begun(row: Conversation) -> str:
+    """The place of its first event among all events: they are in order as these texts are."""
+    return f"{moment(row.started_at)}\x1f{row.first_event}"

@@ -24,6 +24,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from datetime import datetime
 from functools import reduce
 from importlib.metadata import entry_points
+from itertools import islice
 from operator import attrgetter
 from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
@@ -230,7 +231,7 @@ class Projection:
         """Called once behind the last step of a batch; for rows that follow from several."""
 
     def forget(self) -> None:
-        """Drop whatever is remembered of earlier batches: the last one was not committed."""
+        """Drop whatever is remembered of earlier batches: the last one was not, or will not be, committed."""
 
 
 class PerEvent(Projection):
@@ -275,6 +276,10 @@ class KeyEvent(msgspec.Struct, frozen=True, gc=False):
     position: Annotated[int, msgspec.Meta(description="The event")]
 
 
+REMEMBERED_ROWS = 20_000
+"""Rows that a `Joining` keeps in memory: conversations that go on are not read again for every batch."""
+
+
 class Joining(Projection):
     """One row per key, joined from the rows that its events give one by one.
 
@@ -293,18 +298,15 @@ class Joining(Projection):
 
     def __init__(self) -> None:
         self._key = attrgetter(self.tables[0].key[0])
+        self._remembered: dict[str, Any] = {}  # rows as they are stored; those used last stand last
+        self._events = Table(f"{self.name}_events", KeyEvent, key=("key", "position"))
         self._told: list[list[Any]] = []  # rows of the steps' new events, the last step first
         self._whole: dict[str, Any] = {}  # rows of keys to which events are added
         self._anew: dict[str, dict[int, Any]] = {}  # by key and position: rows of keys that are joined anew
 
     @property
-    def events_table(self) -> Table[KeyEvent]:
-        """Which events belong to which key."""
-        return Table(f"{self.name}_events", KeyEvent, key=("key", "position"))
-
-    @property
     def beside(self) -> tuple[Table[Any], ...]:
-        return (self.events_table,)
+        return (self._events,)
 
     def prepare(self, steps: Sequence[Step], load: Load) -> None:
         (table,) = self.tables
@@ -319,13 +321,21 @@ class Joining(Projection):
         keys = {key_of(row) for rows in self._told for row in rows} | self._anew.keys()
         if not keys:
             return
-        for row in load.where(table, table.key[0], keys):
+        remembered = self._remembered
+        missing = []
+        for key in keys:
+            row = remembered.pop(key, None)
+            if row is None or key in self._anew:
+                missing.append(key)
+            else:
+                self._whole[key] = row
+        for row in load.where(table, table.key[0], missing) if missing else ():
             key = key_of(row)
             if key not in self._anew:
                 self._whole[key] = row
         if not self._anew:
             return
-        positions = {belongs.position for belongs in load.where(self.events_table, "key", self._anew)}
+        positions = {belongs.position for belongs in load.where(self._events, "key", self._anew)}
         for event in load.effective(positions):
             for row in self.rows(event):
                 key = key_of(row)
@@ -339,7 +349,7 @@ class Joining(Projection):
             gone = step.before.recorded.position
             for row in self.rows(step.before):
                 self._anew[key_of(row)].pop(gone, None)
-                changes.remove(self.events_table, (key_of(row), gone))
+                changes.remove(self._events, (key_of(row), gone))
         if not rows:
             return
         assert step.after is not None
@@ -350,21 +360,28 @@ class Joining(Projection):
             parts = self._anew.get(key) if self._anew else None
             if parts is not None:
                 parts[position] = row
-                changes.put(self.events_table, KeyEvent(key, position))
+                changes.put(self._events, KeyEvent(key, position))
                 continue
-            changes.append(self.events_table, KeyEvent(key, position))
+            changes.append(self._events, KeyEvent(key, position))
             known = whole.get(key)
             whole[key] = row if known is None else self.joined(known, row)
 
     def finish(self, changes: Changes) -> None:
         (table,) = self.tables
-        for row in self._whole.values():
-            changes.put(table, row)
         for key, parts in self._anew.items():
             if parts:
-                changes.put(table, reduce(self.joined, parts.values()))
+                self._whole[key] = reduce(self.joined, parts.values())
             else:
                 changes.remove(table, (key,))
+        for row in self._whole.values():
+            changes.put(table, row)
+        remembered = self._remembered
+        remembered.update(self._whole)
+        for old in list(islice(remembered, max(0, len(remembered) - REMEMBERED_ROWS))):
+            del remembered[old]
+
+    def forget(self) -> None:
+        self._remembered = {}
 
 
 class StoryEnd(msgspec.Struct, frozen=True, gc=False):

@@ -196,6 +196,7 @@ class Projector:
                 reason=f"{type(failed).__name__}: {failed}"[:300],
                 steps=len(going),
             )
+            self._projections[name].forget()  # what it remembers of this attempt is not written
         held_back: set[str] = set()
         kept: list[Step] = []
         for step in going:
@@ -214,6 +215,8 @@ class Projector:
                 if subject is not None:
                     held_back.add(subject)
                 continue
+            finally:
+                self._projections[name].forget()
             kept.append(step)
         return self._folded(name, kept)
 
@@ -252,6 +255,7 @@ class Projector:
                 try:
                     changes = self._folded(name, steps)
                 except Exception as failed:  # noqa: BLE001
+                    self._projections[name].forget()
                     self._save_parked(
                         name, one.position, subject, f"{type(failed).__name__}: {failed}"[:1000], True
                     )

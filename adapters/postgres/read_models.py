@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import types
 import typing
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
@@ -183,6 +184,14 @@ def make_indexes(
             )
 
 
+@cache
+def _made_of(row: type[R]) -> Callable[[Sequence[Any]], R]:
+    """What makes a row of the values of its columns; compiled, because most rows are made here."""
+    fields = ", ".join(f"{field}=v[{i}]" for i, field in enumerate(row.__struct_fields__))
+    function: Callable[[Sequence[Any]], R] = eval(f"lambda v: R({fields})", {"R": row})  # noqa: S307 - our own field names
+    return function
+
+
 class _Load:
     def __init__(
         self,
@@ -221,7 +230,7 @@ class _Load:
                 (list(values),),
                 prepare=True,
             )
-            rows = [table.row(**dict(zip(columns, row, strict=True))) for row in curs]
+            rows = list(map(_made_of(table.row), curs.fetchall()))
         for row in rows:
             self._changes.brought_in(table, row)
         return rows
