@@ -18,6 +18,7 @@ import msgspec
 import orjson
 
 from adapters.identifiers import normalised
+from domain.correction import CORRECTION
 from domain.entry import moment
 from domain.errors import Invalid, Problem
 from domain.event import TYPES, EventType, custom_type, validate
@@ -70,6 +71,7 @@ class Draft(msgspec.Struct):
     data: dict[str, Any]
     canonical: bytes
     warnings: list[Problem]
+    patched_subject: Identifier | None = None
 
 
 def split_batch(body: bytes) -> list[bytes]:
@@ -447,6 +449,9 @@ def draft(payload: Payload, receipt: Receipt, *, inside: bool = False, region: s
     contact = None
     if declared is not None and "contact" in declared.others and isinstance(data.get("contact"), str):
         contact = _ref(data["contact"], "/data/contact", warnings, region)
+    patched = None
+    if declared is not None and declared.name == CORRECTION:
+        patched = _patch(data, receipt, problems, region)
     if problems:
         raise Invalid(problems)
     assert declared is not None
@@ -471,7 +476,69 @@ def draft(payload: Payload, receipt: Receipt, *, inside: bool = False, region: s
         data,
         payload.canonical,
         warnings,
+        patched,
     )
+
+
+_PATCHABLE = ("time", "channel", "direction", "subject", "data")
+
+
+def _patch(
+    data: dict[str, Any], receipt: Receipt, problems: list[Problem], region: str | None
+) -> Identifier | None:
+    """Check what a correction replaces; answers with the subject that it names."""
+    patch = data.get("patch")
+    if type(patch) is not dict:
+        return None
+    problems.extend(
+        Problem(
+            f"/data/patch/{name}",
+            f"A correction may replace {', '.join(_PATCHABLE)}; never '{name}'.",
+            "not_allowed",
+        )
+        for name in patch.keys() - set(_PATCHABLE)
+    )
+    if not patch.keys() & set(_PATCHABLE):
+        problems.append(
+            Problem(
+                "/data/patch", f"A correction replaces something: one of {', '.join(_PATCHABLE)}.", "empty"
+            )
+        )
+    if type(patch.get("time")) is str:
+        found: list[Problem] = []
+        _when({"time": patch["time"]}, receipt, found)
+        problems.extend(msgspec.structs.replace(p, pointer="/data/patch/time") for p in found)
+    channel = patch.get("channel")
+    if type(channel) is str and (not channel or len(channel) > 64 or _CONTROL.search(channel)):
+        problems.append(
+            Problem(
+                "/data/patch/channel",
+                "'channel' is a short text such as phone, email or store.",
+                "wrong_type",
+            )
+        )
+    if type(patch.get("subject")) is not str:
+        return None
+    warnings: list[Problem] = []
+    identifier = _ref(patch["subject"], "/data/patch/subject", warnings, region)
+    if identifier is None:
+        problems.extend(
+            Problem(
+                "/data/patch/subject",
+                "This names nobody: a placeholder, blank, too long, or no REF such as email:ann@example.com. Leave it out, or write whom the event was about.",
+                w.code,
+            )
+            for w in warnings
+        )
+    elif kind_of(identifier.kind).reference:
+        problems.append(
+            Problem(
+                "/data/patch/subject",
+                f"'{identifier.kind}' is a reference, and names no person; write whom the event was about, e.g. email:ann@example.com.",
+                "not_allowed",
+            )
+        )
+    return identifier
 
 
 def _wrong_version(given: Any) -> Problem:

@@ -23,7 +23,7 @@ class Frames:
 
     CAUSATION, CONTACT, CORRELATION, DATA = 1, 2, 4, 8
     EXTENSIONS, ON_BEHALF_OF, REFERENCES, SEALED, SUBJECTS = 16, 32, 64, 128, 256
-    FUTURE, TIME_NOT_GIVEN = 512, 1024
+    FUTURE, TIME_NOT_GIVEN, PATCHED_SUBJECT = 512, 1024, 2048
 
     def __init__(self) -> None:
         self._known: dict[tuple[object, ...], bytes] = {}
@@ -81,6 +81,7 @@ def _written(
         (Frames.DATA, "data"),
         (Frames.EXTENSIONS, "extensions"),
         (Frames.ON_BEHALF_OF, "on_behalf_of"),
+        (Frames.PATCHED_SUBJECT, "patched_subject"),
         (Frames.REFERENCES, "references"),
         (Frames.SEALED, "sealed"),
         (Frames.SUBJECTS, "subjects"),

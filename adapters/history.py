@@ -23,7 +23,8 @@ from adapters.identifiers import normalised
 from adapters.postgres.event_log import refusal
 from adapters.postgres.subjects import Subjects
 from adapters.unsealing import unseal
-from domain.entry import Body, decode_body, moment
+from domain.correction import Amendment, amended, patched
+from domain.entry import Body, Recorded, decode_body, moment
 from domain.errors import Behind, Invalid, NotFound, Problem
 from domain.event import headline, upcast
 from domain.identity import Identifier, kind_of, parse_ref
@@ -71,7 +72,7 @@ WITH seen AS MATERIALIZED (
     SELECT min(position) AS least, max(position) AS most, count(*) AS models
       FROM touchlog.projections WHERE name = ANY(%(models)s) AND state = 'live'
 ), named AS MATERIALIZED (  -- a reference stands for the person it belongs to
-    SELECT coalesce((SELECT r.subject FROM read.references r WHERE r.reference = %(subject)s
+    SELECT coalesce((SELECT r.subject FROM read.references r WHERE r.reference = %(subject)s AND r.known_to IS NULL
                       ORDER BY r.occurred_at, r.source, r.source_id LIMIT 1), %(subject)s::uuid) AS subject
 ), person AS MATERIALIZED (
     SELECT i.subject FROM read.identities i
@@ -81,6 +82,7 @@ WITH seen AS MATERIALIZED (
     SELECT o.reference FROM (
         SELECT DISTINCT ON (r.reference) r.reference, r.subject FROM read.references r
          WHERE r.reference IN (SELECT c.reference FROM read.references c WHERE c.subject IN (SELECT subject FROM person))
+           AND r.known_to IS NULL
          ORDER BY r.reference, r.occurred_at, r.source, r.source_id) o
      WHERE o.subject IN (SELECT subject FROM person)
 ), owners AS MATERIALIZED (
@@ -88,14 +90,14 @@ WITH seen AS MATERIALIZED (
 )
 SELECT seen.least, seen.most, seen.models, (SELECT array_agg(subject) FROM person), e.*
   FROM seen LEFT JOIN LATERAL (
-    SELECT h.position, h.recorded_at, h.occurred_at, h.source, h.source_id, h.body
+    SELECT h.position, h.recorded_at, h.occurred_at, h.source, h.source_id, h.body, h.patches
       FROM owners CROSS JOIN LATERAL ({entries}) h
      ORDER BY h.occurred_at DESC, h.source DESC, h.source_id DESC LIMIT %(limit)s
   ) e ON true
 """
 
 _ENTRIES = """
-    SELECT position, recorded_at, occurred_at, source, source_id, body FROM read.contact_history
+    SELECT position, recorded_at, occurred_at, source, source_id, body, patches FROM read.contact_history
      WHERE subject = owners.subject {filters}
      ORDER BY occurred_at DESC, source DESC, source_id DESC LIMIT %(limit)s
 """
@@ -106,19 +108,21 @@ WITH person AS MATERIALIZED (SELECT unnest(%(subjects)s::uuid[]) AS subject
     SELECT o.reference FROM (
         SELECT DISTINCT ON (r.reference) r.reference, r.subject FROM read.references r
          WHERE r.reference IN (SELECT c.reference FROM read.references c WHERE c.subject IN (SELECT subject FROM person))
-           AND r.position <= %(known_at)s AND (%(as_of)s::timestamptz IS NULL OR r.occurred_at <= %(as_of)s)
+           AND r.known_from <= %(known_at)s AND (r.known_to IS NULL OR r.known_to > %(known_at)s)
+           AND (%(as_of)s::timestamptz IS NULL OR r.occurred_at <= %(as_of)s)
          ORDER BY r.reference, r.occurred_at, r.source, r.source_id) o
      WHERE o.subject IN (SELECT subject FROM person)
 ), owners AS MATERIALIZED (
     SELECT subject FROM person UNION SELECT reference FROM owned
 )
-SELECT h.position, h.recorded_at, h.occurred_at, h.source, h.source_id, h.body
+SELECT h.position, h.recorded_at, h.occurred_at, h.source, h.source_id, h.body, h.patches
   FROM owners CROSS JOIN LATERAL ({entries}) h
  ORDER BY h.occurred_at DESC, h.source DESC, h.source_id DESC LIMIT %(limit)s
 """
 
 _FILTERS = {
-    "known_at": "AND position <= %(known_at)s",
+    "now": "AND known_to IS NULL",
+    "known_at": "AND known_from <= %(known_at)s AND (known_to IS NULL OR known_to > %(known_at)s)",
     "as_of": "AND occurred_at <= %(as_of)s",
     "channel": "AND channel = %(channel)s",
     "direction": "AND direction = %(direction)s",
@@ -175,19 +179,21 @@ class Histories:
             )
         return found
 
-    async def seen(self) -> int:
-        """The position that every read model behind histories has seen."""
+    async def seen(self, models: Sequence[str] = READ_MODELS) -> int:
+        """The position that every one of *models* has seen; by default those behind histories."""
         async with self._pool.connection() as conn:
             row = await (
                 await conn.execute(
                     "SELECT min(position), count(*) FROM touchlog.projections WHERE name = ANY(%s) AND state = 'live'",
-                    (list(READ_MODELS),),
+                    (list(models),),
                     prepare=True,
                 )
             ).fetchone()
-        return int(row[0]) if row is not None and row[1] == len(READ_MODELS) else 0
+        return int(row[0]) if row is not None and row[1] == len(models) else 0
 
-    async def wait_until(self, position: int, *, at_most_s: float = WAIT_S) -> int:
+    async def wait_until(
+        self, position: int, *, at_most_s: float = WAIT_S, models: Sequence[str] = READ_MODELS
+    ) -> int:
         """Wait until the read models have seen *position*; returns how far they are.
 
         Raises:
@@ -195,7 +201,7 @@ class Histories:
         """
         deadline = asyncio.get_running_loop().time() + at_most_s
         while True:
-            seen = await self.seen()
+            seen = await self.seen(models)
             if seen >= position:
                 return seen
             if asyncio.get_running_loop().time() >= deadline:
@@ -282,9 +288,9 @@ class Histories:
         async with self._pool.connection() as conn:
             row = await (
                 await conn.execute(
-                    "SELECT subject FROM read.references WHERE reference = %s AND position <= %s "
+                    "SELECT subject FROM read.references WHERE reference = %s AND known_from <= %s AND (known_to IS NULL OR known_to > %s) "
                     "AND (%s::timestamptz IS NULL OR occurred_at <= %s) ORDER BY occurred_at, source, source_id LIMIT 1",
-                    (subject, at.known_at, at.as_of, at.as_of),
+                    (subject, at.known_at, at.known_at, at.as_of, at.as_of),
                     prepare=True,
                 )
             ).fetchone()
@@ -297,8 +303,9 @@ class Histories:
                 await conn.execute(
                     "SELECT l.a, l.b, l.position, l.occurred_at, l.source, l.source_id, l.place, l.cluster FROM read.links l "
                     "WHERE l.cluster = (SELECT cluster FROM read.identities WHERE subject = %s) "
-                    "AND l.position <= %s AND (%s::timestamptz IS NULL OR l.occurred_at <= %s)",
-                    (subject, at.known_at, at.as_of, at.as_of),
+                    "AND l.known_from <= %s AND (l.known_to IS NULL OR l.known_to > %s) "
+                    "AND (%s::timestamptz IS NULL OR l.occurred_at <= %s)",
+                    (subject, at.known_at, at.known_at, at.as_of, at.as_of),
                     prepare=True,
                 )
             ).fetchall()
@@ -314,6 +321,7 @@ class Histories:
                     source_id=r[5],
                     place=r[6],
                     cluster=r[7],
+                    known_from=r[2],
                 )
                 for r in rows
             ]
@@ -386,7 +394,9 @@ class Histories:
         rows: list[Any] | None = None
         position, person = 0, subject
         if known_at is None and as_of is None:
-            rows, position, person = await self._now(subject, filters, parameters | {"limit": wanted})
+            rows, position, person = await self._now(
+                subject, [*filters, "now"], parameters | {"limit": wanted}
+            )
         if rows is None:
             at = await self._moment(as_of, known_at)
             position = at.known_at
@@ -399,7 +409,7 @@ class Histories:
             parameters |= {"subjects": None, "known_at": position}
         if q is None:
             shown = rows[:limit]
-            entries = await self._entries(shown)
+            entries = await self.entries(shown)
             more = len(rows) > limit
         else:
             entries, shown, more = await self._search(q, limit, rows, position, subject, filters, parameters)
@@ -451,7 +461,7 @@ class Histories:
         shown: list[Any] = []
         filters = [f for f in filters if f not in ("cursor", "known_at")] + ["known_at", "cursor"]
         while rows:
-            for row, entry in zip(rows, await self._entries(rows), strict=True):
+            for row, entry in zip(rows, await self.entries(rows), strict=True):
                 if (
                     needle in entry["headline"].casefold()
                     or needle in orjson.dumps(entry["data"]).decode().casefold()
@@ -469,13 +479,54 @@ class Histories:
             )
         return found, shown, False
 
-    async def _entries(self, rows: Sequence[Any]) -> list[dict[str, Any]]:
-        events = [decode_body(bytes(row[5])) for row in rows]
-        opened = await unseal(self._subjects, events)
-        return [
-            _entry(row[0], row[1], event, data, extensions)
-            for row, event, (data, extensions) in zip(rows, events, opened, strict=True)
+    async def entries(self, rows: Sequence[Any]) -> list[dict[str, Any]]:
+        """Entries as a page shows them, of rows (position, recorded_at, _, _, _, body, bodies of its corrections)."""
+        found = [
+            (Recorded(row[0], row[1], decode_body(bytes(row[5]))), [decode_body(bytes(p)) for p in row[6]])
+            for row in rows
         ]
+        every = [event for recorded, patches in found for event in (recorded.event, *patches)]
+        opened = iter(await unseal(self._subjects, every))
+        entries = []
+        for recorded, patches in found:
+            data, extensions = next(opened)
+            if not patches:
+                entries.append(
+                    _entry(recorded.position, recorded.recorded_at, recorded.event, data, extensions)
+                )
+                continue
+            corrections = [Amendment(Recorded(0, recorded.recorded_at, patch), b"") for patch in patches]
+            held = amended(recorded, corrections)
+            assert held is not None, "a correction never takes an event away"
+            markers = []
+            changes: dict[str, Any] = {}
+            erased = False
+            for patch in patches:
+                told, _ = next(opened)
+                change = told.get("patch") or {}
+                changes |= change.get("data") or {}
+                erased = erased or "erased" in told
+                fields = sorted(
+                    {*(k for k in change if k != "data"), *(f"data.{k}" for k in change.get("data") or {})}
+                )
+                markers.append(
+                    {
+                        "event_id": patch.event_id,
+                        "at": moment(patch.occurred_at),
+                        "source": patch.source,
+                        "source_id": patch.id,
+                        "principal": patch.principal,
+                        "fields": fields,
+                        "reason": told.get("reason"),
+                    }
+                )
+            data = patched(data, changes)
+            if erased:
+                data["erased"] = True
+            entry = _entry(recorded.position, recorded.recorded_at, held[0].event, data, extensions)
+            entry["corrections"] = markers
+            entries.append(entry)
+        return entries
 
 
 _HANDLERS = ("agent", "assignee", "owner", "technician", "handled_by", "host", "sales_rep")

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import orjson
@@ -24,13 +24,14 @@ from adapters.postgres.event_log import Appended, ErasedMeanwhile, Item
 from adapters.postgres.rejected import Kept, Rejected
 from adapters.postgres.subjects import Named, Subjects
 from adapters.postgres.writer import Writer
+from domain.correction import CORRECTION
 from domain.entry import event_id_of, uuid_text
 from domain.errors import Invalid, Problem
 from domain.event import EventType
 from domain.identity import parse_ref
-from domain.personal import part
+from domain.personal import any_type, part
 
-__all__ = ["Answer", "Ingest", "Principal", "Result"]
+__all__ = ["Answer", "Corrector", "Ingest", "Principal", "Result"]
 
 log = structlog.get_logger()
 
@@ -84,10 +85,27 @@ WORKED_AT_ONCE = 500
 """Items prepared before the loop has its turn."""
 
 
+class Corrector(Protocol):
+    """Makes corrections of items whose key is known with another payload."""
+
+    async def settle(self, answered: Sequence[tuple[Draft, Result]], principal: Principal) -> None:
+        """Change the results of conflicts that became corrections: status `corrected`, or `duplicate` where nothing differs."""
+
+
 class _Call:
     """One caller's items on their way, and what became of them."""
 
-    __slots__ = ("done", "import_id", "items", "keep", "places", "principal", "results", "way_in")
+    __slots__ = (
+        "corrector",
+        "done",
+        "import_id",
+        "items",
+        "keep",
+        "places",
+        "principal",
+        "results",
+        "way_in",
+    )
 
     def __init__(
         self,
@@ -97,6 +115,7 @@ class _Call:
         import_id: str | None,
         places: Sequence[str] | None,
         keep: bool,
+        corrector: Corrector | None = None,
     ) -> None:
         self.items = items
         self.principal = principal
@@ -104,6 +123,7 @@ class _Call:
         self.import_id = import_id
         self.places = places
         self.keep = keep
+        self.corrector = corrector
         self.results: list[Result | None] = [None] * len(items)
         self.done: asyncio.Future[None] | None = None
 
@@ -163,6 +183,7 @@ class Ingest:
         import_id: str | None = None,
         places: Sequence[str] | None = None,
         keep: bool = True,
+        corrector: Corrector | None = None,
     ) -> Answer:
         """Record *items*; the answer leaves after the commit.
 
@@ -170,12 +191,13 @@ class Ingest:
             items: raw JSON of CloudEvents, or payloads already decoded.
             places: where each item stood, for people (file and row); the place in the batch by default.
             keep: whether rejected items and conflicts are kept to be looked at; a retry of a kept one is not.
+            corrector: makes corrections of conflicts (`ingest --correct`); without one a conflict is kept.
 
         Raises:
             Unavailable: nothing is known of these items; the same call may be made again.
         """
-        call = _Call(items, principal, way_in, import_id, places, keep)
-        if len(items) > SMALL_CALL or import_id is not None:
+        call = _Call(items, principal, way_in, import_id, places, keep, corrector)
+        if len(items) > SMALL_CALL or import_id is not None or corrector is not None:
             await self._accept([call])
         else:
             call.done = asyncio.get_running_loop().create_future()
@@ -239,17 +261,25 @@ class Ingest:
                     prepared.append(one)
         if prepared:
             outcome = await self._record(prepared)
+            conflicts: list[tuple[_Prepared, Result]] = []
             for ready, (status, position) in zip(prepared, outcome, strict=True):
                 draft_ = ready.draft
                 result = Result(status, position, draft_.id, draft_.warnings)
                 if status == "conflict":
                     result.errors = [_conflict(position)]
-                    named = {"source": draft_.source, "id": draft_.id, "type": draft_.declared.name}
-                    if ready.call.keep:
-                        refused.append(
-                            _kept("conflict", named, ready.call, ready.place, result.errors, position)
-                        )
+                    conflicts.append((ready, result))
                 ready.call.results[ready.place] = result
+            corrector = calls[0].corrector
+            if corrector is not None:  # such a call is alone
+                answered = [(one.draft, told) for one in prepared if (told := one.call.results[one.place])]
+                await corrector.settle(answered, calls[0].principal)
+            for ready, result in conflicts:
+                if ready.call.keep and result.status == "conflict":
+                    draft_ = ready.draft
+                    named = {"source": draft_.source, "id": draft_.id, "type": draft_.declared.name}
+                    refused.append(
+                        _kept("conflict", named, ready.call, ready.place, result.errors, result.position)
+                    )
         if refused:
             await self.rejected.keep(refused)
 
@@ -262,6 +292,8 @@ class Ingest:
         try:
             payload = item if isinstance(item, Payload) else read_payload(item)
             one = draft(payload, receipt, inside=principal.inside, region=self.region)
+            if "of" in one.declared.fields:
+                _its_own(one, principal)
             if not principal.may_append_from(one.source):
                 raise Invalid(
                     [
@@ -303,7 +335,9 @@ class Ingest:
     def _parts(self, one: Draft, wanted: dict[Named, None]) -> _Sealing:
         """Part the data of a draft and note every identifier that its sealing needs."""
         declared = one.declared
-        if declared.fields or not one.data:
+        if declared.name == CORRECTION:
+            encoded, personal, others = _part_correction(declared, one.data)
+        elif declared.fields or not one.data:
             parts, encoded = part(declared, one.data, _canonical)
             personal = parts.personal
             others = parts.others
@@ -322,6 +356,9 @@ class Ingest:
             named = (identifier.kind, identifier.namespace, identifier.value)
             references.append(named)
             wanted[named] = None
+        if one.patched_subject is not None:
+            patched = one.patched_subject
+            wanted[patched.kind, patched.namespace, patched.value] = None
         contact: Named | None = None
         if one.contact is not None:
             contact = (one.contact.kind, one.contact.namespace, one.contact.value)
@@ -339,6 +376,8 @@ class Ingest:
                 owner = identifiers[0]
             elif references:
                 owner = references[0]
+            elif one.patched_subject is not None:
+                owner = (one.patched_subject.kind, one.patched_subject.namespace, one.patched_subject.value)
             else:  # an event that names nobody is sealed under a key of its source and day
                 owner = ("source_day", "", f"{one.occurred_at[:10]} {one.source}")
                 wanted[owner] = None
@@ -405,6 +444,10 @@ class Ingest:
         if event.on_behalf_of is not None and event.on_behalf_of != principal:
             facts.append(orjson.dumps(event.on_behalf_of))
             there |= Frames.ON_BEHALF_OF
+        if event.patched_subject is not None:
+            patched = event.patched_subject
+            facts.append(_surrogates([(patched.kind, patched.namespace, patched.value)], subjects)[1:-1])
+            there |= Frames.PATCHED_SUBJECT
         if sealing.references:
             facts.append(_surrogates(sealing.references, subjects))
             there |= Frames.REFERENCES
@@ -452,6 +495,45 @@ class _Sealing(msgspec.Struct, gc=False):
     identifiers: list[Named]
     references: list[Named]
     contact: Named | None
+
+
+def _its_own(one: Draft, principal: Principal) -> None:
+    """Refuse what speaks `of` an event of a source from which *principal* may not append (SEMANTICS §7)."""
+    of = one.data.get("of")
+    if (
+        isinstance(of, dict)
+        and isinstance(of.get("source"), str)
+        and not principal.may_append_from(of["source"])
+    ):
+        raise Invalid(
+            [
+                Problem(
+                    "/data/of/source",
+                    f"The key {principal.key_id} may not speak of events of source '{of['source']}'; its sources are: {', '.join(principal.sources) or 'none'}. Use the key of that source, or one of role admin.",
+                    "forbidden",
+                )
+            ]
+        )
+
+
+def _part_correction(
+    declared: EventType, data: dict[str, Any]
+) -> tuple[bytes, dict[str, Any], list[tuple[str, Any]]]:
+    """(plain data, sealed values, values that name others) of a correction: its patch is parted as an event's data is."""
+    patch = data["patch"]
+    parts, _ = part(declared, {k: v for k, v in data.items() if k != "patch"}, _canonical)
+    inner, _ = part(any_type(), patch.get("data") or {}, _canonical)
+    plain: dict[str, Any] = {
+        k: patch[k] for k in ("time", "channel", "direction") if patch.get(k) is not None
+    }
+    if patch.get("data"):
+        # What is sealed leaves a null: the old value no longer holds, and what holds is nothing for plain eyes.
+        plain["data"] = dict.fromkeys(patch["data"]) | inner.plain
+    personal = parts.personal | {f"/patch/data{place}": value for place, value in inner.personal.items()}
+    others = parts.others + [(f"/patch/data{place}", value) for place, value in inner.others]
+    if patch.get("subject") is not None:
+        personal["/patch/subject"] = patch["subject"]
+    return _canonical({**parts.plain, "patch": plain}), personal, others
 
 
 _canonical = partial(orjson.dumps, option=orjson.OPT_SORT_KEYS)

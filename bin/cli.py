@@ -20,6 +20,14 @@ COMMANDS = (
     "bin.status",
     "bin.rejected",
     "bin.history",
+    "bin.imports",
+    "bin.persons",
+    "bin.volumes",
+    "bin.conversations",
+    "bin.audit",
+    "bin.projections",
+    "bin.rebuild",
+    "bin.replay",
     "bin.bench",
 )
 

@@ -113,16 +113,18 @@ async def keys_belong(pool: AsyncConnectionPool[Any], keys: KeyFile) -> None:
 def project_once(database_url: str) -> dict[str, int]:
     """Bring every read model to the head, unless a running projector does; returns how far each is."""
     import projections  # noqa: F401 - registers every projection
-    from projections.projection import PROJECTIONS
+    from projections.projection import PROJECTIONS, load_foreign
     from projections.projector import Projector
 
+    load_foreign()
     log = connect_log(database_url, pool=1, role=APP_ROLE)
     store = ReadModels(database_url)
     projector = Projector(log, store, PROJECTIONS.values())
     try:
         projector.take_leases()
         projector.catch_up()
-        return {t.name: t.position for t in store.tracking()}
+        projector.retry_parked()
+        return {t.name: t.position for t in store.tracking() if t.schema == "read"}
     finally:
         projector.release_leases()
         store.close()

@@ -34,8 +34,11 @@ _COLOURS = {
 }
 
 
-def moment_of(text: str, zone: ZoneInfo) -> datetime:
+def moment_of(text: str, zone: ZoneInfo, *, ends: bool = True) -> datetime:
     """Read a time: RFC 3339, or a date or local time in the installation's zone.
+
+    Args:
+        ends: a date stands for its last microsecond; False: for its first.
 
     Raises:
         typer.BadParameter: it is no time; says how to write one.
@@ -48,7 +51,7 @@ def moment_of(text: str, zone: ZoneInfo) -> datetime:
         ) from None
     if at.tzinfo is None:
         at = at.replace(tzinfo=zone)
-        if len(text) == 10:  # a whole day has happened by its end
+        if len(text) == 10 and ends:  # a whole day has happened by its end
             at += timedelta(days=1) - timedelta(microseconds=1)
     return at.astimezone(UTC)
 
@@ -108,20 +111,22 @@ async def ask(
     return page, person
 
 
-def catch_up(database_url: str) -> None:
-    """Bring the read models to the head where no serve does; a running projector is left alone."""
+def catch_up(database_url: str, models: Sequence[str] = ()) -> None:
+    """Bring the read models (those of histories, unless told) to the head where no serve does; a running projector is left alone."""
     import psycopg
 
     from adapters.history import READ_MODELS
     from bin.compose import project_once
 
+    models = models or READ_MODELS
+
     with psycopg.connect(database_url, autocommit=True) as conn:
         row = conn.execute(
             "SELECT (SELECT position FROM touchpoint_log.head), min(position), count(*) "
             "FROM touchlog.projections WHERE name = ANY(%s) AND state = 'live'",
-            (list(READ_MODELS),),
+            (list(models),),
         ).fetchone()
-    if row is not None and (row[2] < len(READ_MODELS) or row[1] < row[0]):
+    if row is not None and (row[2] < len(models) or row[1] < row[0]):
         project_once(database_url)
 
 
@@ -190,12 +195,29 @@ def cells(entry: dict[str, Any], zone: ZoneInfo, escape: Any) -> tuple[str, str,
         words.append(f"[dim]{escape(part_of)}[/dim]")
     if entry.get("future"):
         words.append("[dim](in the future)[/dim]")
+    text = " · ".join(words)
+    for line in corrected(entry, zone):
+        text += f"\n[dim italic]{escape(line)}[/]"
     return (
         at.strftime("%Y-%m-%d %H:%M"),
         f"[{colour}]{channel}[/]" if colour else channel,
         _ARROWS.get(entry["direction"] or "", " "),
-        " · ".join(words),
+        text,
     )
+
+
+def corrected(entry: dict[str, Any], zone: ZoneInfo) -> list[str]:
+    """Who corrected an entry, when, and which fields: one line for each correction, in the order in which they apply."""
+    lines = []
+    for one in entry.get("corrections", ()):
+        at = datetime.fromisoformat(one["at"]).astimezone(zone)
+        fields = (
+            ", ".join(f.removeprefix("data.").replace("_", " ") for f in one["fields"])
+            or "fields unknown (erased)"
+        )
+        why = f" ({one['reason']})" if one.get("reason") else ""
+        lines.append(f"✎ corrected {at:%Y-%m-%d %H:%M} by {one['principal']}: {fields}{why}")
+    return lines
 
 
 def footer(page: Page, zone: ZoneInfo) -> str:

@@ -56,6 +56,7 @@ class Outcome(msgspec.Struct):
     dry_run: bool = False
     import_id: str | None = None
     recorded: int = 0
+    corrected: int = 0  # conflicts that became corrections (--correct)
     duplicates: int = 0
     conflicts: int = 0
     rejected: int = 0
@@ -69,7 +70,7 @@ class Outcome(msgspec.Struct):
     @property
     def handled(self) -> int:
         """Rows that were answered for."""
-        return self.recorded + self.duplicates + self.conflicts + self.rejected
+        return self.recorded + self.corrected + self.duplicates + self.conflicts + self.rejected
 
     @property
     def is_clean(self) -> bool:
@@ -102,20 +103,38 @@ def principal() -> Principal:
 class Log:
     """Records what it is given, as one import."""
 
-    def __init__(self, core: Core, outcome: Outcome) -> None:
+    def __init__(self, core: Core, outcome: Outcome, *, correct: bool = False) -> None:
+        from adapters.correcting import Corrections
+
         self._core = core
         self._outcome = outcome
         self._principal = principal()
         self._import_id = str(uuid4())
+        self._corrector = Corrections(core.ingest, core.histories, core.pool) if correct else None
+        self._starting = asyncio.Lock()
+        self._is_started = False
 
     async def take(self, rows: Sequence[Row], format_name: str) -> Answer:
         """Record a batch, after the import itself is on record."""
+        async with self._starting:
+            if not self._is_started:
+                await self._start(format_name)
+                self._is_started = True
         return await self._core.ingest.accept(
             [row.item for row in rows],
             self._principal,
             way_in=format_name,
             import_id=self._import_id,
             places=[row.place for row in rows],
+            corrector=self._corrector,
+        )
+
+    async def _start(self, format_name: str) -> None:
+        from adapters.import_runs import ImportRuns
+
+        runs = ImportRuns(self._core.pool, self._core.ingest, self._core.histories)
+        await runs.started(
+            self._import_id, self._principal, format_name=format_name, files=self._outcome.files
         )
 
     async def keep(self, rejections: Sequence[Rejection], format_name: str) -> None:
@@ -154,11 +173,12 @@ class Log:
         finally:
             async with self._core.pool.connection() as conn:
                 await conn.execute(
-                    "UPDATE touchlog.imports SET finished_at = clock_timestamp(), format = %s, recorded = %s, "
+                    "UPDATE touchlog.imports SET finished_at = clock_timestamp(), format = %s, recorded = %s, corrected = %s, "
                     "duplicates = %s, conflicts = %s, rejected = %s WHERE import_id = %s",
                     (
                         ", ".join(outcome.formats),
                         outcome.recorded,
+                        outcome.corrected,
                         outcome.duplicates,
                         outcome.conflicts,
                         outcome.rejected,
@@ -178,10 +198,13 @@ class Trial:
         keys: the installation's keys, without which no payload hash can be compared.
     """
 
-    def __init__(self, conn: Any | None, keys: KeyFile | None, *, region: str | None) -> None:
+    def __init__(
+        self, conn: Any | None, keys: KeyFile | None, *, region: str | None, correct: bool = False
+    ) -> None:
         self._conn = conn
         self._keys = keys
         self._region = region
+        self._correct = correct
         self._seen: dict[bytes, bytes] = {}  # event id -> payload hash, of the rows before
 
     async def take(self, rows: Sequence[Row], format_name: str) -> Answer:
@@ -218,7 +241,9 @@ class Trial:
             result = results[place]
             result.position = position
             result.status = "duplicate" if before == digest else "conflict"
-            if result.status == "conflict":
+            if result.status == "conflict" and self._correct:
+                result.status = "corrected"
+            elif result.status == "conflict":
                 where = f"at position {position:,}" if position is not None else "earlier in these files"
                 result.errors = [
                     Problem(
@@ -259,7 +284,9 @@ class Trial:
 
 
 @asynccontextmanager
-async def trial(settings: Settings, database_url: str | None) -> AsyncIterator[Trial]:
+async def trial(
+    settings: Settings, database_url: str | None, *, correct: bool = False
+) -> AsyncIterator[Trial]:
     """Look at the log, if there is one, through a connection that may only read.
 
     Raises:
@@ -271,7 +298,7 @@ async def trial(settings: Settings, database_url: str | None) -> AsyncIterator[T
 
     keys = KeyFile.open_or_make(settings.secret_file) if settings.secret_file.exists() else None
     if database_url is None:
-        yield Trial(None, keys, region=settings.phone_region)
+        yield Trial(None, keys, region=settings.phone_region, correct=correct)
         return
     options = "-c default_transaction_read_only=on"
     async with await psycopg.AsyncConnection.connect(database_url, autocommit=True, options=options) as conn:
@@ -281,7 +308,7 @@ async def trial(settings: Settings, database_url: str | None) -> AsyncIterator[T
             )
         ).fetchone()
         if row is None or not all(row):
-            yield Trial(None, keys, region=settings.phone_region)
+            yield Trial(None, keys, region=settings.phone_region, correct=correct)
             return
         fact = await (
             await conn.execute("SELECT value FROM touchlog.facts WHERE name = 'key_file'")
@@ -291,7 +318,7 @@ async def trial(settings: Settings, database_url: str | None) -> AsyncIterator[T
                 f"The key file {settings.secret_file} {'is not there' if keys is None else 'does not belong to this database'}; "
                 "restore the right one, or set TOUCHLOG_SECRET_FILE to it."
             )
-        yield Trial(conn, keys, region=settings.phone_region)
+        yield Trial(conn, keys, region=settings.phone_region, correct=correct)
 
 
 # -- reading and sending -----------------------------------------------------------------------------
@@ -409,6 +436,7 @@ class Run:
         if batch.rows:
             answer = await self._target.take(batch.rows, format_name)
             outcome.recorded += answer.recorded
+            outcome.corrected += sum(r.status == "corrected" for r in answer.results)
             outcome.duplicates += answer.duplicates
             outcome.conflicts += answer.conflicts
             outcome.rejected += answer.rejected
@@ -611,6 +639,7 @@ def show_summary(outcome: Outcome, out: Console) -> None:
     would = "would be " if outcome.dry_run else ""
     rows: list[tuple[str, str]] = [
         (f"{would}recorded", f"{outcome.recorded:,}"),
+        *([(f"{would}corrected", f"{outcome.corrected:,}")] if outcome.corrected else []),
         ("would be duplicates" if outcome.dry_run else "duplicates", f"{outcome.duplicates:,}"),
         ("would be in conflict" if outcome.dry_run else "conflicts", f"{outcome.conflicts:,}"),
         (f"{would}rejected", f"{outcome.rejected:,}"),
@@ -637,6 +666,10 @@ def show_summary(outcome: Outcome, out: Console) -> None:
         out.print("This was a dry run: nothing was written.")
     elif outcome.rejected or outcome.conflicts:
         out.print("What was refused is kept sealed; look at it with: touchlog rejected list", soft_wrap=True)
+        if outcome.conflicts:
+            out.print(
+                "Is what these files say right? Then give the same command with --correct.", soft_wrap=True
+            )
 
 
 INTERRUPTED = (
@@ -654,6 +687,7 @@ def ingest(
     dry_run: bool,
     rejected: Path | None,
     quiet: bool,
+    correct: bool = False,
 ) -> Outcome:
     """Import *paths*; see the command.
 
@@ -679,13 +713,13 @@ def ingest(
                 plain.write(rejected_line(one, raw, event))
 
         if dry_run:
-            async with trial(settings, database_url) as target:
+            async with trial(settings, database_url, correct=correct) as target:
                 started_s = time.monotonic()
                 await send_all(target, paths, format_name, options, outcome, told=told, progress=progress)
             return
         assert database_url is not None
         async with core(settings, database_url) as parts:
-            log = Log(parts, outcome)
+            log = Log(parts, outcome, correct=correct)
             started_s = time.monotonic()
             async with log.import_on_record():
                 await send_all(log, paths, format_name, options, outcome, told=told, progress=progress)
@@ -739,6 +773,11 @@ def register(app: typer.Typer) -> None:
         dry_run: bool = typer.Option(
             False, "--dry-run", help="Tell what would become of each row; write nothing."
         ),
+        correct: bool = typer.Option(
+            False,
+            "--correct",
+            help="Where a key stands with other data, record a correction; restore what was retracted.",
+        ),
         rejected: Path | None = REJECTED,
         data: Path | None = DATA_OPTION,
         json: bool = typer.Option(False, "--json", help="Print one JSON object instead of tables."),
@@ -785,6 +824,7 @@ def register(app: typer.Typer) -> None:
             dry_run=dry_run,
             rejected=rejected,
             quiet=False,
+            correct=correct,
         )
         if json:
             import orjson

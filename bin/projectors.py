@@ -19,7 +19,7 @@ from adapters.postgres.read_models import ReadModels
 from adapters.postgres.schema import APP_ROLE
 from bin import memory
 from bin.settings import Settings
-from projections.projection import PROJECTIONS
+from projections.projection import PROJECTIONS, load_foreign
 from projections.projector import Projector
 
 __all__ = ["run_projectors"]
@@ -38,6 +38,7 @@ log = structlog.get_logger()
 
 def run_projectors(settings: Settings) -> None:
     """Project until SIGTERM; a lost database or lease is waited for, a bus that is down only makes it less quick."""
+    load_foreign()
     memory.settle()
     stopping = threading.Event()
     listener = HeadListener(settings.nats_url, settings.subject_prefix)
@@ -133,6 +134,7 @@ def _fold_onward(projector: Projector, listener: HeadListener, stopping: threadi
         if now_s - renewed_s > RENEW_EVERY_S:
             projector.renew_leases()
             renewed_s = now_s
+            projector.retry_parked()
         if not has_all and now_s - asked_s > ASK_EVERY_S:
             has_all = projector.take_leases()
             asked_s = now_s

@@ -33,12 +33,15 @@ def of_database(database_url: str) -> dict[str, Any]:
                 "position": position,
                 "lag_positions": head[0] - position,
                 "lag_s": 0.0 if position >= head[0] else round(lag_s, 1),
+                "parked": parked,
                 "holder": holder,
             }
-            for name, version, state, position, lag_s, holder in conn.execute(
+            for name, version, state, position, lag_s, parked, holder in conn.execute(
                 "SELECT p.name, p.version, p.state, p.position, extract(epoch FROM clock_timestamp() - coalesce("
                 "(SELECT e.recorded_at FROM touchpoint_log.events e WHERE e.position = p.position + 1), clock_timestamp()))::float8, "
-                "CASE WHEN p.leased_to > clock_timestamp() THEN p.holder END FROM touchlog.projections p ORDER BY p.name, p.version"
+                "(SELECT count(*) FROM touchlog.parked k WHERE k.name = p.name AND k.schema = p.schema), "
+                "CASE WHEN p.leased_to > clock_timestamp() THEN p.holder END FROM touchlog.projections p "
+                "WHERE p.state IN ('live', 'building', 'ready') ORDER BY p.name, p.state <> 'live'"
             )
         ]
         rejected: dict[str, int] = dict(
@@ -169,7 +172,7 @@ def render(status: dict[str, Any]) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("projection")
     table.add_column("state")
-    for name in ("version", "position", "behind", "lag"):
+    for name in ("version", "position", "behind", "lag", "parked"):
         table.add_column(name, justify="right")
     for one in status["projections"]:
         lag = "" if not one["lag_positions"] else f"{one['lag_s']:,.1f} s"
@@ -180,6 +183,7 @@ def render(status: dict[str, Any]) -> None:
             f"{one['position']:,}",
             f"{one['lag_positions']:,}",
             lag,
+            f"{one['parked']:,}",
         )
     out.print(table)
     if refused.get("open"):

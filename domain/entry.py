@@ -60,6 +60,7 @@ class Body(
     import_id: str | None = None
     stream: str | None = None  # of a decision; a touchpoint is a stream of its own
     future: bool = False  # occurred_at lay after the time of receipt
+    patched_subject: tuple[str, str, str] | None = None  # of a correction: whom the event was really about
     data_json: msgspec.Raw = msgspec.Raw(b"{}")
     sealed_json: msgspec.Raw = msgspec.Raw(b"[]")
 

@@ -15,7 +15,9 @@ from itertools import pairwise
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from domain.event import Data, EventType
+import msgspec
+
+from domain.event import TYPES, Data, EventType, custom_type
 
 __all__ = ["PERSONAL_KEYS", "Parts", "merge", "part", "suspicious"]
 
@@ -45,6 +47,21 @@ _FOLD = str.maketrans("", "", "_- ")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\d_A-Z]+")  # of snake_case, camelCase, kebab-case and prose
 
 Path = tuple[str | int, ...]
+
+
+def any_type() -> EventType:
+    """A type that knows every declared field, each as personal as any type has it.
+
+    For the data of a correction: it may come before the event it corrects, whose type is then unknown.
+    """
+    personal = frozenset(f for t in TYPES.values() for f in t.personal)
+    return msgspec.structs.replace(
+        custom_type("any"),
+        name="(correction)",
+        fields=frozenset(f for t in TYPES.values() for f in t.fields),
+        personal=personal,
+        others=frozenset(f for t in TYPES.values() for f in t.others) - personal,
+    )
 
 
 class Parts:

@@ -7,7 +7,7 @@ when persons merge.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Annotated, ClassVar
@@ -16,8 +16,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from domain.entry import Recorded
-from projections.projection import Changes, Index, Projection, Table, projection
+from projections.projection import Effective, Index, PerEvent, Table, projection
 
 __all__ = ["TABLE", "ContactHistory", "Entry"]
 
@@ -37,10 +36,16 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     source: Annotated[str, Meta(description="Who reported it")]
     source_id: Annotated[str, Meta(description="The event's id at its source")]
     body: Annotated[bytes, Meta(description="The event as the log holds it, personal fields sealed")]
+    patches: Annotated[
+        list[bytes], Meta(description="Bodies of its corrections, in the order in which they apply")
+    ]
 
 
 TABLE = Table(
-    "contact_history", Entry, indexes=(Index(("subject", "occurred_at")), Index(("position",), "brin"))
+    "contact_history",
+    Entry,
+    indexes=(Index(("subject", "occurred_at")), Index(("position",), "brin")),
+    known=True,
 )
 
 
@@ -50,30 +55,35 @@ _surrogate = lru_cache(maxsize=200_000)(
 
 
 @projection
-class ContactHistory(Projection):
+class ContactHistory(PerEvent):
     """Files every event that names somebody under the subject (or reference) it belongs to."""
 
     name = "contact_history"
-    version = 1
+    version = 2
     tables: ClassVar[tuple[Table[Entry], ...]] = (TABLE,)
 
-    def fold(self, recorded: Recorded, body: bytes, changes: Changes) -> None:
-        event = recorded.event
-        owners: Sequence[tuple[str, str, str]] = event.subjects or event.references
+    def rows(self, event: Effective) -> Iterable[tuple[Table[Entry], Entry]]:
+        """One row, for an event that names somebody or something of somebody's."""
+        recorded = event.recorded
+        told = recorded.event
+        owners: Sequence[tuple[str, str, str]] = told.subjects or told.references
         if not owners:
-            return
-        changes.append(
-            TABLE,
-            Entry(
-                subject=_surrogate(owners[0][0]),
-                occurred_at=event.occurred_at,
-                position=recorded.position,
-                recorded_at=recorded.recorded_at,
-                type=event.type,
-                channel=event.channel,
-                direction=event.direction,
-                source=event.source,
-                source_id=event.id,
-                body=body,
+            return ()
+        return (
+            (
+                TABLE,
+                Entry(
+                    subject=_surrogate(owners[0][0]),
+                    occurred_at=told.occurred_at,
+                    position=recorded.position,
+                    recorded_at=recorded.recorded_at,
+                    type=told.type,
+                    channel=told.channel,
+                    direction=told.direction,
+                    source=told.source,
+                    source_id=told.id,
+                    body=event.body,
+                    patches=list(event.patches),
+                ),
             ),
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 import msgspec
@@ -18,7 +18,7 @@ from msgspec import Meta
 
 from domain.entry import Recorded
 from domain.identity import Link, persons
-from projections.projection import Changes, Index, Load, Projection, Table, projection
+from projections.projection import Changes, Effective, Index, Load, Projection, Step, Table, projection
 
 __all__ = [
     "IDENTITIES",
@@ -43,7 +43,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
-    """An event that states a link; kept while no earlier-known event states it from an earlier time."""
+    """An event that states a link; kept where no event known before states it from as early a time."""
 
     a: Annotated[UUID, Meta(description="First subject of the event")]
     b: Annotated[UUID, Meta(description="Another subject of the event")]
@@ -53,10 +53,14 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     source_id: Annotated[str, Meta(description="Id of the event at its source")]
     place: Annotated[int, Meta(description="Place of the link in the event, from 1")]
     cluster: Annotated[UUID, Meta(description="The cluster of both subjects")]
+    known_from: Annotated[int, Meta(description="Position from which this evidence counts")]
+    known_to: Annotated[
+        int | None, Meta(description="Position from which it no longer does; null: it still does")
+    ] = None
 
 
 class Reference(msgspec.Struct, frozen=True, kw_only=True):
-    """An event that names a reference (order, case) and an identifier: the earliest says whose it is."""
+    """An event that names a reference (order, case) and an identifier: of these the earliest says whose it is."""
 
     reference: Annotated[UUID, Meta(description="Surrogate of the reference")]
     position: Annotated[int, Meta(description="The event")]
@@ -69,8 +73,13 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
 IDENTITIES = Table(
     "identities", Identity, key=("subject",), indexes=(Index(("cluster",)), Index(("person",)))
 )
-LINKS = Table("links", Evidence, key=("a", "b", "position"), indexes=(Index(("cluster",)),))
-REFERENCES = Table("references", Reference, key=("reference", "position"), indexes=(Index(("subject",)),))
+LINKS = Table("links", Evidence, key=("a", "b", "position", "known_from"), indexes=(Index(("cluster",)),))
+REFERENCES = Table(
+    "references",
+    Reference,
+    indexes=(Index(("reference",)), Index(("subject",)), Index(("position",), "brin")),
+    known=True,
+)
 
 
 def persons_of(kinds: dict[UUID, tuple[str, str]], evidence: Iterable[Evidence]) -> dict[UUID, UUID]:
@@ -95,81 +104,133 @@ def persons_of(kinds: dict[UUID, tuple[str, str]], evidence: Iterable[Evidence])
     return found
 
 
+REMEMBERED = 500_000
+"""Links whose earliest evidence is kept in memory, so that the same link stated again costs nothing."""
+
+_Order = tuple[datetime, str, str, int]
+_Pair = tuple[str, str]
+_Named = tuple[str, str, str]
+
+
 @projection
 class Identities(Projection):
     """Keeps the evidence of links and the persons that follow from it."""
 
     name = "identities"
-    version = 1
-    tables: ClassVar[tuple[Table[msgspec.Struct], ...]] = (IDENTITIES, LINKS, REFERENCES)  # type: ignore[assignment]
+    version = 2
+    tables: ClassVar[tuple[Table[Any], ...]] = (IDENTITIES, LINKS, REFERENCES)
 
     def __init__(self) -> None:
-        self._earliest: dict[tuple[str, str], _Order] = {}
-        self._new: set[tuple[str, str]] = set()
+        self._earliest: dict[_Pair, _Order] = {}
+        self._begin()
+
+    def _begin(self) -> None:
+        self._new: set[_Pair] = set()
         self._touched: set[UUID] = set()
         self._members: dict[UUID, list[UUID]] = {}
-        self._links: dict[UUID, list[tuple[UUID, UUID, int]]] = {}
-        self._referred: dict[UUID, tuple[datetime, str, str]] = {}
+        self._links: dict[UUID, list[tuple[UUID, UUID, int, int]]] = {}
+        self._open: dict[_Pair, list[tuple[UUID, UUID, int, int]]] = {}
+        self._stated: dict[_Pair, dict[int, tuple[_Order, Recorded]]] = {}
 
     def forget(self) -> None:
         self._earliest = {}
 
-    def prepare(self, events: Sequence[Recorded], load: Load) -> None:
-        self._new, self._touched = set(), set()
-        self._members, self._links, self._referred = {}, {}, {}
-        references: dict[UUID, None] = {}
-        for recorded in events:
-            event = recorded.event
-            if len(event.subjects) > 1:
-                first = event.subjects[0][0]
-                for place, other in enumerate(event.subjects[1:], start=1):
-                    known = self._earliest.get((first, other[0]))
-                    if known is None or _order(recorded, place) < known:
-                        self._new.add((first, other[0]))
-            if event.references and event.subjects:
-                for surrogate, _, _ in event.references:
-                    references[UUID(surrogate)] = None
-        if self._new:
-            named = {UUID(s) for pair in self._new for s in pair}
-            clusters = {row.cluster for row in load.where(IDENTITIES, "subject", named)}
-            if clusters:
-                for row in load.where(IDENTITIES, "cluster", clusters):
-                    self._members.setdefault(row.cluster, []).append(row.subject)
-                for link in load.where(LINKS, "cluster", clusters):
-                    self._links.setdefault(link.cluster, []).append((link.a, link.b, link.position))
-                    pair = (str(link.a), str(link.b))
-                    if pair in self._new:
-                        self._remember(pair, _stored_order(link))
-        if references:
-            for stated in load.where(REFERENCES, "reference", references):
-                self._owned_since(stated.reference, (stated.occurred_at, stated.source, stated.source_id))
-
-    def fold(self, recorded: Recorded, body: bytes, changes: Changes) -> None:
-        event = recorded.event
-        if not event.subjects:
+    def prepare(self, steps: Sequence[Step], load: Load) -> None:
+        self._begin()
+        unstated: set[_Pair] = set()
+        for step in steps:
+            if step.before is not None:
+                unstated.update(pair for pair, _, _ in _stated(step.before.recorded))
+            if step.after is not None:
+                for pair, _, order in _stated(step.after.recorded):
+                    known = self._earliest.get(pair)
+                    if known is None or order < known:
+                        self._new.add(pair)
+        self._new |= unstated
+        if not self._new:
             return
-        if len(event.subjects) > 1:
-            first = event.subjects[0]
-            for place, other in enumerate(event.subjects[1:], start=1):
-                if (first[0], other[0]) in self._new:
-                    self._link(first, other, place, recorded, changes)
-        for surrogate, _, _ in event.references:
-            self._refer(UUID(surrogate), UUID(event.subjects[0][0]), recorded, changes)
+        clusters = {
+            row.cluster
+            for row in load.where(IDENTITIES, "subject", {UUID(s) for pair in self._new for s in pair})
+        }
+        if clusters:
+            for row in load.where(IDENTITIES, "cluster", clusters):
+                self._members.setdefault(row.cluster, []).append(row.subject)
+            for link in load.where(LINKS, "cluster", clusters):
+                key = (link.a, link.b, link.position, link.known_from)
+                self._links.setdefault(link.cluster, []).append(key)
+                pair = (str(link.a), str(link.b))
+                if link.known_to is None and pair in self._new:
+                    self._open.setdefault(pair, []).append(key)
+                    self._remember(pair, _stored_order(link))
+        if unstated:  # what else states these links, now that one event no longer does?
+            for event in load.of_subjects({UUID(pair[0]) for pair in unstated}):
+                for pair, _, order in _stated(event.recorded):
+                    if pair in unstated:
+                        self._stated.setdefault(pair, {})[event.recorded.position] = (order, event.recorded)
+
+    def fold(self, step: Step, changes: Changes) -> None:
+        if step.before is not None:
+            self._unsay(step.before, step.position, changes)
+        if step.after is None:
+            return
+        recorded = step.after.recorded
+        for pair, named, order in _stated(recorded):
+            if pair in self._new:
+                self._stated.setdefault(pair, {})[recorded.position] = (order, recorded)
+                self._link(pair, named, order, recorded, step.position, changes)
+        event = recorded.event
+        if event.subjects:
+            for surrogate, _, _ in event.references:
+                changes.know(
+                    REFERENCES,
+                    Reference(
+                        reference=UUID(surrogate),
+                        position=recorded.position,
+                        subject=UUID(event.subjects[0][0]),
+                        occurred_at=event.occurred_at,
+                        source=event.source,
+                        source_id=event.id,
+                    ),
+                    step.position,
+                )
+
+    def _unsay(self, before: Effective, at: int, changes: Changes) -> None:
+        """Close the evidence of an event that was corrected or taken back, and open what it had made needless."""
+        recorded = before.recorded
+        changes.close(REFERENCES, recorded.position, at)
+        for pair, named, _ in _stated(recorded):
+            self._stated.get(pair, {}).pop(recorded.position, None)
+            for key in list(self._open.get(pair, ())):
+                if key[2] == recorded.position:
+                    link = changes.get(LINKS, key)
+                    assert link is not None
+                    changes.put(LINKS, msgspec.structs.replace(link, known_to=at))
+                    self._open[pair].remove(key)
+                    self._touched.add(link.cluster)
+            self._earliest.pop(pair, None)
+            for key in self._open.get(pair, ()):
+                link = changes.get(LINKS, key)
+                assert link is not None
+                self._remember(pair, _stored_order(link))
+            others = self._stated.get(pair)
+            if others:
+                order, other = min(others.values(), key=lambda found: found[0])
+                self._link(pair, named, order, other, at, changes)
 
     def _link(
         self,
-        first: tuple[str, str, str],
-        other: tuple[str, str, str],
-        place: int,
+        pair: _Pair,
+        named: tuple[_Named, _Named],
+        order: _Order,
         recorded: Recorded,
+        since: int,
         changes: Changes,
     ) -> None:
-        pair = (first[0], other[0])
-        order = _order(recorded, place)
         if not self._remember(pair, order):
             return
-        a, b = UUID(first[0]), UUID(other[0])
-        one, two = self._identity(a, first, changes), self._identity(b, other, changes)
+        a, b = UUID(pair[0]), UUID(pair[1])
+        one, two = self._identity(a, named[0], changes), self._identity(b, named[1], changes)
         cluster, gone = min(one.cluster, two.cluster), max(one.cluster, two.cluster)
         if cluster != gone:
             for subject in self._members.pop(gone):
@@ -184,23 +245,25 @@ class Identities(Projection):
                 self._links.setdefault(cluster, []).append(key)
             self._touched.discard(gone)
         self._touched.add(cluster)
-        self._links.setdefault(cluster, []).append((a, b, recorded.position))
-        event = recorded.event
+        key = (a, b, recorded.position, since)
+        self._links.setdefault(cluster, []).append(key)
+        self._open.setdefault(pair, []).append(key)
         changes.put(
             LINKS,
             Evidence(
                 a=a,
                 b=b,
                 position=recorded.position,
-                occurred_at=event.occurred_at,
-                source=event.source,
-                source_id=event.id,
-                place=place,
+                occurred_at=order[0],
+                source=order[1],
+                source_id=order[2],
+                place=order[3],
                 cluster=cluster,
+                known_from=since,
             ),
         )
 
-    def _identity(self, subject: UUID, named: tuple[str, str, str], changes: Changes) -> Identity:
+    def _identity(self, subject: UUID, named: _Named, changes: Changes) -> Identity:
         found = changes.get(IDENTITIES, (subject,))
         if found is None:
             found = Identity(
@@ -210,7 +273,7 @@ class Identities(Projection):
             self._members[subject] = [subject]
         return found
 
-    def _remember(self, pair: tuple[str, str], order: _Order) -> bool:
+    def _remember(self, pair: _Pair, order: _Order) -> bool:
         """Note evidence of a link; True when no evidence that was known before is as early."""
         known = self._earliest.get(pair)
         if known is not None and known <= order:
@@ -220,47 +283,27 @@ class Identities(Projection):
         self._earliest[pair] = order
         return True
 
-    def _owned_since(self, reference: UUID, order: tuple[datetime, str, str]) -> bool:
-        known = self._referred.get(reference)
-        if known is not None and known <= order:
-            return False
-        self._referred[reference] = order
-        return True
-
-    def _refer(self, reference: UUID, subject: UUID, recorded: Recorded, changes: Changes) -> None:
-        event = recorded.event
-        if self._owned_since(reference, (event.occurred_at, event.source, event.id)):
-            changes.put(
-                REFERENCES,
-                Reference(
-                    reference=reference,
-                    position=recorded.position,
-                    subject=subject,
-                    occurred_at=event.occurred_at,
-                    source=event.source,
-                    source_id=event.id,
-                ),
-            )
-
     def finish(self, changes: Changes) -> None:
         for cluster in self._touched:
             rows = [row for s in self._members[cluster] if (row := changes.get(IDENTITIES, (s,))) is not None]
-            links = [link for key in self._links[cluster] if (link := changes.get(LINKS, key)) is not None]
+            links = [
+                link
+                for key in self._links.get(cluster, ())
+                if (link := changes.get(LINKS, key)) is not None and link.known_to is None
+            ]
             found = persons_of({row.subject: (row.kind, row.namespace) for row in rows}, links)
             for row in rows:
                 if row.person != found[row.subject]:
                     changes.put(IDENTITIES, msgspec.structs.replace(row, person=found[row.subject]))
 
 
-REMEMBERED = 500_000
-"""Links whose earliest evidence is kept in memory, so that the same link stated again costs nothing."""
-
-_Order = tuple[datetime, str, str, int]
-
-
-def _order(recorded: Recorded, place: int) -> _Order:
+def _stated(recorded: Recorded) -> Iterable[tuple[_Pair, tuple[_Named, _Named], _Order]]:
+    """The links that an event states: from its first subject to each other one."""
     event = recorded.event
-    return (event.occurred_at, event.source, event.id, place)
+    if len(event.subjects) > 1:
+        first = event.subjects[0]
+        for place, other in enumerate(event.subjects[1:], start=1):
+            yield (first[0], other[0]), (first, other), (event.occurred_at, event.source, event.id, place)
 
 
 def _stored_order(evidence: Evidence) -> _Order:

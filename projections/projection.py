@@ -1,26 +1,81 @@
 """How a read model is declared: its rows, and the pure fold that makes them from events.
 
-A projection is one file in this package: row types (their tables, columns and comments follow),
-a name, a version, a fold, and the queries that ask it. It is registered by being there.
+A projection is one file in this package: row types (tables, columns and comments follow), a name, a
+version, a fold, and the queries that ask it. It is registered by being there; one of your own is
+found through the entry point group `touchlog.projections`.
 
-The projector hands a fold batches of events in log order. A fold may look at rows that `prepare`
-asked for, append rows, put and remove them by key; it reads no clock and no database, and so gives
-the same rows in whatever batches the log is read.
+Four forms cover most read models, and bring lateness, corrections, retractions, rebuilds and
+checks with them:
+
+* `PerEvent`: rows that follow from one event alone, any number of them. Rows carry from which and to
+  which position they were known, so that a question may be asked as known then.
+* `Counting`: sums by key. The order of events cannot matter, and what is corrected is subtracted.
+* `Joining`: one row per key, joined from the rows of its single events, whichever comes first: firsts,
+  lasts, sets and sums. An event that arrives late costs no more than any other.
+* `Story`: one row per key, folded over the key's events in the order in which they *happened*; an event
+  that arrives late is put in its place.
+
+The projector hands a projection `Step`s in log order. Nothing here reads a clock or a database.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from datetime import datetime
+from functools import reduce
+from importlib.metadata import entry_points
+from itertools import islice
+from operator import attrgetter
+from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
 from domain.entry import Recorded
 
-__all__ = ["PROJECTIONS", "Changes", "Index", "Load", "Projection", "Table", "projection"]
+__all__ = [
+    "PROJECTIONS",
+    "Changes",
+    "Counting",
+    "Effective",
+    "Index",
+    "Joining",
+    "Load",
+    "Pace",
+    "PerEvent",
+    "Projection",
+    "Step",
+    "Story",
+    "Table",
+    "load_foreign",
+    "projection",
+]
 
 R = TypeVar("R", bound=msgspec.Struct)
 Key = tuple[Hashable, ...]
+Pace = Literal["live", "later"]
+"""How soon rows follow the log: within milliseconds (`live`), or in large batches at a lower priority (`later`)."""
+
+
+class Effective(msgspec.Struct, frozen=True, gc=False):
+    """An event as it holds: as recorded, with its corrections applied to what is plain.
+
+    Attributes:
+        recorded: the event; `recorded.event` is the corrected one.
+        body: the body as recorded, which proofs know.
+        patches: bodies of the corrections, in the order in which they apply; what they seal is opened on reading.
+    """
+
+    recorded: Recorded
+    body: bytes
+    patches: tuple[bytes, ...] = ()
+
+
+class Step(msgspec.Struct, frozen=True, gc=False):
+    """What one position of the log changes: an event appears, is corrected (both sides), or is taken back."""
+
+    position: int
+    before: Effective | None
+    after: Effective | None
 
 
 class Index(msgspec.Struct, frozen=True):
@@ -34,17 +89,21 @@ class Table(msgspec.Struct, Generic[R], frozen=True):
     """One table of a read model.
 
     Attributes:
-        key: the columns that name a row; empty for rows that are only ever appended.
+        key: the columns that name a row; empty for rows that are only appended.
+        known: rows carry `known_from` and `known_to` (positions): they are closed, never removed.
+        sums: the columns that are added up by key (`Counting`).
     """
 
     name: str
     row: type[R]
     key: tuple[str, ...] = ()
     indexes: tuple[Index, ...] = ()
+    known: bool = False
+    sums: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of the columns, in the order of the row's fields."""
+        """Names of the declared columns, in the order of the row's fields."""
         return self.row.__struct_fields__
 
     def key_of(self, row: R) -> Key:
@@ -58,18 +117,63 @@ class Load(Protocol):
     def where(self, table: Table[R], column: str, values: Iterable[Hashable]) -> list[R]:
         """Bring all rows whose *column* is one of *values* into the changes; answers with them."""
 
+    def effective(self, positions: Iterable[int]) -> list[Effective]:
+        """The events at *positions* as known before this batch; those taken back are absent."""
+
+    def of_subjects(self, subjects: Iterable[Hashable]) -> list[Effective]:
+        """All events whose first subject is one of *subjects*, as known before this batch."""
+
 
 class Changes:
     """The rows a batch has seen and made: what a fold reads and writes."""
 
     def __init__(self) -> None:
         self.appended: dict[str, list[Any]] = {}
+        self.known: dict[str, list[tuple[Any, int]]] = {}
+        self.closed: dict[str, dict[int, list[int]]] = {}
+        self.added: dict[str, dict[Key, list[int]]] = {}
         self.rows: dict[str, dict[Key, Any]] = {}
         self.stored: dict[str, dict[Key, Any]] = {}
+
+    # rows that are only appended, and rows with the positions between which they were known
 
     def append(self, table: Table[R], row: R) -> None:
         """Add a row to a table without key."""
         self.appended.setdefault(table.name, []).append(row)
+
+    def know(self, table: Table[R], row: R, since: int) -> None:
+        """Add a row that is known from position *since* on."""
+        self.known.setdefault(table.name, []).append((row, since))
+
+    def close(self, table: Table[R], position: int, to: int) -> None:
+        """The rows of the event at *position* are no longer known from position *to* on."""
+        self.closed.setdefault(table.name, {}).setdefault(position, []).append(to)
+
+    def known_rows(self, table: Table[R]) -> Iterable[tuple[R, int, int | None]]:
+        """(row, known from, known to) of the rows of this batch."""
+        closed = self.closed.get(table.name, {})
+        for row, since in self.known.get(table.name, ()):
+            ends = closed.get(row.position) if closed else None
+            yield row, since, min((to for to in ends if to > since), default=None) if ends else None
+
+    def closed_rows(self, table: Table[R]) -> list[tuple[int, int]]:
+        """(position of the event, known to) of stored rows that are closed by this batch."""
+        return [(position, min(ends)) for position, ends in self.closed.get(table.name, {}).items()]
+
+    # sums
+
+    def add(self, table: Table[R], row: R, sign: int) -> None:
+        """Add a row's sums to those of its key, or take them away again."""
+        sums = self.added.setdefault(table.name, {})
+        key = table.key_of(row)
+        amounts = sums.get(key)
+        if amounts is None:
+            sums[key] = [sign * getattr(row, column) for column in table.sums]
+        else:
+            for i, column in enumerate(table.sums):
+                amounts[i] += sign * getattr(row, column)
+
+    # rows by key
 
     def get(self, table: Table[R], key: Key) -> R | None:
         """The row with *key*, if `prepare` brought it in or the fold put it."""
@@ -90,8 +194,9 @@ class Changes:
     def brought_in(self, table: Table[R], row: R) -> None:
         """A row as it is stored (called by a `Load`)."""
         key = table.key_of(row)
-        self.stored.setdefault(table.name, {}).setdefault(key, row)
-        self.rows.setdefault(table.name, {}).setdefault(key, row)
+        if key not in self.stored.setdefault(table.name, {}):
+            self.stored[table.name][key] = row
+            self.rows.setdefault(table.name, {})[key] = row
 
     def written(self, table: Table[R]) -> tuple[list[R], list[Key]]:
         """(rows to insert or replace, keys to delete) against what is stored."""
@@ -103,24 +208,290 @@ class Changes:
 
 
 class Projection:
-    """The declared rule from events to rows; subclass it in a file of its own and decorate with `@projection`."""
+    """The declared rule from events to rows; subclass one of the forms below in a file of its own."""
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
+    pace: ClassVar[Pace] = "later"
     tables: ClassVar[tuple[Table[Any], ...]]
 
-    def prepare(self, events: Sequence[Recorded], load: Load) -> None:
-        """Ask for the rows that the fold of *events* will look at; the default looks at none."""
+    @property
+    def beside(self) -> tuple[Table[Any], ...]:
+        """Tables that a form keeps beside the declared ones."""
+        return ()
 
-    def fold(self, recorded: Recorded, body: bytes, changes: Changes) -> None:
-        """Change rows because of one event. *body* is the event's body as stored."""
+    def prepare(self, steps: Sequence[Step], load: Load) -> None:
+        """Ask for the rows that the fold of *steps* will look at; the default looks at none."""
+
+    def fold(self, step: Step, changes: Changes) -> None:
+        """Change rows because of one step."""
         raise NotImplementedError
 
     def finish(self, changes: Changes) -> None:
-        """Called once behind the last event of a batch; for rows that follow from several."""
+        """Called once behind the last step of a batch; for rows that follow from several."""
 
     def forget(self) -> None:
-        """Drop whatever is remembered of earlier batches: the last one was not committed."""
+        """Drop whatever is remembered of earlier batches: the last one was not, or will not be, committed."""
+
+
+class PerEvent(Projection):
+    """Rows that follow from one event alone. Each row type has a field `position`, the event's."""
+
+    def rows(self, event: Effective) -> Iterable[tuple[Table[Any], msgspec.Struct]]:
+        """The rows of one event, each with its table; none for events that do not concern this read model."""
+        raise NotImplementedError
+
+    def fold(self, step: Step, changes: Changes) -> None:
+        """Close what is no longer so, and add what is."""
+        if step.before is not None:
+            for table in self.tables:
+                changes.close(table, step.before.recorded.position, step.position)
+        if step.after is not None:
+            for table, row in self.rows(step.after):
+                changes.know(table, row, step.position)
+
+
+class Counting(Projection):
+    """Sums by key, of one table with `sums`."""
+
+    def counts(self, event: Effective) -> Iterable[msgspec.Struct]:
+        """Rows whose sums this event adds to those of their keys."""
+        raise NotImplementedError
+
+    def fold(self, step: Step, changes: Changes) -> None:
+        """Subtract what was counted before, add what counts now."""
+        (table,) = self.tables
+        if step.before is not None:
+            for row in self.counts(step.before):
+                changes.add(table, row, -1)
+        if step.after is not None:
+            for row in self.counts(step.after):
+                changes.add(table, row, +1)
+
+
+class KeyEvent(msgspec.Struct, frozen=True, gc=False):
+    """Which events belong to which key."""
+
+    key: Annotated[str, msgspec.Meta(description="Key of the row")]
+    position: Annotated[int, msgspec.Meta(description="The event")]
+
+
+REMEMBERED_ROWS = 20_000
+"""Rows that a `Joining` keeps in memory: conversations that go on are not read again for every batch."""
+
+
+class Joining(Projection):
+    """One row per key, joined from the rows that its events give one by one.
+
+    `tables` holds the one table of the rows, keyed by one text column. Joining must not depend on
+    the order: of three rows any two may be joined first. The projector keeps beside it which events belong to
+    which key (`<name>_events`): the events of a key are read again only when one is corrected or taken back.
+    """
+
+    def rows(self, event: Effective) -> Iterable[Any]:
+        """The row of each key that this event belongs to, as if it were the only event of that key."""
+        raise NotImplementedError
+
+    def joined(self, one: Any, other: Any) -> Any:
+        """The row of the events of both rows, which have the same key."""
+        raise NotImplementedError
+
+    def __init__(self) -> None:
+        self._key = attrgetter(self.tables[0].key[0])
+        self._remembered: dict[str, Any] = {}  # rows as they are stored; those used last stand last
+        self._events = Table(f"{self.name}_events", KeyEvent, key=("key", "position"))
+        self._told: list[list[Any]] = []  # rows of the steps' new events, the last step first
+        self._whole: dict[str, Any] = {}  # rows of keys to which events are added
+        self._anew: dict[str, dict[int, Any]] = {}  # by key and position: rows of keys that are joined anew
+
+    @property
+    def beside(self) -> tuple[Table[Any], ...]:
+        return (self._events,)
+
+    def prepare(self, steps: Sequence[Step], load: Load) -> None:
+        (table,) = self.tables
+        key_of = self._key
+        self._whole, self._anew = {}, {}
+        self._told = [list(self.rows(step.after)) if step.after is not None else [] for step in steps]
+        self._told.reverse()
+        for step in steps:
+            if step.before is not None:
+                for row in self.rows(step.before):
+                    self._anew[key_of(row)] = {}
+        keys = {key_of(row) for rows in self._told for row in rows} | self._anew.keys()
+        if not keys:
+            return
+        remembered = self._remembered
+        missing = []
+        for key in keys:
+            row = remembered.pop(key, None)
+            if row is None or key in self._anew:
+                missing.append(key)
+            else:
+                self._whole[key] = row
+        for row in load.where(table, table.key[0], missing) if missing else ():
+            key = key_of(row)
+            if key not in self._anew:
+                self._whole[key] = row
+        if not self._anew:
+            return
+        positions = {belongs.position for belongs in load.where(self._events, "key", self._anew)}
+        for event in load.effective(positions):
+            for row in self.rows(event):
+                key = key_of(row)
+                if key in self._anew:
+                    self._anew[key][event.recorded.position] = row
+
+    def fold(self, step: Step, changes: Changes) -> None:
+        key_of = self._key
+        rows = self._told.pop()
+        if step.before is not None:
+            gone = step.before.recorded.position
+            for row in self.rows(step.before):
+                self._anew[key_of(row)].pop(gone, None)
+                changes.remove(self._events, (key_of(row), gone))
+        if not rows:
+            return
+        assert step.after is not None
+        position = step.after.recorded.position
+        whole = self._whole
+        for row in rows:
+            key = key_of(row)
+            parts = self._anew.get(key) if self._anew else None
+            if parts is not None:
+                parts[position] = row
+                changes.put(self._events, KeyEvent(key, position))
+                continue
+            changes.append(self._events, KeyEvent(key, position))
+            known = whole.get(key)
+            whole[key] = row if known is None else self.joined(known, row)
+
+    def finish(self, changes: Changes) -> None:
+        (table,) = self.tables
+        for key, parts in self._anew.items():
+            if parts:
+                self._whole[key] = reduce(self.joined, parts.values())
+            else:
+                changes.remove(table, (key,))
+        for row in self._whole.values():
+            changes.put(table, row)
+        remembered = self._remembered
+        remembered.update(self._whole)
+        for old in list(islice(remembered, max(0, len(remembered) - REMEMBERED_ROWS))):
+            del remembered[old]
+
+    def forget(self) -> None:
+        self._remembered = {}
+
+
+class StoryEnd(msgspec.Struct, frozen=True, gc=False):
+    """How far each story is told: its last event in the order in which they happened."""
+
+    key: Annotated[str, msgspec.Meta(description="Key of the story")]
+    occurred_at: Annotated[datetime, msgspec.Meta(description="When its last event happened")]
+    source: Annotated[str, msgspec.Meta(description="Who reported that event")]
+    source_id: Annotated[str, msgspec.Meta(description="That event's id at its source")]
+
+
+_Order = tuple[datetime, str, str]
+
+
+class Story(Projection):
+    """One row per key, folded over the key's events in the order in which they happened.
+
+    `tables` holds the one table of the rows, keyed by one text column. The projector keeps beside it which
+    events belong to which key (`<name>_events`), and with which event each row ends (`<name>_ends`): what
+    happened later is added to the row, and a key is folded again from its first event only when one of
+    its events comes late, is corrected or taken back.
+    """
+
+    def keys(self, event: Effective) -> Iterable[str]:
+        """The keys whose stories this event belongs to."""
+        raise NotImplementedError
+
+    def told(self, row: Any | None, key: str, event: Effective) -> Any | None:
+        """The row of *key* after *event*; *row* is None before the first."""
+        raise NotImplementedError
+
+    def __init__(self) -> None:
+        self._stories: dict[str, list[Effective]] = {}
+        self._anew: set[str] = set()
+
+    @property
+    def events_table(self) -> Table[KeyEvent]:
+        """Which events belong to which key."""
+        return Table(f"{self.name}_events", KeyEvent, key=("key", "position"))
+
+    @property
+    def ends_table(self) -> Table[StoryEnd]:
+        """With which event the row of each key ends."""
+        return Table(f"{self.name}_ends", StoryEnd, key=("key",))
+
+    @property
+    def beside(self) -> tuple[Table[Any], ...]:
+        return (self.events_table, self.ends_table)
+
+    def prepare(self, steps: Sequence[Step], load: Load) -> None:
+        (table,) = self.tables
+        self._anew = set()
+        first: dict[str, _Order] = {}
+        for step in steps:
+            if step.before is not None:
+                self._anew.update(self.keys(step.before))
+            if step.after is not None:
+                order = _order(step.after)
+                for key in self.keys(step.after):
+                    first[key] = min(first.get(key, order), order)
+        self._stories = {key: [] for key in (*first, *self._anew)}
+        if not self._stories:
+            return
+        load.where(table, table.key[0], self._stories)
+        for end in load.where(self.ends_table, "key", self._stories):
+            if end.key in first and first[end.key] < (end.occurred_at, end.source, end.source_id):
+                self._anew.add(end.key)
+        if not self._anew:
+            return
+        by_position: dict[int, list[str]] = {}
+        for belongs in load.where(self.events_table, "key", self._anew):
+            by_position.setdefault(belongs.position, []).append(belongs.key)
+        for event in load.effective(by_position):
+            for key in by_position[event.recorded.position]:
+                self._stories[key].append(event)
+
+    def fold(self, step: Step, changes: Changes) -> None:
+        if step.before is not None:
+            gone = step.before.recorded.position
+            for key in self.keys(step.before):
+                self._stories[key] = [e for e in self._stories[key] if e.recorded.position != gone]
+                changes.remove(self.events_table, (key, gone))
+        if step.after is not None:
+            for key in self.keys(step.after):
+                self._stories[key].append(step.after)
+                changes.put(self.events_table, KeyEvent(key, step.after.recorded.position))
+
+    def finish(self, changes: Changes) -> None:
+        (table,) = self.tables
+        ends = self.ends_table
+        for key, events in self._stories.items():
+            events.sort(key=_order)
+            row = None if key in self._anew else changes.get(table, (key,))
+            for event in events:
+                row = self.told(row, key, event)
+            if row is None:
+                changes.remove(table, (key,))
+            else:
+                changes.put(table, row)
+            if events:
+                changes.put(ends, StoryEnd(key, *_order(events[-1])))
+            elif key in self._anew:
+                changes.remove(ends, (key,))
+        self._stories = {}
+
+
+def _order(event: Effective) -> _Order:
+    """The place of an event among those of one key."""
+    told = event.recorded.event
+    return told.occurred_at, told.source, told.id
 
 
 PROJECTIONS: dict[str, Projection] = {}
@@ -132,3 +503,9 @@ def projection(cls: type[Projection]) -> type[Projection]:
         raise ValueError(f"Two projections are named {cls.name!r}.")
     PROJECTIONS[cls.name] = cls()
     return cls
+
+
+def load_foreign() -> None:
+    """Import the projections that other distributions declare under `touchlog.projections`."""
+    for found in entry_points(group="touchlog.projections"):
+        found.load()

@@ -1,8 +1,9 @@
 """The projector: reads the log onward, folds batches, writes rows and tracking position together.
 
 Projections that stand at the same position share one reading and decoding of the log; one that lags
-(new, or rebuilt) catches up by itself first. The projector knows no database: `LogReader` and `Store`
-are ports, implemented in adapters/postgres.
+(new, or rebuilt) catches up by itself first. An event that a projection cannot fold is parked with the
+later ones of its subject, and stops nothing else. The projector knows no database: `LogReader` and
+`Store` are ports, implemented in adapters/postgres.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import msgspec
 import structlog
 
 from domain.entry import Recorded, decode_body
-from projections.projection import Changes, Load, Projection
+from projections.projection import Changes, Load, Projection, Step
+from projections.steps import Amendments, Steps
 
 __all__ = ["LogReader", "Projector", "Store"]
 
@@ -36,13 +38,29 @@ class LogReader(Protocol):
 class Store(Protocol):
     """Where rows and tracking positions are kept."""
 
+    @property
+    def amendments(self) -> Amendments: ...
     def take(self, projection: Projection) -> Any | None: ...
     def release(self, tracking: Any) -> None: ...
     def renew(self, tracking: Any) -> None: ...
-    def load(self, changes: Changes) -> Load: ...
+    def load(self, changes: Changes, until: int) -> Load: ...
+    def parked(self, name: str | None = None, *, retry: bool | None = None) -> list[Any]: ...
     def save(
-        self, moves: Sequence[tuple[Any, Projection, Changes]], position: int, recorded_at: datetime
+        self,
+        moves: Sequence[tuple[Any, Projection, Changes]],
+        position: int,
+        recorded_at: datetime | None,
+        *,
+        amendments: Sequence[tuple[str, int]] = (),
+        parked: Sequence[tuple[str, int, str | None, str, bool]] = (),
+        healed: Sequence[tuple[str, int]] = (),
     ) -> list[Any]: ...
+
+
+_Events = list[tuple[Recorded, bytes]]
+_Batch = tuple[tuple[int, datetime] | None, _Events, int]
+"""(position and recorded_at of the last row, events with their bodies, rows read)."""
+_Parked = tuple[str, int, str | None, str, bool]
 
 
 class Projector:
@@ -50,6 +68,8 @@ class Projector:
 
     Args:
         batch: how many events are folded per transaction.
+        until: stop at this position; None follows the head.
+        as_of: fold only what had happened by then, as corrected.
     """
 
     def __init__(
@@ -59,12 +79,18 @@ class Projector:
         projections: Iterable[Projection],
         *,
         batch: int = BATCH_EVENTS,
+        until: int | None = None,
+        as_of: datetime | None = None,
     ) -> None:
         self._log = log_reader
         self._store = store
         self._projections = {p.name: p for p in projections}
         self._held: dict[str, Any] = {}
         self._batch = batch
+        self.until = until
+        self._as_of = as_of
+        self._steps: dict[int, Steps] = {}  # by the position behind which they continue
+        self._parked: dict[str, set[str]] = {}  # projection -> subjects that wait
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
         self._ahead: tuple[int, int, Future[_Batch]] | None = None
 
@@ -81,6 +107,7 @@ class Projector:
                 if tracking is not None:
                     projection.forget()
                     self._held[name] = tracking
+                    self._parked[name] = {str(p.subject) for p in self._store.parked(name) if p.subject}
                     log.info("lease_taken", projection=name, position=tracking.position, epoch=tracking.epoch)
         return len(self._held) == len(self._projections)
 
@@ -103,6 +130,7 @@ class Projector:
         """Forget everything that was read from the store: the last batch failed, or the lease was lost."""
         self._held = {}
         self._ahead = None
+        self._steps = {}
         for projection in self._projections.values():
             projection.forget()
 
@@ -110,14 +138,19 @@ class Projector:
         """Fold one batch for the projections that lag most; returns how many events it held, 0 at the head.
 
         Raises:
-            Whatever the fold or the store raises: nothing of the batch was written, call `abandon`.
+            Whatever the store raises: nothing of the batch was written, call `abandon`. What a fold
+            raises is not raised here: it parks the event.
         """
         if not self._held:
             return 0
         start = min(t.position for t in self._held.values())
         names = [name for name, t in self._held.items() if t.position == start]
-        ahead = [t.position for t in self._held.values() if t.position > start]
-        limit = min(self._batch, min(ahead) - start) if ahead else self._batch
+        ends = [t.position - start for t in self._held.values() if t.position > start]
+        if self.until is not None:
+            ends.append(self.until - start)
+        limit = min(self._batch, *ends) if ends else self._batch
+        if limit <= 0:
+            return 0
         last, events, count = self._next_batch(start, limit)
         if last is None:
             return 0
@@ -126,19 +159,128 @@ class Projector:
             count == self._batch
         ):  # more is likely there: read and decode it while the rows of this one are written
             self._ahead = (position, self._batch, self._reading.submit(self._read, position, self._batch))
+        maker = self._steps.pop(start, None) or Steps(self._store.amendments, start, as_of=self._as_of)
+        steps, amendments = maker.of(events) if events else ([], [])
         moves = []
+        parked: list[_Parked] = []
         for name in names:
-            projection = self._projections[name]
-            changes = Changes()
-            projection.prepare([recorded for recorded, _ in events], self._store.load(changes))
-            fold = projection.fold
-            for recorded, body in events:
-                fold(recorded, body, changes)
-            projection.finish(changes)
-            moves.append((self._held[name], projection, changes))
-        for tracking in self._store.save(moves, position, recorded_at):
+            changes = self._fold(name, steps, parked)
+            moves.append((self._held[name], self._projections[name], changes))
+        for tracking in self._store.save(moves, position, recorded_at, amendments=amendments, parked=parked):
             self._held[tracking.name] = tracking
+        self._steps = {position: maker}
+        for name, at, subject, reason, culprit in parked:
+            if subject is not None:
+                self._parked[name].add(subject)
+            if culprit:
+                log.error("event_parked", projection=name, position=at, reason=reason)
         return count
+
+    def _fold(self, name: str, steps: Sequence[Step], parked: list[_Parked]) -> Changes:
+        """The changes of one projection; what it cannot fold goes to *parked* with what follows it."""
+        waiting = self._parked.get(name)
+        going = steps
+        if waiting:
+            going = [s for s in steps if _subject(s) not in waiting]
+            parked += [
+                (name, s.position, _subject(s), "waits behind a parked event of its subject", False)
+                for s in steps
+                if _subject(s) in waiting
+            ]
+        try:
+            return self._folded(name, going)
+        except Exception as failed:  # noqa: BLE001 - whatever a fold raises parks its event
+            log.warning(
+                "fold_failed",
+                projection=name,
+                reason=f"{type(failed).__name__}: {failed}"[:300],
+                steps=len(going),
+            )
+            self._projections[name].forget()  # what it remembers of this attempt is not written
+        held_back: set[str] = set()
+        kept: list[Step] = []
+        for step in going:
+            subject = _subject(step)
+            if subject is not None and subject in held_back:
+                parked.append(
+                    (name, step.position, subject, "waits behind a parked event of its subject", False)
+                )
+                continue
+            try:
+                self._folded(name, [step])
+            except Exception as failed:  # noqa: BLE001
+                parked.append(
+                    (name, step.position, subject, f"{type(failed).__name__}: {failed}"[:1000], True)
+                )
+                if subject is not None:
+                    held_back.add(subject)
+                continue
+            finally:
+                self._projections[name].forget()
+            kept.append(step)
+        return self._folded(name, kept)
+
+    def _folded(self, name: str, steps: Sequence[Step]) -> Changes:
+        projection = self._projections[name]
+        changes = Changes()
+        if steps:
+            projection.prepare(steps, self._store.load(changes, self._held[name].position))
+            for step in steps:
+                projection.fold(step, changes)
+            projection.finish(changes)
+        return changes
+
+    def retry_parked(self) -> int:
+        """Try again what was asked to be tried again, in order; returns how many events were healed."""
+        healed = 0
+        for name in list(self._held):
+            waiting: set[str] = set()
+            for one in self._store.parked(name, retry=True):
+                subject = str(one.subject) if one.subject else None
+                if subject in waiting:
+                    self._save_parked(
+                        name, one.position, subject, "waits behind a parked event of its subject", False
+                    )
+                    continue
+                ((position, recorded_at, body),) = self._log.bodies(one.position - 1, 1)
+                recorded = _recorded(position, recorded_at, body)
+                steps = (
+                    []
+                    if recorded is None
+                    else Steps(self._store.amendments, position - 1, as_of=self._as_of).of(
+                        [(recorded, body)]
+                    )[0]
+                )
+                steps = [s for s in steps if _subject(s) == subject]
+                try:
+                    changes = self._folded(name, steps)
+                except Exception as failed:  # noqa: BLE001
+                    self._projections[name].forget()
+                    self._save_parked(
+                        name, one.position, subject, f"{type(failed).__name__}: {failed}"[:1000], True
+                    )
+                    if subject is not None:
+                        waiting.add(subject)
+                    continue
+                tracking = self._held[name]
+                (self._held[name],) = self._store.save(
+                    [(tracking, self._projections[name], changes)],
+                    tracking.position,
+                    None,
+                    healed=[(name, one.position)],
+                )
+                healed += 1
+            self._parked[name] = {str(p.subject) for p in self._store.parked(name) if p.subject}
+        return healed
+
+    def _save_parked(self, name: str, position: int, subject: str | None, reason: str, culprit: bool) -> None:
+        tracking = self._held[name]
+        (self._held[name],) = self._store.save(
+            [(tracking, self._projections[name], Changes())],
+            tracking.position,
+            None,
+            parked=[(name, position, subject, reason, culprit)],
+        )
 
     def _next_batch(self, start: int, limit: int) -> _Batch:
         ahead, self._ahead = self._ahead, None
@@ -152,7 +294,7 @@ class Projector:
         return (rows[-1][0], rows[-1][1]) if rows else None, events, len(rows)
 
     def catch_up(self, *, progress: Callable[[int], None] | None = None) -> int:
-        """Fold until the head is reached; returns how many events that were."""
+        """Fold until the head (or `until`) is reached; returns how many events that were."""
         total = 0
         while count := self.step():
             total += count
@@ -161,8 +303,10 @@ class Projector:
         return total
 
 
-_Batch = tuple[tuple[int, datetime] | None, list[tuple[Recorded, bytes]], int]
-"""(position and recorded_at of the last row, events with their bodies, rows read)."""
+def _subject(step: Step) -> str | None:
+    """Whose event a step is: the unit that is parked together."""
+    side = step.after or step.before
+    return side.recorded.subject if side is not None else None
 
 
 def _recorded(position: int, recorded_at: datetime, body: bytes) -> Recorded | None:

@@ -11,7 +11,18 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.types import ControllerRouterHandler
 
-from adapters.http import browser, docs, events, feed, operations, persons, types
+from adapters.http import (
+    browser,
+    conversations,
+    docs,
+    events,
+    feed,
+    operations,
+    persons,
+    trail,
+    types,
+    volumes,
+)
 from adapters.http.auth import reader
 from adapters.http.browser import is_page, page_of_problem
 from adapters.http.events import Intake, Receive, Scope, Send
@@ -30,6 +41,9 @@ def routes() -> Sequence[ControllerRouterHandler]:
         *events.ROUTES,
         *feed.ROUTES,
         *persons.ROUTES,
+        *conversations.ROUTES,
+        *volumes.ROUTES,
+        *trail.ROUTES,
         *types.ROUTES,
         *operations.ROUTES,
     )

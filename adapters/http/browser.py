@@ -387,8 +387,8 @@ async def _status(house: House, *, whole: bool) -> Status:
             except UndefinedTable:
                 channels = []  # no projector has run yet
     last_minute = head - (row[0] if row else head)
-    lag = max((p.lag_positions for p in shown), default=0)
-    age_s = max((p.lag_s for p in shown), default=0.0)
+    lag = max((p.lag_positions for p in shown if p.state == "live"), default=0)
+    age_s = max((p.lag_s for p in shown if p.state == "live"), default=0.0)
     rate = last_minute / 60
     return Status(
         head=head,

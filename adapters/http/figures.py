@@ -54,6 +54,12 @@ class Figures:
             ["projection"],
             registry=self.registry,
         )
+        self.parked = Gauge(
+            "touchlog_projection_parked",
+            "Events that a read model could not fold, and those that wait behind them",
+            ["projection"],
+            registry=self.registry,
+        )
         self.rejected_open = Gauge(
             "touchlog_rejected_open", "Kept items that nobody has looked after", registry=self.registry
         )

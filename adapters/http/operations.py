@@ -36,14 +36,15 @@ class ProjectionShown(msgspec.Struct, frozen=True, kw_only=True):
 _PROJECTIONS = """
 SELECT h.position, p.name, p.version, p.state, p.position,
        coalesce((SELECT extract(epoch FROM clock_timestamp() - e.recorded_at)
-                   FROM touchpoint_log.events e WHERE e.position = p.position + 1), 0)::float8
-  FROM touchpoint_log.head h LEFT JOIN touchlog.projections p ON p.state <> 'retired'
- ORDER BY p.name, p.version
+                   FROM touchpoint_log.events e WHERE e.position = p.position + 1), 0)::float8,
+       (SELECT count(*) FROM touchlog.parked k WHERE k.name = p.name AND k.schema = p.schema)
+  FROM touchpoint_log.head h LEFT JOIN touchlog.projections p ON p.state IN ('live', 'building', 'ready')
+ ORDER BY p.name, p.state <> 'live'
 """
 
 
 async def projections(house: House) -> tuple[int, list[ProjectionShown]]:
-    """(newest position, every read model)."""
+    """(newest position, every read model that answers or is being rebuilt)."""
     async with house.core.pool.connection(timeout=3) as conn:
         rows = await (await conn.execute(_PROJECTIONS, prepare=True)).fetchall()
     shown = [
@@ -54,9 +55,9 @@ async def projections(house: House) -> tuple[int, list[ProjectionShown]]:
             position=position,
             lag_positions=max(0, head - position),
             lag_s=round(max(0.0, lag_s), 3),
-            parked=0,
+            parked=parked,
         )
-        for head, name, version, state, position, lag_s in rows
+        for head, name, version, state, position, lag_s, parked in rows
         if name is not None
     ]
     return rows[0][0], shown
@@ -142,6 +143,9 @@ async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
             head, shown = await projections(house)
             figures.head.set(head)
             for each in shown:
+                if each.state != "live":
+                    continue
+                figures.parked.labels(each.name).set(each.parked)
                 figures.lag_positions.labels(each.name).set(each.lag_positions)
                 figures.lag_s.labels(each.name).set(each.lag_s)
             figures.rejected_open.set((await house.core.rejected.counts()).get("open", 0))

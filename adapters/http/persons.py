@@ -15,6 +15,7 @@ from adapters.http.house import House
 from adapters.http.problems import ProblemDocument
 from adapters.http.reading import AsOf, KnownAt, after_of, as_of_of, json_answer, known_at_of, timed
 from adapters.ingest import Principal
+from adapters.persons import Persons, PersonsPage
 from adapters.postgres.outage import through_outages
 from domain.errors import Invalid, NotFound
 
@@ -148,22 +149,42 @@ async def found_persons(house: House, text: str, *, most: int = 20) -> list[Pers
     return list(found.values())
 
 
+def _persons(house: House) -> Persons:
+    return Persons(house.core.pool, house.core.subjects, house.core.histories)
+
+
 @get(
     "/v1/persons",
     tags=["persons"],
-    summary="Find persons",
-    description="By a REF, or by the exact value of an identifier: an e-mail address, a phone number, a card, an order.",
+    summary="Find persons, or list them",
+    description=(
+        "With `q`: by a REF, or by the exact value of an identifier: an e-mail address, a phone number, a card, an order. "
+        "Without: all persons in the order of their ids, page by page, each with its first and last contact and its events by channel."
+    ),
     responses={400: _PROBLEMS[400]},
 )
 async def find_persons(
     request: Request[Any, Any, Any],
     reader: NamedDependency[Principal],
-    q: Annotated[str, QueryParameter(description="What to look for", min_length=1)],
+    q: Annotated[str | None, QueryParameter(description="What to look for", min_length=1)] = None,
+    limit: Annotated[
+        int, QueryParameter(ge=1, description="Of a list: at most so many; above 1,000 is taken as 1,000")
+    ] = 50,
+    cursor: Annotated[str | None, QueryParameter(description="Of a list: `next` of the page before")] = None,
 ) -> Response[bytes]:
-    """Answer with everybody whom the text names."""
+    """Answer with everybody whom the text names, or with a page of everybody."""
     taken = timed()
     house = house_of(request)
     after = after_of(request)
+    if q is None:
+
+        async def listed() -> PersonsPage:
+            return await _persons(house).page(limit=limit, cursor=cursor or None, after=after)
+
+        page = await through_outages(listed, within_s=3)
+        everybody = tuple(s["subject"] for person in page.persons for s in person.subjects)
+        await access_recorded(request, reader, everybody, "", len(page.persons))
+        return json_answer(page, taken)
     if after:
         await house.core.histories.wait_until(after)
 
@@ -185,9 +206,11 @@ async def show_person(
     as_of: AsOf = None,
     known_at: KnownAt = None,
 ) -> Response[bytes]:
-    """Answer with the person and all identifiers."""
+    """Answer with the person, all identifiers, first and last contact, and events by channel."""
     taken = timed()
-    return json_answer(await person_of(request, reader, ref, as_of, known_at), taken)
+    person = await person_of(request, reader, ref, as_of, known_at)
+    numbers = _persons(house_of(request)).of(person, as_of=as_of_of(as_of))
+    return json_answer(await numbers, taken)
 
 
 @get(

@@ -12,7 +12,7 @@ from litestar.params import QueryParameter
 
 from domain.errors import Invalid, Problem
 
-__all__ = ["AsOf", "KnownAt", "after_of", "as_of_of", "json_answer", "known_at_of", "timed"]
+__all__ = ["AsOf", "KnownAt", "after_of", "as_of_of", "json_answer", "known_at_of", "time_of", "timed"]
 
 AsOf = Annotated[
     str | None,
@@ -59,6 +59,15 @@ def as_of_of(text: str | None) -> datetime | None:
         Invalid: no time, or one without a zone.
     """
     return None if not text else _time(text, "/as_of")
+
+
+def time_of(text: str | None, place: str) -> datetime | None:
+    """Read a time that stands at *place*, a JSON pointer for the error.
+
+    Raises:
+        Invalid: no time, or one without a zone.
+    """
+    return None if not text else _time(text, place)
 
 
 def known_at_of(text: str | None) -> datetime | int | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from struct import Struct
@@ -18,7 +18,7 @@ from uuid import UUID
 import msgspec
 import orjson
 
-__all__ = ["HEADER", "TRAILER", "pack_rows"]
+__all__ = ["HEADER", "TRAILER", "pack_known", "pack_rows"]
 
 HEADER = b"PGCOPY\n\xff\r\n\x00" + b"\x00" * 8
 TRAILER = b"\xff\xff"
@@ -91,9 +91,9 @@ def _fields(row: type[msgspec.Struct]) -> tuple[tuple[str, Callable[[Any], bytes
 
 
 @cache
-def _packer(row: type[msgspec.Struct]) -> Callable[[Any], bytes]:
-    """One expression that packs a whole row, generated from its fields."""
-    names: dict[str, Any] = {"NULL": _NULL, "COUNT": Struct("!h").pack(len(_fields(row)))}
+def _packer(row: type[msgspec.Struct], more: int = 0) -> Callable[[Any], bytes]:
+    """One expression that packs a whole row, generated from its fields; *more* fields follow it."""
+    names: dict[str, Any] = {"NULL": _NULL, "COUNT": Struct("!h").pack(len(_fields(row)) + more)}
     parts = ["COUNT"]
     for i, (field, pack, nullable) in enumerate(_fields(row)):
         names[f"p{i}"] = pack
@@ -105,3 +105,15 @@ def _packer(row: type[msgspec.Struct]) -> Callable[[Any], bytes]:
 def pack_rows(row: type[msgspec.Struct], rows: Sequence[Any]) -> bytes:
     """*rows*, all of type *row*, as one binary COPY stream in the order of the fields."""
     return b"".join((HEADER, *map(_packer(row), rows), TRAILER))
+
+
+def pack_known(row: type[msgspec.Struct], rows: Iterable[tuple[Any, int, int | None]]) -> bytes:
+    """Rows with the positions from and to which they are known, as one binary COPY stream."""
+    pack = _packer(row, 2)
+    parts = [HEADER]
+    for one, since, to in rows:
+        parts.append(pack(one))
+        parts.append(_int(8, since))
+        parts.append(_NULL if to is None else _int(8, to))
+    parts.append(TRAILER)
+    return b"".join(parts)

@@ -9,20 +9,25 @@ from __future__ import annotations
 import os
 import types
 import typing
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 import msgspec
 import psycopg
+import structlog
 from psycopg import sql
 
-from adapters.postgres.binary_copy import pack_rows
+from adapters.postgres.amendments import StoredAmendments
+from adapters.postgres.binary_copy import pack_known, pack_rows
 from domain.errors import Unavailable
-from projections.projection import Changes, Projection, Table
+from projections.projection import Changes, Effective, Projection, Table
 
 __all__ = ["LeaseLost", "ReadModels", "Tracking", "make_tables"]
+
+log = structlog.get_logger()
 
 R = TypeVar("R", bound=msgspec.Struct)
 
@@ -36,6 +41,7 @@ _SQL_TYPES: dict[Any, str] = {
     UUID: "uuid",
     dict: "jsonb",
 }
+_MAKING = 7_021_905_117_300_002  # any number, the same in every touchlog
 LEASE_S = 10
 """How long a projector that stops answering holds its projections, in seconds."""
 
@@ -48,6 +54,7 @@ class Tracking(NamedTuple):
     """How far a projection has come."""
 
     name: str
+    schema: str
     version: int
     state: str
     position: int
@@ -55,6 +62,23 @@ class Tracking(NamedTuple):
     epoch: int
     holder: str | None
     moved_at: datetime
+    until: int | None
+    as_of: datetime | None
+
+
+_TRACKING = "name, schema, version, state, position, nullif(recorded_at, '-infinity'), epoch, holder, moved_at, until, as_of"
+
+
+class Parked(NamedTuple):
+    """An event that a projection could not fold, or that waits behind one of its subject."""
+
+    name: str
+    schema: str
+    position: int
+    subject: UUID | None
+    reason: str
+    culprit: bool
+    parked_at: datetime
 
 
 def _column(hint: Any) -> tuple[str, bool, str]:
@@ -75,13 +99,21 @@ def _column(hint: Any) -> tuple[str, bool, str]:
     return _SQL_TYPES[origin], nullable, comment
 
 
-def make_tables(conn: psycopg.Connection[Any], projection: Projection, *, schema: str = "read") -> None:
-    """Create the tables, indexes and comments of *projection* where they do not exist, and its tracking row."""
-    for table in projection.tables:
+def tables_of(projection: Projection) -> tuple[Table[Any], ...]:
+    """The tables of a projection with those that the projector keeps beside them."""
+    return (*projection.tables, *projection.beside)
+
+
+def make_tables(
+    conn: psycopg.Connection[Any], projection: Projection, *, schema: str = "read", indexed: bool = True
+) -> None:
+    """Create the tables and comments of *projection* where they do not exist, and unless told not to, their indexes."""
+    for table in tables_of(projection):
         name = sql.Identifier(schema, table.name)
-        columns = []
+        columns: list[sql.Composable] = []
         comments = []
-        for field, hint in typing.get_type_hints(table.row, include_extras=True).items():
+        hints = typing.get_type_hints(table.row, include_extras=True)
+        for field, hint in hints.items():
             kind, nullable, comment = _column(hint)
             columns.append(
                 sql.SQL("{} {}{}").format(
@@ -89,17 +121,58 @@ def make_tables(conn: psycopg.Connection[Any], projection: Projection, *, schema
                 )
             )
             if comment:
-                comments.append(
-                    sql.SQL("COMMENT ON COLUMN {} IS {}").format(
-                        sql.Identifier(schema, table.name, field), sql.Literal(comment)
-                    )
+                comments.append((field, comment))
+        if table.known:
+            columns.append(sql.SQL("known_from bigint NOT NULL, known_to bigint"))
+            comments.append(("known_from", "Position from which this was known"))
+            comments.append(
+                (
+                    "known_to",
+                    "Position from which it was no longer so: corrected or taken back; null: it still is",
                 )
-        if table.key:
-            columns.append(
-                sql.SQL("PRIMARY KEY ({})").format(sql.SQL(", ").join(map(sql.Identifier, table.key)))
             )
         conn.execute(sql.SQL("CREATE TABLE IF NOT EXISTS {} ({})").format(name, sql.SQL(", ").join(columns)))
+        doc = (table.row.__doc__ or "").strip().splitlines()[0]
+        conn.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(name, sql.Literal(doc)))
+        for field, comment in comments:
+            conn.execute(
+                sql.SQL("COMMENT ON COLUMN {} IS {}").format(
+                    sql.Identifier(schema, table.name, field), sql.Literal(comment)
+                )
+            )
+        # Analysts read what holds no personal field: sealed bytes are of no use to them.
+        plain = [f for f, h in hints.items() if not _column(h)[0].startswith("bytea")]
+        plain += ["known_from", "known_to"] if table.known else []
+        conn.execute(
+            sql.SQL("GRANT SELECT ({}) ON {} TO touchlog_analyst").format(
+                sql.SQL(", ").join(map(sql.Identifier, plain)), name
+            )
+        )
+    if indexed:
+        make_indexes(conn, projection, schema=schema)
+
+
+def make_indexes(
+    conn: psycopg.Connection[Any], projection: Projection, *, schema: str = "read", only_needed: bool = False
+) -> None:
+    """Create the keys and indexes of *projection* where they do not exist.
+
+    Args:
+        only_needed: those that folding needs (keys, and the summaries by position), for a rebuild.
+    """
+    for table in tables_of(projection):
+        name = sql.Identifier(schema, table.name)
+        if table.key:
+            conn.execute(
+                sql.SQL("CREATE UNIQUE INDEX IF NOT EXISTS {} ON {} ({})").format(
+                    sql.Identifier(f"{table.name}_key"),
+                    name,
+                    sql.SQL(", ").join(map(sql.Identifier, table.key)),
+                )
+            )
         for index in table.indexes:
+            if only_needed and not table.key and index.method != "brin":
+                continue
             title = f"{table.name}_{'_'.join(index.columns)}"[:60]
             conn.execute(
                 sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} USING {} ({})").format(
@@ -109,32 +182,41 @@ def make_tables(conn: psycopg.Connection[Any], projection: Projection, *, schema
                     sql.SQL(", ").join(map(sql.Identifier, index.columns)),
                 )
             )
-        doc = (table.row.__doc__ or "").strip().splitlines()[0]
-        conn.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(name, sql.Literal(doc)))
-        for statement in comments:
-            conn.execute(statement)
-        # Analysts read what holds no personal field: sealed bytes are of no use to them.
-        plain = [
-            f
-            for f, h in typing.get_type_hints(table.row, include_extras=True).items()
-            if _column(h)[0] != "bytea"
-        ]
-        conn.execute(
-            sql.SQL("GRANT SELECT ({}) ON {} TO touchlog_analyst").format(
-                sql.SQL(", ").join(map(sql.Identifier, plain)), name
-            )
-        )
-    conn.execute(
-        "INSERT INTO touchlog.projections (name, version) VALUES (%s, %s) ON CONFLICT DO NOTHING",
-        (projection.name, projection.version),
-    )
+
+
+@cache
+def _made_of(row: type[R]) -> Callable[[Sequence[Any]], R]:
+    """What makes a row of the values of its columns; compiled, because most rows are made here."""
+    fields = ", ".join(f"{field}=v[{i}]" for i, field in enumerate(row.__struct_fields__))
+    function: Callable[[Sequence[Any]], R] = eval(f"lambda v: R({fields})", {"R": row})  # noqa: S307 - our own field names
+    return function
 
 
 class _Load:
-    def __init__(self, conn: psycopg.Connection[Any], changes: Changes, schema: str) -> None:
+    def __init__(
+        self,
+        conn: psycopg.Connection[Any],
+        changes: Changes,
+        schema: str,
+        amendments: StoredAmendments,
+        until: int,
+    ) -> None:
         self._conn = conn
         self._changes = changes
         self._schema = schema
+        self._amendments = amendments
+        self._until = until
+
+    def effective(self, positions: Iterable[int]) -> list[Effective]:
+        return self._amendments.effective(positions, self._until)
+
+    def of_subjects(self, subjects: Iterable[Hashable]) -> list[Effective]:
+        rows = self._conn.execute(
+            "SELECT DISTINCT position FROM read.contact_history WHERE subject = ANY(%s) AND position <= %s",
+            (list(subjects), self._until),
+            prepare=True,
+        ).fetchall()
+        return self._amendments.effective([p for (p,) in rows], self._until)
 
     def where(self, table: Table[R], column: str, values: Iterable[Hashable]) -> list[R]:
         columns = table.columns
@@ -148,7 +230,7 @@ class _Load:
                 (list(values),),
                 prepare=True,
             )
-            rows = [table.row(**dict(zip(columns, row, strict=True))) for row in curs]
+            rows = list(map(_made_of(table.row), curs.fetchall()))
         for row in rows:
             self._changes.brought_in(table, row)
         return rows
@@ -162,20 +244,21 @@ class ReadModels:
     """
 
     def __init__(self, url: str, *, schema: str = "read", role: str | None = "touchlog_app") -> None:
-        self._options = "-c default_transaction_isolation=read\\ committed" + (
+        self.options = "-c default_transaction_isolation=read\\ committed" + (
             f" -c role={role}" if role else ""
         )
-        self._url = url
+        self.url = url
         self._schema = schema
         self._conn: psycopg.Connection[Any] | None = None
         self._made: set[tuple[str, int]] = set()
+        self._refused: dict[str, int] = {}
         self.holder = f"{os.uname().nodename if hasattr(os, 'uname') else 'host'}:{os.getpid()}"
 
     @property
     def connection(self) -> psycopg.Connection[Any]:
         """The projector's one connection, made anew when it was lost."""
         if self._conn is None or self._conn.closed:
-            self._conn = psycopg.connect(self._url, autocommit=True, options=self._options)
+            self._conn = psycopg.connect(self.url, autocommit=True, options=self.options)
             self._conn.prepare_threshold = 0
         return self._conn
 
@@ -185,28 +268,74 @@ class ReadModels:
             self._conn.close()
             self._conn = None
 
+    @property
+    def amendments(self) -> StoredAmendments:
+        """What is known of corrections and retractions."""
+        return StoredAmendments(lambda: self.connection)
+
     def take(self, projection: Projection) -> Tracking | None:
-        """Take the lease of *projection*, or None while another projector holds it."""
-        conn = self.connection
-        if (projection.name, projection.version) not in self._made:
-            # Once a process: looking for an index waits for whoever writes, and a projector that waits for its
-            # turn asks again and again.
-            with conn.transaction():
-                make_tables(conn, projection, schema=self._schema)
-            self._made.add((projection.name, projection.version))
-        row = conn.execute(
-            "UPDATE touchlog.projections SET epoch = epoch + 1, holder = %s, leased_to = clock_timestamp() + make_interval(secs => %s) "
-            "WHERE name = %s AND version = %s AND (leased_to < clock_timestamp() OR holder = %s) "
-            "RETURNING name, version, state, position, nullif(recorded_at, '-infinity'), epoch, holder, moved_at",
-            (self.holder, LEASE_S, projection.name, projection.version, self.holder),
+        """Take the lease of *projection*, or None while another projector holds it.
+
+        In schema `read` the tables are made at the first take; elsewhere whoever rebuilds has made them.
+        """
+        if self._schema == "read" and not self._prepared(projection):
+            return None
+        row = self.connection.execute(
+            "UPDATE touchlog.projections SET epoch = epoch + 1, holder = %s, leased_to = clock_timestamp() + make_interval(secs => %s) "  # noqa: S608 - names of our own
+            "WHERE name = %s AND schema = %s AND version = %s AND (leased_to < clock_timestamp() OR holder = %s) "
+            "RETURNING " + _TRACKING,
+            (self.holder, LEASE_S, projection.name, self._schema, projection.version, self.holder),
         ).fetchone()
         return Tracking(*row) if row else None
+
+    def _prepared(self, projection: Projection) -> bool:
+        """Make the tables of *projection* in schema `read`; False where those of another version answer.
+
+        Once a process: looking for an index waits for whoever writes, and a projector that waits for its turn
+        asks again and again.
+        """
+        conn = self.connection
+        row = conn.execute(
+            "SELECT version FROM touchlog.projections WHERE name = %s AND schema = 'read'", (projection.name,)
+        ).fetchone()
+        if row is not None and row[0] != projection.version:
+            if self._refused.get(projection.name) != row[0]:
+                self._refused[projection.name] = row[0]
+                log.error(
+                    "read_model_is_of_another_version",
+                    projection=projection.name,
+                    version=row[0],
+                    wanted_version=projection.version,
+                    advice=f"it is left as it is; touchlog rebuild {projection.name} --swap brings this version",
+                )
+            return False
+        if row is None or (projection.name, projection.version) not in self._made:
+            with conn.transaction():
+                # Two projectors that start at once do not make the same table at once.
+                conn.execute("SELECT pg_advisory_xact_lock(%s)", (_MAKING,))
+                make_tables(conn, projection)
+                conn.execute(
+                    "INSERT INTO touchlog.projections (name, version) VALUES (%s, %s) ON CONFLICT DO NOTHING",
+                    (projection.name, projection.version),
+                )
+            self._made.add((projection.name, projection.version))
+        return True
+
+    def steal(self, projection: Projection) -> Tracking:
+        """Take the lease whoever holds it: the other's next write fails, and nothing of it is kept."""
+        row = self.connection.execute(
+            "UPDATE touchlog.projections SET epoch = epoch + 1, holder = %s, leased_to = clock_timestamp() + make_interval(secs => %s) "  # noqa: S608 - names of our own
+            "WHERE name = %s AND schema = %s RETURNING " + _TRACKING,
+            (self.holder, LEASE_S, projection.name, self._schema),
+        ).fetchone()
+        assert row is not None
+        return Tracking(*row)
 
     def release(self, tracking: Tracking) -> None:
         """Give the lease back, so that another projector need not wait for its end."""
         self.connection.execute(
-            "UPDATE touchlog.projections SET leased_to = '-infinity', holder = NULL WHERE name = %s AND version = %s AND epoch = %s",
-            (tracking.name, tracking.version, tracking.epoch),
+            "UPDATE touchlog.projections SET leased_to = '-infinity', holder = NULL WHERE name = %s AND schema = %s AND epoch = %s",
+            (tracking.name, tracking.schema, tracking.epoch),
         )
 
     def renew(self, tracking: Tracking) -> None:
@@ -216,20 +345,32 @@ class ReadModels:
             LeaseLost: another projector has it.
         """
         done = self.connection.execute(
-            "UPDATE touchlog.projections SET leased_to = clock_timestamp() + make_interval(secs => %s) WHERE name = %s AND version = %s AND epoch = %s",
-            (LEASE_S, tracking.name, tracking.version, tracking.epoch),
+            "UPDATE touchlog.projections SET leased_to = clock_timestamp() + make_interval(secs => %s) WHERE name = %s AND schema = %s AND epoch = %s",
+            (LEASE_S, tracking.name, tracking.schema, tracking.epoch),
         )
         if done.rowcount != 1:
             raise LeaseLost(f"{tracking.name}: another projector holds the lease.")
 
-    def load(self, changes: Changes) -> _Load:
-        """How a projection's `prepare` asks for rows."""
-        return _Load(self.connection, changes, self._schema)
+    def load(self, changes: Changes, until: int) -> _Load:
+        """How a projection's `prepare` asks for rows and for events at or below position *until*."""
+        return _Load(self.connection, changes, self._schema, self.amendments, until)
 
     def save(
-        self, moves: Sequence[tuple[Tracking, Projection, Changes]], position: int, recorded_at: datetime
+        self,
+        moves: Sequence[tuple[Tracking, Projection, Changes]],
+        position: int,
+        recorded_at: datetime | None,
+        *,
+        amendments: Sequence[tuple[str, int]] = (),
+        parked: Sequence[tuple[str, int, str | None, str, bool]] = (),
+        healed: Sequence[tuple[str, int]] = (),
     ) -> list[Tracking]:
         """Write the changes of a batch and move every tracking position to *position*: all or nothing.
+
+        Args:
+            amendments: (target, position) of the corrections and retractions among the batch.
+            parked: (projection, position, subject, reason, its own fold failed) of what could not be folded.
+            healed: (projection, position) of what was parked and is folded now.
 
         Raises:
             LeaseLost: a tracking position or an epoch is not the one that was read.
@@ -237,17 +378,18 @@ class ReadModels:
         conn = self.connection
         moved = []
         with conn.transaction():
+            self.amendments.note(conn, amendments)
             for tracking, projection, changes in moves:
                 row = conn.execute(
-                    "UPDATE touchlog.projections SET position = %s, recorded_at = %s, moved_at = clock_timestamp(), "
+                    "UPDATE touchlog.projections SET position = %s, recorded_at = coalesce(%s, recorded_at), moved_at = clock_timestamp(), "
                     "leased_to = clock_timestamp() + make_interval(secs => %s) "
-                    "WHERE name = %s AND version = %s AND epoch = %s AND position = %s RETURNING moved_at",
+                    "WHERE name = %s AND schema = %s AND epoch = %s AND position = %s RETURNING moved_at",
                     (
                         position,
                         recorded_at,
                         LEASE_S,
                         tracking.name,
-                        tracking.version,
+                        tracking.schema,
                         tracking.epoch,
                         tracking.position,
                     ),
@@ -256,19 +398,67 @@ class ReadModels:
                     raise LeaseLost(
                         f"{tracking.name}: another projector holds the lease; nothing of this batch was written."
                     )
-                for table in projection.tables:
+                for table in tables_of(projection):
                     self._write(conn, table, changes)
-                moved.append(tracking._replace(position=position, recorded_at=recorded_at, moved_at=row[0]))
+                moved.append(
+                    tracking._replace(
+                        position=position, recorded_at=recorded_at or tracking.recorded_at, moved_at=row[0]
+                    )
+                )
+            for name, at, subject, reason, culprit in parked:
+                conn.execute(
+                    "INSERT INTO touchlog.parked (name, schema, position, subject, reason, culprit) VALUES (%s, %s, %s, %s, %s, %s) "
+                    "ON CONFLICT (name, schema, position) DO UPDATE SET reason = excluded.reason, culprit = excluded.culprit, retry = false",
+                    (name, self._schema, at, subject, reason, culprit),
+                )
+            for name, at in healed:
+                conn.execute(
+                    "DELETE FROM touchlog.parked WHERE name = %s AND schema = %s AND position = %s",
+                    (name, self._schema, at),
+                )
         return moved
 
+    def parked(self, name: str | None = None, *, retry: bool | None = None) -> list[Parked]:
+        """What is parked, in log order."""
+        rows = self.connection.execute(
+            "SELECT name, schema, position, subject, reason, culprit, parked_at FROM touchlog.parked "
+            "WHERE schema = %s AND (%s::text IS NULL OR name = %s) AND (%s::boolean IS NULL OR retry = %s) ORDER BY name, position",
+            (self._schema, name, name, retry, retry),
+        ).fetchall()
+        return [Parked(*row) for row in rows]
+
+    def ask_retry(self, name: str | None = None) -> int:
+        """Ask that what is parked be tried again; returns how many events that are."""
+        return self.connection.execute(
+            "UPDATE touchlog.parked SET retry = true WHERE schema = %s AND (%s::text IS NULL OR name = %s)",
+            (self._schema, name, name),
+        ).rowcount
+
     def _write(self, conn: psycopg.Connection[Any], table: Table[Any], changes: Changes) -> None:
+        name = sql.Identifier(self._schema, table.name)
         appended = changes.appended.get(table.name)
         if appended:
-            self._copy(conn, table, appended, sql.Identifier(self._schema, table.name))
+            self._copy(conn, table, pack_rows(table.row, appended), name)
+        if table.known:
+            closed = changes.closed_rows(table)
+            if closed:
+                conn.execute(
+                    sql.SQL(
+                        "UPDATE {} AS t SET known_to = c.ends FROM unnest(%s::bigint[], %s::bigint[]) AS c (position, ends) "
+                        "WHERE t.position = c.position AND t.known_to IS NULL"
+                    ).format(name),
+                    ([p for p, _ in closed], [to for _, to in closed]),
+                )
+            rows = pack_known(table.row, changes.known_rows(table)) if table.name in changes.known else None
+            if rows:
+                self._copy(conn, table, rows, name, ("known_from", "known_to"))
+            return
+        if table.sums:
+            self._add(conn, table, changes)
+            return
         if not table.key:
             return
         changed, gone = changes.written(table)
-        name = sql.Identifier(self._schema, table.name)
         keys = sql.SQL(", ").join(map(sql.Identifier, table.key))
         if gone:
             with conn.cursor() as curs:
@@ -285,7 +475,7 @@ class ReadModels:
                     draft, name
                 )
             )
-            self._copy(conn, table, changed, draft)
+            self._copy(conn, table, pack_rows(table.row, changed), draft)
             others = [c for c in table.columns if c not in table.key]
             conn.execute(
                 sql.SQL("INSERT INTO {} SELECT * FROM {} ON CONFLICT ({}) DO {}").format(
@@ -302,23 +492,62 @@ class ReadModels:
                 )
             )
 
+    def _add(self, conn: psycopg.Connection[Any], table: Table[Any], changes: Changes) -> None:
+        sums = {k: v for k, v in changes.added.get(table.name, {}).items() if any(v)}
+        if not sums:
+            return
+        name = sql.Identifier(self._schema, table.name)
+        keys = sql.SQL(", ").join(map(sql.Identifier, table.key))
+        draft = sql.Identifier(f"draft_{table.name}")
+        conn.execute(
+            sql.SQL("CREATE TEMPORARY TABLE IF NOT EXISTS {} (LIKE {}) ON COMMIT DELETE ROWS").format(
+                draft, name
+            )
+        )
+        rows = [
+            table.row(**dict(zip(table.key, key, strict=True)), **dict(zip(table.sums, amounts, strict=True)))
+            for key, amounts in sums.items()
+        ]
+        self._copy(conn, table, pack_rows(table.row, rows), draft)
+        conn.execute(
+            sql.SQL("INSERT INTO {} AS t SELECT * FROM {} ON CONFLICT ({}) DO UPDATE SET {}").format(
+                name,
+                draft,
+                keys,
+                sql.SQL(", ").join(
+                    sql.SQL("{0} = t.{0} + excluded.{0}").format(sql.Identifier(c)) for c in table.sums
+                ),
+            )
+        )
+        if any(amount < 0 for amounts in sums.values() for amount in amounts):
+            conn.execute(
+                sql.SQL("DELETE FROM {} WHERE {}").format(
+                    name,
+                    sql.SQL(" AND ").join(sql.SQL("{} = 0").format(sql.Identifier(c)) for c in table.sums),
+                )
+            )
+
     @staticmethod
     def _copy(
-        conn: psycopg.Connection[Any], table: Table[Any], rows: Sequence[Any], into: sql.Composable
+        conn: psycopg.Connection[Any],
+        table: Table[Any],
+        rows: bytes,
+        into: sql.Composable,
+        more: tuple[str, ...] = (),
     ) -> None:
         with (
             conn.cursor() as curs,
             curs.copy(
                 sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(
-                    into, sql.SQL(", ").join(map(sql.Identifier, table.columns))
+                    into, sql.SQL(", ").join(map(sql.Identifier, (*table.columns, *more)))
                 )
             ) as copy,
         ):
-            copy.write(pack_rows(table.row, rows))
+            copy.write(rows)
 
     def tracking(self) -> Iterator[Tracking]:
         """How far every projection has come."""
         for row in self.connection.execute(
-            "SELECT name, version, state, position, nullif(recorded_at, '-infinity'), epoch, holder, moved_at FROM touchlog.projections ORDER BY name, version"
+            f"SELECT {_TRACKING} FROM touchlog.projections ORDER BY name, schema"  # noqa: S608 - names of our own
         ):
             yield Tracking(*row)

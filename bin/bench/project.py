@@ -20,7 +20,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 import projections  # noqa: F401 - registers every projection
 from adapters.postgres.event_log import connect_log
-from adapters.postgres.read_models import ReadModels
+from adapters.postgres.read_models import ReadModels, tables_of
 from bin.bench.load import described, parts_of, templates
 from bin.bench.report import Report
 from bin.bench.scratch import Scratch
@@ -69,7 +69,7 @@ def bench(report: Report, scratch: Scratch) -> None:
 def _ours(url: str, log: Any, chosen: list[Projection]) -> float:
     with psycopg.connect(url, autocommit=True) as conn:
         for each in PROJECTIONS.values():
-            for table in each.tables:
+            for table in tables_of(each):
                 conn.execute(
                     sql.SQL("DROP TABLE IF EXISTS {} CASCADE").format(sql.Identifier("read", table.name))
                 )

@@ -87,7 +87,7 @@ class CorrectionRecorded(Touchpoint, frozen=True, kw_only=True):
     """An event was recorded wrongly; this says how it was."""
 
     of: FactRef
-    patch: Personal[Patch]
+    patch: Patch  # parted field by field at ingest: what any type declares personal is sealed
     reason: str | None = None
     actor: str | None = None
     note: Personal[str] | None = None
@@ -103,11 +103,13 @@ class ImportStarted(Touchpoint, frozen=True, kw_only=True):
     import_id: str | None = None
     format: str | None = None
     file: str | None = None  # its name, without folders
+    files: Personal[list[str]] | None = None  # their names, without folders; a name may be a person's
     sha256: str | None = None
     actor: str | None = None
 
     def headline(self) -> str:
-        return tell("Import started", self.file, self.format, self.actor)
+        named = ", ".join(self.files) if isinstance(self.files, list) else None
+        return tell("Import started", self.file or named, self.format, self.actor)
 
 
 @event("import.retracted", channel="records", touchpoint=False, internal=True)

@@ -122,7 +122,10 @@ def test_a_file_is_recorded_once_however_often_it_is_ingested(touchlog: Touchlog
     again = touchlog("ingest", DATA / "online_retail.csv", "--format", "csv:online_retail")
     assert again.code == 0
     assert ["duplicates", "14"] in [line.split() for line in again.out.splitlines()]
-    assert ask("SELECT position FROM touchpoint_log.head") == 14
+    assert ask("SELECT count(*) FROM touchpoint_log.events WHERE type <> 'import.started'") == 14
+    assert ask("SELECT count(*) FROM touchpoint_log.events WHERE type = 'import.started'") == 2, (
+        "each run is on record"
+    )
     assert ask(
         "SELECT array_agg(recorded ORDER BY started_at) FROM touchlog.imports WHERE finished_at IS NOT NULL"
     ) == [14, 0]
@@ -140,7 +143,7 @@ def test_what_is_wrong_is_told_kept_and_stops_nothing(
     assert "mixed.jsonl line 5: rejected /data/duration_s: 'duration_s' is a text" in answer.out
     assert "mixed.jsonl line 4: conflict" in answer.out
     assert "touchlog rejected list" in answer.out
-    assert ask("SELECT position FROM touchpoint_log.head") == 2
+    assert ask("SELECT count(*) FROM touchpoint_log.events WHERE type <> 'import.started'") == 2
     assert ask(
         "SELECT array_agg(status || ' ' || place || ' ' || way_in ORDER BY place) FROM touchlog.rejected"
     ) == [
@@ -287,7 +290,9 @@ def test_alone_in_its_own_folder_and_interrupted_it_goes_on_where_it_was(tmp_pat
         def recorded() -> int:
             try:
                 with psycopg.connect(url) as conn:
-                    row = conn.execute("SELECT position FROM touchpoint_log.head").fetchone()
+                    row = conn.execute(
+                        "SELECT count(*) FROM touchpoint_log.events WHERE type <> 'import.started'"
+                    ).fetchone()
             except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
                 return 0
             return int(row[0]) if row else 0
@@ -329,7 +334,7 @@ def test_rejected_items_are_listed_shown_corrected_and_dismissed(
     assert (right.code, right.json["results"][0]["status"], right.json["results"][0]["position"]) == (
         0,
         "recorded",
-        3,
+        4,
     )
     # Settled is settled: trying it again changes nothing.
     assert touchlog("rejected", "retry", numbers["5"]).code == 0
@@ -361,7 +366,7 @@ def test_a_corrected_row_is_a_duplicate_when_it_was_recorded_meanwhile(
     )
     again = touchlog("rejected", "retry", number, "--with", tmp_path / "right.json")
     assert again.code == 0
-    assert f"{number}: duplicate at position 2" in again.out
+    assert f"{number}: duplicate at position 3" in again.out
 
 
 def test_retry_wants_to_know_which(touchlog: Touchlog) -> None:
@@ -393,15 +398,15 @@ def test_a_history_is_told_newest_first_with_who_it_is_about(touchlog: Touchlog,
     assert lines[3].startswith("2026-01-31 12:00  phone")
     assert "by bob" in lines[3] or "bob" in lines[3]
     assert "2 shown" in lines[4]
-    assert "head 2" in lines[4]
+    assert "head 3" in lines[4]
 
     only = touchlog("history", "email:ann@example.com", "--channel", "shop", "--limit", "1", "--json").json
     assert [entry["type"] for entry in only["entries"]] == ["order.placed"]
-    assert only["head"] == 2
+    assert only["head"] == 3
     before = touchlog("history", "email:ann@example.com", "--as-of", "2026-01-31", "--json").json
     assert [entry["type"] for entry in before["entries"]] == ["call.ended"]
-    known = touchlog("history", "email:ann@example.com", "--known-at", "@1", "--json").json
-    assert ([entry["type"] for entry in known["entries"]], known["known_at"]) == (["call.ended"], 1)
+    known = touchlog("history", "email:ann@example.com", "--known-at", "@2", "--json").json
+    assert ([entry["type"] for entry in known["entries"]], known["known_at"]) == (["call.ended"], 2)
     assert "Nothing matches" in touchlog("history", "email:ann@example.com", "--channel", "fax").out
 
 
@@ -429,7 +434,7 @@ def test_who_is_not_known_or_cannot_be_named_is_told(touchlog: Touchlog) -> None
 def test_the_status_tells_head_rate_lags_and_what_was_refused(touchlog: Touchlog, mixed: Path) -> None:
     touchlog("ingest", mixed)
     status = touchlog("status", "--json").json
-    assert status["head"] == status["recorded_last_minute"] == 2
+    assert status["head"] == status["recorded_last_minute"] == 3
     assert status["rejected"] == {"open": 3}
     assert status["imports"] == 1
     assert status["versions"]["postgres"]

@@ -17,7 +17,7 @@ from psycopg import sql
 
 import projections  # noqa: F401 - registers every projection
 from adapters.postgres.event_log import Item, LogRecorder, connect_log
-from adapters.postgres.read_models import LeaseLost, ReadModels
+from adapters.postgres.read_models import LeaseLost, ReadModels, tables_of
 from domain.entry import event_id_of, moment, uuid_text
 from projections.projection import PROJECTIONS, Projection
 from projections.projector import Projector
@@ -50,7 +50,8 @@ def history(seed: int, events: int) -> list[Item]:
             "occurred_at": moment(at),
             "channel": chance.choice(("phone", "web")),
             "principal": "key:test",
-            "data": {"n": number},
+            "data": {"n": number}
+            | ({"conversation_id": f"c-{chance.randrange(9)}"} if chance.random() < 0.3 else {}),
         }
         if named:
             body["subjects"] = [(subject, kind, "") for subject, kind in named]
@@ -111,14 +112,14 @@ def digest(conn: psycopg.Connection[Any]) -> dict[str, Any]:
             )
         ).fetchone()
         for each in PROJECTIONS.values()
-        for table in each.tables
+        for table in tables_of(each)
     }
 
 
 def reset(conn: psycopg.Connection[Any]) -> None:
     """Empty all read models, so that the next projector builds them from zero."""
     for each in PROJECTIONS.values():
-        for table in each.tables:
+        for table in tables_of(each):
             conn.execute(sql.SQL("TRUNCATE {}").format(sql.Identifier("read", table.name)))
     conn.execute("DELETE FROM touchlog.projections")
 
@@ -170,7 +171,7 @@ def test_a_projection_that_was_added_later_catches_up_and_then_goes_along(
     whole = rebuilt(log, owner, database_url)
     for late in PROJECTIONS:
         owner.execute("DELETE FROM touchlog.projections WHERE name = %s", (late,))
-        for table in PROJECTIONS[late].tables:
+        for table in tables_of(PROJECTIONS[late]):
             owner.execute(sql.SQL("TRUNCATE {}").format(sql.Identifier("read", table.name)))
         with Running(log, database_url, batch=7) as projector:
             assert projector.take_leases()
@@ -219,11 +220,11 @@ def done(conn: psycopg.Connection[Any], events: int) -> bool:
 def test_projectors_that_race_for_the_lease_all_the_time_double_nothing_and_lose_nothing(
     log: LogRecorder, owner: psycopg.Connection[Any], database_url: str
 ) -> None:
-    items = history(3, 150)
+    items = history(3, 240)
 
     def race(number: int) -> int:
         chance, times = random.Random(number), 0
-        with Running(log, database_url, batch=chance.choice((5, 11)), other=str(number)) as projector:
+        with Running(log, database_url, batch=chance.choice((17, 40)), other=str(number)) as projector:
             while not done(owner, len(items)):
                 try:
                     if len(projector.positions) < len(PROJECTIONS):
@@ -259,7 +260,7 @@ class CrashesBeforeTheCommit(ReadModels):
 
     def _write(self, conn: psycopg.Connection[Any], *arguments: Any) -> None:
         super()._write(conn, *arguments)
-        if self.chance.random() < 0.3:
+        if self.chance.random() < 0.03:  # a dozen tables are written per batch
             raise Crash
 
 
@@ -268,7 +269,7 @@ class LosesTheConnectionBeforeTheCommit(ReadModels):
 
     def _write(self, conn: psycopg.Connection[Any], *arguments: Any) -> None:
         super()._write(conn, *arguments)
-        if self.chance.random() < 0.3:
+        if self.chance.random() < 0.03:
             conn.execute("SET ROLE NONE")
             conn.execute("SELECT pg_terminate_backend(pg_backend_pid())")
 
@@ -276,9 +277,9 @@ class LosesTheConnectionBeforeTheCommit(ReadModels):
 class LosesTheAnswerOfTheCommit(ReadModels):
     chance = random.Random(7)
 
-    def save(self, *arguments: Any) -> Any:
-        saved = super().save(*arguments)
-        if self.chance.random() < 0.5:
+    def save(self, *arguments: Any, **more: Any) -> Any:
+        saved = super().save(*arguments, **more)
+        if self.chance.random() < 0.3:
             raise Crash
         return saved
 
@@ -289,7 +290,7 @@ class LosesTheAnswerOfTheCommit(ReadModels):
 def test_a_projector_that_dies_around_the_commit_doubles_nothing_and_loses_nothing(
     log: LogRecorder, owner: psycopg.Connection[Any], database_url: str, store: type[ReadModels]
 ) -> None:
-    log.append(history(4, 90))
+    log.append(history(4, 200))
     crashes, finished = 0, False
     while not finished:
         with Running(log, database_url, batch=9, store=store) as projector:
@@ -307,10 +308,10 @@ def test_a_projector_that_dies_around_the_commit_doubles_nothing_and_loses_nothi
 def test_a_projector_that_was_abandoned_goes_on_where_its_rows_are(
     log: LogRecorder, owner: psycopg.Connection[Any], database_url: str
 ) -> None:
-    log.append(history(6, 90))
+    log.append(history(6, 200))
     store = CrashesBeforeTheCommit
     with Running(log, database_url, batch=9, store=store) as projector:
-        while not projector.positions or min(projector.positions.values()) < 90:
+        while not projector.positions or min(projector.positions.values()) < 200:
             try:
                 projector.take_leases()
                 projector.catch_up()

@@ -82,7 +82,8 @@ def test_a_body_is_read_by_the_names_that_stand_in_it_for_ever() -> None:
         "occurred_at": "2026-01-31T12:00:00.000005Z", "occurred_at_given": False, "channel": "phone", "direction": "inbound",
         "subjects": [["s", "email", ""], ["t", "user", "web"]], "references": [["o", "order", ""]], "contact": "c",
         "extensions": {"purpose": "p", "snapshot": 3}, "principal": "key:1", "on_behalf_of": "bob", "correlation": "x",
-        "causation": "y", "import": "i", "stream": "z", "future": True, "data": {"n": 2**64 - 1}, "sealed": [["k", "data", "AA=="]],
+        "causation": "y", "import": "i", "stream": "z", "future": True, "patched_subject": ["u", "user", ""],
+            "data": {"n": 2**64 - 1}, "sealed": [["k", "data", "AA=="]],
     }  # fmt: skip
     body = decode_body(orjson.dumps(facts, option=orjson.OPT_SORT_KEYS))
     renamed = {"data": "data", "sealed": "sealed", "import": "import_id"}

@@ -20,6 +20,7 @@ _MEMBERS: dict[str, tuple[int, st.SearchStrategy[Any]]] = {
     "data": (Frames.DATA, st.dictionaries(_TEXT, _TEXT, max_size=3)),
     "extensions": (Frames.EXTENSIONS, st.dictionaries(_TEXT, _TEXT, max_size=2)),
     "on_behalf_of": (Frames.ON_BEHALF_OF, _TEXT),
+    "patched_subject": (Frames.PATCHED_SUBJECT, st.lists(_TEXT, min_size=3, max_size=3)),
     "references": (Frames.REFERENCES, st.lists(_TEXT, max_size=2)),
     "sealed": (Frames.SEALED, st.lists(_TEXT, max_size=2)),
     "subjects": (Frames.SUBJECTS, st.lists(_TEXT, max_size=2)),

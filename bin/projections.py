@@ -1,0 +1,179 @@
+"""projections and parked: how far every read model has come, and what it could not fold."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from bin.settings import DATA_OPTION, Settings
+
+__all__ = ["register"]
+
+JSON_OPTION = typer.Option(False, "--json", help="Print JSON.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add `touchlog projections` and `touchlog parked`."""
+
+    @app.command("projections", epilog="Example: touchlog projections --json")
+    def projections_command(data: Path | None = DATA_OPTION, json: bool = JSON_OPTION) -> None:
+        """Show every read model: state, version, position, lag, what is parked."""
+        found = _ask(Settings.load(data=data))
+        if json:
+            _print(found)
+            return
+        from rich.console import Console
+        from rich.table import Table
+
+        out = Console(highlight=False)
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+        for title, justify in (
+            ("projection", "left"),
+            ("schema", "left"),
+            ("version", "right"),
+            ("state", "left"),
+            ("position", "right"),
+            ("lag", "right"),
+            ("lag", "right"),
+            ("parked", "right"),
+        ):
+            table.add_column(title, justify=justify)  # type: ignore[arg-type]
+        for row in found["projections"]:
+            table.add_row(
+                row["name"],
+                row["schema"],
+                str(row["version"]),
+                row["state"],
+                f"{row['position']:,}",
+                f"{row['lag_positions']:,} positions",
+                f"{row['lag_s']:,.1f} s",
+                f"{row['parked']:,}" if row["parked"] else "none",
+            )
+        out.print(table)
+        out.print(f"\nhead {found['head']:,}")
+
+    parked = typer.Typer(
+        help="Events that a projection could not fold, with the later ones of their subject.",
+        epilog="Example: touchlog parked retry",
+        invoke_without_command=True,
+    )
+    app.add_typer(parked, name="parked")
+
+    @parked.callback(invoke_without_command=True)
+    def show(context: typer.Context, data: Path | None = DATA_OPTION, json: bool = JSON_OPTION) -> None:
+        """Show what is parked, in log order."""
+        if context.invoked_subcommand is not None:
+            return
+        rows = _parked(Settings.load(data=data))
+        if json:
+            _print(rows)
+            return
+        if not rows:
+            typer.echo("Nothing is parked: every read model folded every event.")
+            return
+        for row in rows:
+            typer.echo(
+                f"{row['name']}  position {row['position']:,}  {'failed' if row['culprit'] else 'waits'}  {row['reason']}"
+            )
+        typer.echo(f"\n{len(rows):,} parked. Mend the projection, then: touchlog parked retry")
+
+    @parked.command("retry", epilog="Example: touchlog parked retry --name conversations")
+    def retry(
+        name: str | None = typer.Option(None, "--name", help="Only those of this projection."),
+        data: Path | None = DATA_OPTION,
+        json: bool = JSON_OPTION,
+    ) -> None:
+        """Fold what is parked again, in order; what fails again stays parked."""
+        outcome = _retry(Settings.load(data=data), name)
+        if json:
+            _print(outcome)
+        else:
+            typer.echo(f"{outcome['healed']:,} healed, {outcome['left']:,} still parked.")
+        if outcome["left"]:
+            raise typer.Exit(1)
+
+
+def _print(found: Any) -> None:
+    import orjson
+
+    typer.echo(orjson.dumps(found, default=str, option=orjson.OPT_INDENT_2).decode())
+
+
+def _ask(settings: Settings) -> dict[str, Any]:
+    import psycopg
+
+    from adapters.embedded import servers
+    from adapters.postgres.schema import migrate
+
+    with servers(settings, by="projections") as found:
+        migrate(found.database_url)
+        with psycopg.connect(found.database_url, autocommit=True) as conn:
+            rows = conn.execute(
+                "SELECT p.name, p.schema, p.version, p.state, p.position, h.position, "
+                "CASE WHEN p.position >= h.position THEN 0 ELSE extract(epoch FROM clock_timestamp() - coalesce((SELECT e.recorded_at "
+                "FROM touchpoint_log.events e WHERE e.position = p.position + 1), clock_timestamp())) END, "
+                "(SELECT count(*) FROM touchlog.parked k WHERE k.name = p.name AND k.schema = p.schema) "
+                "FROM touchpoint_log.head h LEFT JOIN touchlog.projections p ON true ORDER BY p.schema <> 'read', p.name, p.schema"
+            ).fetchall()
+    head = rows[0][5] if rows else 0
+    return {
+        "projections": [
+            {
+                "name": r[0],
+                "schema": r[1],
+                "version": r[2],
+                "state": r[3],
+                "position": r[4],
+                "lag_positions": max(0, r[5] - r[4]),
+                "lag_s": round(float(r[6]), 3),
+                "parked": r[7],
+            }
+            for r in rows
+            if r[0] is not None
+        ],
+        "head": head,
+        "asked_at": datetime.now(UTC),
+    }
+
+
+def _parked(settings: Settings) -> list[dict[str, Any]]:
+    from adapters.embedded import servers
+    from adapters.postgres.read_models import ReadModels
+    from adapters.postgres.schema import migrate
+
+    with servers(settings, by="parked") as found:
+        migrate(found.database_url)
+        store = ReadModels(found.database_url)
+        try:
+            return [row._asdict() for row in store.parked()]
+        finally:
+            store.close()
+
+
+def _retry(settings: Settings, name: str | None) -> dict[str, Any]:
+    import time
+
+    from adapters.embedded import servers
+    from adapters.postgres.read_models import ReadModels
+    from adapters.postgres.schema import migrate
+    from bin import logs
+    from bin.compose import project_once
+
+    logs.configure("debug" if settings.log_level == "debug" else "warning", part="parked", form="pairs")
+    with servers(settings, by="parked retry") as found:
+        migrate(found.database_url)
+        store = ReadModels(found.database_url)
+        try:
+            before = len(store.parked(name))
+            store.ask_retry(name)
+            project_once(found.database_url)  # does it, unless a running projector holds the leases
+            deadline = time.monotonic() + 30
+            while store.parked(name, retry=True) and time.monotonic() < deadline:
+                time.sleep(0.1)  # a running projector looks every second
+            left = len(store.parked(name))
+        finally:
+            store.close()
+    return {"healed": before - left, "left": left}

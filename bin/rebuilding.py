@@ -1,0 +1,154 @@
+"""What `touchlog rebuild` does, step by step, with progress."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from datetime import datetime
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from adapters.embedded import servers
+from bin.settings import Settings
+
+__all__ = ["Wish", "run"]
+
+
+class Wish(NamedTuple):
+    """What was asked for at the command line."""
+
+    name: str
+    known_at: str | None = None
+    as_of: str | None = None
+    compare: bool = False
+    swap: bool = False
+    drop: str | None = None
+
+
+def run(settings: Settings, wish: Wish, *, quiet: bool = False) -> dict[str, Any]:
+    """Do as wished; returns what was done, for `--json`.
+
+    Raises:
+        Refused, NotFound, Unavailable, Invalid: with what to do next.
+    """
+    import domain.touchpoints  # noqa: F401 - registers every declared type
+    import projections  # noqa: F401 - registers every projection
+    from adapters.postgres.event_log import connect_log
+    from adapters.postgres.schema import APP_ROLE, migrate
+    from adapters.rebuild import Rebuild, drop
+    from bin import logs
+    from projections.projection import load_foreign
+
+    logs.configure("debug" if settings.log_level == "debug" else "warning", part="rebuild", form="pairs")
+    load_foreign()
+    with servers(settings, by="rebuild") as found:
+        migrate(found.database_url)
+        until, as_of = asyncio.run(_moment(settings, found.database_url, wish))
+        reader = connect_log(found.database_url, pool=2, role=APP_ROLE)
+        rebuild = Rebuild(found.database_url, reader, wish.name, until=until, as_of=as_of)
+        say = _silent if quiet else _say
+        try:
+            if wish.drop is not None:
+                gone = drop(rebuild.connection, wish.name, wish.drop)
+                say(
+                    f"Schema {wish.drop} is dropped."
+                    if gone
+                    else f"There is no schema {wish.drop} of {wish.name}."
+                )
+                return {"dropped": gone, "schema": wish.drop}
+            started = time.monotonic()
+            position = rebuild.build(progress=None if quiet else _progress(started))
+            seconds = time.monotonic() - started
+            say(
+                f"{wish.name} version {rebuild.projection.version} is built in schema {rebuild.schema}: "
+                f"{position:,} positions in {seconds:.1f} s ({position / max(seconds, 0.001):,.0f}/s)."
+            )
+            outcome: dict[str, Any] = {
+                "name": wish.name,
+                "schema": rebuild.schema,
+                "position": position,
+                "seconds": round(seconds, 3),
+                "events_per_s": round(position / max(seconds, 0.001)),
+                "known_at": until,
+                "as_of": as_of,
+            }
+            if wish.compare:
+                _compare(rebuild, outcome, say)
+            if wish.swap:
+                retired, waited = rebuild.swap()
+                outcome |= {"swapped": True, "retired": retired, "waited_s": round(waited, 4)}
+                say(
+                    f"Swapped in; its projector waited {waited * 1000:,.0f} ms. The old rows are in schema {retired}:"
+                )
+                say(f"drop them with  touchlog rebuild {wish.name} --drop {retired}")
+            elif rebuild.moment:
+                table = rebuild.projection.tables[0].name
+                say(f"Ask it in SQL:  SELECT * FROM {rebuild.schema}.{table} LIMIT 10")  # noqa: S608 - for people to read
+                say(f"and drop it with  touchlog rebuild {wish.name} --drop {rebuild.schema}")
+            else:
+                say(f"It does not answer yet: touchlog rebuild {wish.name} --compare --swap  puts it in.")
+            return outcome
+        finally:
+            rebuild.close()
+            reader.datastore.close()
+
+
+def _compare(rebuild: Any, outcome: dict[str, Any], say: Any) -> None:
+    differences = rebuild.compare()
+    total = sum(d.only_live + d.only_rebuilt for d in differences)
+    outcome["differences_total"] = total
+    outcome["differences"] = [d._asdict() for d in differences]
+    if not total:
+        say("Row by row it equals the read model that answers.")
+        return
+    for difference in differences:
+        if difference.only_live or difference.only_rebuilt:
+            say(
+                f"{difference.table}: {difference.only_live:,} rows only in the one that answers, {difference.only_rebuilt:,} only in the rebuilt one"
+            )
+            for side, row in difference.examples:
+                shown = {
+                    k: v for k, v in row.items() if not isinstance(v, bytes | bytearray | memoryview | list)
+                }
+                say(f"  only {side}: " + ", ".join(f"{k}={v}" for k, v in shown.items() if v is not None))
+
+
+async def _moment(settings: Settings, url: str, wish: Wish) -> tuple[int | None, datetime | None]:
+    from bin.compose import core
+    from bin.history import known_at_of, moment_of
+
+    zone = ZoneInfo(settings.timezone)
+    as_of = None if wish.as_of is None else moment_of(wish.as_of, zone)
+    if wish.known_at is None:
+        return None, as_of
+    known = known_at_of(wish.known_at, zone)
+    async with core(settings, url) as parts:
+        return await parts.histories.resolve_known_at(known), as_of
+
+
+def _say(text: str) -> None:
+    print(text)
+
+
+def _silent(text: str) -> None:
+    """For --json: the object at the end says it all."""
+
+
+def _progress(started: float) -> Any:
+    told = [0.0]
+
+    def show(position: int, target: int) -> None:
+        now = time.monotonic()
+        if now - told[0] < (0.5 if sys.stderr.isatty() else 5) and position < target:
+            return
+        told[0] = now
+        rate = position / max(now - started, 0.001)
+        left = max(target - position, 0) / rate if rate else 0
+        line = f"{position:,} of {target:,} positions, {rate:,.0f}/s, {left:,.0f} s remain"
+        sys.stderr.write(f"\r\x1b[2K{line}" if sys.stderr.isatty() else line + "\n")
+        if position >= target and sys.stderr.isatty():
+            sys.stderr.write("\n")
+        sys.stderr.flush()
+
+    return show

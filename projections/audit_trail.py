@@ -1,0 +1,85 @@
+"""Audit trail: who recorded what and when, by which key, source and channel, and because of which event."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from functools import lru_cache
+from typing import Annotated, ClassVar
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from projections.projection import Effective, Index, PerEvent, Table, projection
+
+__all__ = ["TABLE", "AuditTrail", "Trace"]
+
+
+class Trace(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One recorded event and where it came from."""
+
+    position: Annotated[int, Meta(description="Place in the log")]
+    event_id: Annotated[UUID, Meta(description="Id of the event")]
+    type: Annotated[str, Meta(description="Stored name of the event")]
+    recorded_at: Annotated[datetime, Meta(description="When the log took it")]
+    occurred_at: Annotated[datetime, Meta(description="When it happened, as the source says")]
+    principal: Annotated[str, Meta(description="The key or person that recorded it")]
+    on_behalf_of: Annotated[str | None, Meta(description="The actor that the event itself names")]
+    source: Annotated[str, Meta(description="Who reported it")]
+    source_id: Annotated[str, Meta(description="The event's id at its source")]
+    channel: Annotated[str, Meta(description="Channel of the contact")]
+    subject: Annotated[UUID | None, Meta(description="First subject, or first reference, of the event")]
+    correlation: Annotated[str | None, Meta(description="The conversation or process it belongs to")]
+    causation: Annotated[str | None, Meta(description="The event because of which it was recorded")]
+    import_id: Annotated[str | None, Meta(description="The import that brought it")]
+
+
+TABLE = Table(
+    "audit_trail",
+    Trace,
+    indexes=(
+        Index(("position",), "brin"),
+        Index(("recorded_at",), "brin"),
+        Index(("subject",)),
+        Index(("principal", "position")),
+    ),
+    known=True,
+)
+_surrogate = lru_cache(maxsize=200_000)(UUID)
+
+
+@projection
+class AuditTrail(PerEvent):
+    """One row for every event, whoever it is about."""
+
+    name = "audit_trail"
+    version = 1
+    tables: ClassVar[tuple[Table[Trace], ...]] = (TABLE,)
+
+    def rows(self, event: Effective) -> Iterable[tuple[Table[Trace], Trace]]:
+        """The row of one event."""
+        recorded = event.recorded
+        told = recorded.event
+        owners = told.subjects or told.references
+        return (
+            (
+                TABLE,
+                Trace(
+                    position=recorded.position,
+                    event_id=UUID(told.event_id),
+                    type=told.type,
+                    recorded_at=recorded.recorded_at,
+                    occurred_at=told.occurred_at,
+                    principal=told.principal,
+                    on_behalf_of=told.on_behalf_of,
+                    source=told.source,
+                    source_id=told.id,
+                    channel=told.channel,
+                    subject=_surrogate(owners[0][0]) if owners else None,
+                    correlation=told.correlation,
+                    causation=told.causation,
+                    import_id=told.import_id,
+                ),
+            ),
+        )

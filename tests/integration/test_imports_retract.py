@@ -1,0 +1,271 @@
+"""Imports are taken back as one, and what is taken back can be restored."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import structlog
+from typer.testing import CliRunner
+
+from adapters.correcting import Corrections
+from adapters.import_runs import ImportRuns
+from bin import cli
+from bin.compose import core
+from bin.settings import Settings
+from domain.errors import NotFound
+from tests.integration.reading_house import OFFICE, House, correction, event, story
+
+A = "aaaaaaaa-0000-4000-8000-000000000001"
+B = "bbbbbbbb-0000-4000-8000-000000000002"
+
+
+def runs(it: House) -> ImportRuns:
+    """Give the imports of a house."""
+    return ImportRuns(it.core.pool, it.core.ingest, it.core.histories)
+
+
+async def imported(it: House, import_id: str, *events: dict[str, Any]) -> None:
+    """Bring events in as one import, as `touchlog ingest` does."""
+    await it.rows(
+        "INSERT INTO touchlog.imports (import_id, principal, format, files) VALUES (%s, 'cli:x', 'test', '{f.csv}') RETURNING 1",
+        import_id,
+    )
+    await runs(it).started(import_id, OFFICE, format_name="test", files=["f.csv"])
+    await it.given(*events, import_id=import_id)
+
+
+async def retracted(it: House, import_id: str) -> Any:
+    """Take an import back."""
+    found = await runs(it).retract(import_id, OFFICE, reason="wrong file")
+    await it.projected()
+    return found
+
+
+async def counts(it: House) -> list[Any]:
+    """Give what is counted of calls, all read models together."""
+    return [
+        await it.rows("SELECT sum(events)::int FROM read.daily_volumes WHERE channel = 'phone'"),
+        await it.rows("SELECT sum(events)::int FROM read.person_activity WHERE channel = 'phone'"),
+        await it.rows("SELECT conversation, events FROM read.conversations ORDER BY 1"),
+        await it.rows(
+            "SELECT person, channels->'phone' FROM read.persons WHERE channels ? 'phone' ORDER BY 1"
+        ),
+    ]
+
+
+@story
+async def test_a_retraction_takes_events_out_of_every_read_model_and_of_no_earlier_knowledge(
+    it: House,
+) -> None:
+    """As if they had never been, from then on."""
+    await it.given(event("kept", data={"conversation_id": "k"}))
+    before = await counts(it)
+    await imported(
+        it,
+        A,
+        event("1", data={"conversation_id": "k"}),
+        event("2", data={"conversation_id": "m"}),
+        event("3", subject="email:bob@example.com"),
+    )
+    there = (await it.rows("SELECT position FROM touchpoint_log.head"))[0][0]
+    assert await it.ids() == ["kept", "2", "1"]
+
+    found = await retracted(it, A)
+
+    assert (found.applied, found.events, found.persons, found.persons_left_empty, found.conversations) == (
+        True,
+        3,
+        2,
+        1,
+        2,
+    )
+    assert await it.ids() == ["kept"]
+    assert await it.ids("email:bob@example.com") == []
+    assert await it.ids(known_at=there) == ["kept", "2", "1"]
+    assert await counts(it) == before
+    assert await it.built_anew(batch=2) == await it.digests()
+
+
+@story
+async def test_a_link_stated_only_by_a_retracted_event_is_gone_and_one_stated_twice_stays(it: House) -> None:
+    """Persons follow from what holds."""
+    once = event("once", identifiers="phone:+4420111111")
+    await it.given(event("p1", subject="phone:+4420111111"), event("p2", subject="phone:+4420222222"))
+    await imported(it, A, once, event("first", identifiers="phone:+4420222222", time="2026-03-04T12:00:00Z"))
+    await it.given(event("second", identifiers="phone:+4420222222", time="2026-03-05T12:00:00Z"))
+    assert len(await it.ids()) == 5
+
+    await retracted(it, A)
+
+    assert sorted(await it.ids()) == ["p2", "second"]
+    assert await it.ids("phone:+4420111111") == ["p1"]
+    live = await it.digests()
+    for batch in (1, 2, 50):
+        assert await it.built_anew(batch=batch) == live
+
+
+@story
+async def test_the_same_payload_sent_with_correct_restores_what_was_taken_back(it: House) -> None:
+    """In every read model, and only that."""
+    call = event("1", identifiers="phone:+4420111111", data={"conversation_id": "k", "summary": "tea"})
+    await it.given(event("p1", subject="phone:+4420111111"))
+    await imported(it, A, call, event("2"))
+    whole = await counts(it)
+    await retracted(it, A)
+    assert await it.ids() == []
+
+    corrector = Corrections(it.core.ingest, it.core.histories, it.core.pool)
+    sent = [orjson.dumps(call), orjson.dumps(event("2"))]
+    answer = await it.core.ingest.accept(sent, OFFICE, way_in="test", corrector=corrector)
+    again = await it.core.ingest.accept(sent, OFFICE, way_in="test", corrector=corrector)
+    await it.projected()
+
+    assert [r.status for r in answer.results] == ["corrected", "corrected"]
+    assert [r.status for r in again.results] == ["duplicate", "duplicate"]
+    assert sorted(await it.ids()) == ["1", "2", "p1"]
+    assert (await it.entries())[-1]["data"] is not None
+    assert await counts(it) == whole
+    live = await it.digests()
+    for batch in (1, 4, 50):
+        assert await it.built_anew(batch=batch) == live
+
+
+@story
+async def test_to_take_back_twice_changes_nothing_and_after_a_restore_it_takes_back_again(it: House) -> None:
+    """Idempotent, and never stuck."""
+    await imported(it, A, event("1"))
+    first = await retracted(it, A)
+    head = await it.rows("SELECT position FROM touchpoint_log.head")
+    second = await retracted(it, A)
+
+    assert (first.applied, second.applied, second.events) == (True, False, 0)
+    assert second.retracted_at is not None
+    assert await it.rows("SELECT position FROM touchpoint_log.head") == head
+
+    await it.given(correction("restore", "1", {"channel": "store"}, time="2027-01-01T00:00:00Z"))
+    assert await it.ids() == ["1"]
+    third = await retracted(it, A)
+    assert (third.applied, third.corrected_events) == (True, 1)
+    assert await it.ids() == [], "also behind a correction of a later time"
+
+
+@story
+async def test_a_correction_before_the_retraction_restores_nothing(it: House) -> None:
+    """Order is by time, source, id."""
+    await imported(it, A, event("1"), event("2"))
+    await it.given(correction("before", "1", {"channel": "store"}))
+    await retracted(it, A)
+    await it.given(correction("late", "2", {"channel": "store"}, time="2026-03-02T09:00:00Z"))
+
+    assert await it.ids() == []
+    assert await it.built_anew(batch=1) == await it.digests()
+
+
+@story
+async def test_events_of_a_retracted_import_that_come_later_do_not_hold_either(it: House) -> None:
+    """An import taken back while it runs."""
+    await imported(it, A, event("1"))
+    await retracted(it, A)
+    await it.given(event("2"), import_id=A)
+    await imported(it, B, event("3"))
+
+    assert await it.ids() == ["3"]
+    live = await it.digests()
+    assert await it.built_anew(batch=2) == await it.built_anew(batch=100) == live
+
+
+@story
+async def test_a_dry_run_tells_and_changes_nothing(it: House) -> None:
+    """Counts, persons, first and last."""
+    await imported(it, A, event("1"), event("2", type="order.placed", time="2026-03-09T12:00:00Z", data={}))
+    head = await it.rows("SELECT position FROM touchpoint_log.head")
+
+    found = await runs(it).retract(A[:8], OFFICE, reason="", dry_run=True)
+
+    assert (found.applied, found.events, found.recorded_events, found.persons) == (False, 2, 2, 1)
+    assert found.types == {"call.ended": 1, "order.placed": 1}
+    assert found.first_at is not None
+    assert found.last_at is not None
+    assert (found.first_at.day, found.last_at.day) == (1, 9)
+    assert await it.rows("SELECT position FROM touchpoint_log.head") == head
+    with pytest.raises(NotFound, match="imports list"):
+        await runs(it).retract(B, OFFICE, reason="", dry_run=True)
+
+
+# -- the commands ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def touchlog(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Give commands of an installation with a database of its own."""
+    monkeypatch.setenv("TOUCHLOG_DATABASE_URL", database_url)
+    handlers, level = logging.root.handlers[:], logging.root.level
+    before = structlog.get_config()
+
+    def run(*words: object) -> Any:
+        result = CliRunner().invoke(
+            cli.app, [*map(str, words), "--data", str(tmp_path / "data")], env={"COLUMNS": "200"}
+        )
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    yield run
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+    structlog.configure(**before)
+
+
+def test_a_file_is_imported_listed_taken_back_and_restored_by_commands(
+    touchlog: Any, tmp_path: Path, database_url: str
+) -> None:
+    """From beginning to end."""
+    assert "touchlog ingest" in touchlog("imports", "list").stdout
+    file = tmp_path / "calls of ann@example.com.jsonl"
+    file.write_text("".join(json.dumps(event(str(n), data={"duration_s": n})) + "\n" for n in range(3)))
+    assert touchlog("ingest", file).exit_code == 0
+    (run,) = json.loads(touchlog("imports", "list", "--json").stdout)["imports"]
+    assert (run["recorded"], run["files"], run["format"], run["retracted_at"]) == (
+        3,
+        [file.name],
+        "cloudevents",
+        None,
+    )
+
+    assert touchlog("imports", "retract", run["import_id"][:8]).exit_code == 2
+    assert "dry run" in touchlog("imports", "retract", run["import_id"][:8], "--dry-run").stdout
+    assert len(json.loads(touchlog("history", "email:ann@example.com", "--json").stdout)["entries"]) == 3
+    told = touchlog("imports", "retract", run["import_id"][:8], "--reason", "wrong file")
+    assert told.exit_code == 0
+    assert "Recorded at position 5" in told.stdout
+    assert "taken back" in touchlog("imports", "retract", run["import_id"], "--reason", "again").stdout
+    assert json.loads(touchlog("history", "email:ann@example.com", "--json").stdout)["entries"] == []
+    assert "retracted" in touchlog("imports", "list").stdout
+
+    file.write_text("".join(json.dumps(event(str(n), data={"duration_s": 7})) + "\n" for n in range(3)))
+    assert touchlog("ingest", file).exit_code == 1, "conflicts, without --correct"
+    tried = json.loads(touchlog("ingest", file, "--correct", "--dry-run", "--json").stdout)
+    assert (tried["corrected"], tried["conflicts"]) == (3, 0)
+    made = json.loads(touchlog("ingest", file, "--correct", "--json").stdout)
+    assert (made["corrected"], made["conflicts"], made["duplicates"]) == (3, 0, 0)
+    shown = touchlog("history", "email:ann@example.com")
+    assert shown.stdout.count("corrected ") == 3
+
+    async def names() -> str:
+        async with core(Settings.load({}, data=tmp_path / "data"), database_url) as parts:
+            return str(
+                (
+                    await House(parts).rows(
+                        "SELECT string_agg(convert_from(body, 'UTF8'), '') FROM touchpoint_log.events"
+                    )
+                )[0][0]
+            )
+
+    assert "ann@example.com" not in asyncio.run(names()), "a file's name may be a person's, and is sealed"
