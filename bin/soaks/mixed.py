@@ -36,7 +36,13 @@ class Sent(NamedTuple):
 
 
 def mixed(
-    seed: int, count: int, *, persons: int | None = None, first: int = 0, earlier: int = 0, retracted: float = 0.02
+    seed: int,
+    count: int,
+    *,
+    persons: int | None = None,
+    first: int = 0,
+    earlier: int = 0,
+    retracted: float = 0.02,
 ) -> Iterator[Sent]:
     """*count* events, the same for the same arguments.
 
@@ -71,7 +77,12 @@ def _at(chance: random.Random) -> str:
 def _who(chance: random.Random, people: int) -> str:
     number = chance.randrange(people)
     return chance.choice(
-        (f"email:p{number}@example.com", f"email:p{number}@example.com", f"user:u-{number}", f"crm:c-{number}")
+        (
+            f"email:p{number}@example.com",
+            f"email:p{number}@example.com",
+            f"user:u-{number}",
+            f"crm:c-{number}",
+        )
     )
 
 
@@ -133,7 +144,10 @@ def _correction(number: int, chance: random.Random, of: int, people: int) -> dic
         "source": "soak/office",
         "type": "correction.recorded",
         "time": _at(chance),
-        "data": {"of": {"source": _source(of), "id": f"n-{of}"}, "patch": {name: said[name] for name in names}},
+        "data": {
+            "of": {"source": _source(of), "id": f"n-{of}"},
+            "patch": {name: said[name] for name in names},
+        },
     }
 
 
@@ -168,7 +182,9 @@ async def prepared(parts: Core, sent: Iterable[Sent]) -> list[Item]:
     return kept.items
 
 
-async def recorded(parts: Core, sent: Iterable[Sent], *, ingest: Ingest | None = None, batch: int = 500) -> int:
+async def recorded(
+    parts: Core, sent: Iterable[Sent], *, ingest: Ingest | None = None, batch: int = 500
+) -> int:
     """Record events in their order, in batches of those of one import; returns how many."""
     count = 0
     together: list[Sent] = []

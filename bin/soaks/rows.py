@@ -89,9 +89,9 @@ def as_arrived_otherwise(conn: psycopg.Connection[Any]) -> dict[str, list[Any]]:
 
 def _settled(table: Table[Any]) -> sql.Composed:
     columns: list[sql.Composable] = [
-        sql.SQL("(SELECT k.stream FROM touchpoint_log.keys k WHERE k.position = t.{} AND k.version = 1)").format(
-            sql.Identifier(column)
-        )
+        sql.SQL(
+            "(SELECT k.stream FROM touchpoint_log.keys k WHERE k.position = t.{} AND k.version = 1)"
+        ).format(sql.Identifier(column))
         if column in _POSITIONS
         else sql.SQL("t.{}").format(sql.Identifier(column))
         for column in table.columns
