@@ -10,6 +10,8 @@ from typing import Any
 
 import typer
 
+from bin import logs
+
 app = typer.Typer(
     help="Long trials of what must never happen, against real processes, in a scratch folder of their own.",
     epilog="Example: bin/soak kill --target postgres --kills 20",
@@ -20,6 +22,12 @@ app = typer.Typer(
 ROOT = Path(__file__).resolve().parents[1]
 DATASETS = ROOT.parent / "shared" / "datasets"
 SAMPLES = ROOT / "tests" / "data"
+DATASETS_OPTION = typer.Option(
+    DATASETS,
+    metavar="DIR",
+    help="Folder with online_retail/ and cdnow/; where there is none, the samples of the tests are used.",
+    show_default=False,
+)
 JSON_OPTION = typer.Option(False, "--json", help="Print one JSON object.")
 
 
@@ -119,12 +127,7 @@ def steal(
 
 @app.command("equal", epilog="Example: bin/soak equal --datasets ~/datasets")
 def equal(
-    datasets: Path = typer.Option(
-        DATASETS,
-        metavar="DIR",
-        help="Folder with online_retail/ and cdnow/ (the samples of the test suite by default, when there is none).",
-        show_default=False,
-    ),
+    datasets: Path = DATASETS_OPTION,
     most: int | None = typer.Option(None, min=1, help="At most so many rows of each file."),
     json: bool = JSON_OPTION,
 ) -> None:
@@ -143,6 +146,29 @@ def equal(
         )
     _tell(found._asdict(), json)
     if found.rebuilt_differs or found.from_zero_differs:
+        raise typer.Exit(1)
+
+
+@app.command("report", epilog="Example: bin/soak report --after 100000")
+def report(
+    before: int = typer.Option(
+        20_000, min=100, help="Events that are there when the reports are first asked."
+    ),
+    after: int = typer.Option(
+        100_000, min=100, help="Late, linking, corrected and retracted ones that come afterwards."
+    ),
+    rate: float = typer.Option(2000, min=10, help="Of these, how many a second."),
+    json: bool = JSON_OPTION,
+) -> None:
+    """Reports asked for a moment of knowledge are the same bytes for ever. Exits 1 when one is not."""
+    from adapters.postgres.schema import migrate
+    from bin.soaks.report import run_report
+
+    with tempfile.TemporaryDirectory(prefix="touchlog-soak-") as folder, _database() as url:
+        migrate(url)
+        found = run_report(url, Path(folder), before=before, after=after, rate=rate)
+    _tell(found._asdict(), json)
+    if found.changed or found.changed_since_load:
         raise typer.Exit(1)
 
 
@@ -212,6 +238,7 @@ def _tell(found: dict[str, Any], json: bool) -> None:
 
 def main() -> None:
     """Run one trial."""
+    logs.configure("warning", part="soak", form="pairs")
     app(prog_name="soak")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -18,16 +17,15 @@ import psycopg
 import projections  # noqa: F401 - registers every projection
 from adapters.imports import FORMATS, Options, Row, open_file
 from adapters.postgres.event_log import connect_log
-from adapters.postgres.read_models import ReadModels
 from adapters.postgres.schema import APP_ROLE
 from adapters.rebuild import Rebuild
 from bin.compose import Core, core
 from bin.demo import demo_events
 from bin.settings import Settings
+from bin.soaks.following import Following
 from bin.soaks.mixed import OFFICE
 from bin.soaks.rows import Digest, differing, digests, from_zero
 from projections.projection import PROJECTIONS
-from projections.projector import Projector
 
 __all__ = ["FILES", "Equal", "run_equal"]
 
@@ -96,47 +94,11 @@ def run_equal(
     )
 
 
-class _Following:
-    """A projector in a thread that keeps up with the log as it grows."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._ended = threading.Event()
-        self._failed: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        reader, store = connect_log(self._url, pool=1, role=APP_ROLE), ReadModels(self._url)
-        projector = Projector(reader, store, [type(each)() for each in PROJECTIONS.values()])
-        try:
-            assert projector.take_leases()
-            while not self._ended.is_set():
-                if not projector.step():
-                    self._ended.wait(0.01)
-                projector.renew_leases()
-            projector.catch_up()
-            projector.release_leases()
-            assert store.parked() == []
-        except BaseException as error:  # noqa: BLE001 - told where it is waited for
-            self._failed = error
-        finally:
-            store.close()
-            reader.datastore.close()
-
-    def end(self) -> None:
-        """Let it come to the head, and raise what it raised."""
-        self._ended.set()
-        self._thread.join()
-        if self._failed is not None:
-            raise self._failed
-
-
 async def _recorded(
     url: str, folder: Path, datasets: Path, most: int | None, persons: int, say: Callable[[str], None]
 ) -> int:
     async with core(Settings.load({}, data=folder), url) as parts:
-        following = _Following(url)
+        following = Following(url)
         try:
             for number, (format_name, places) in enumerate(FILES):
                 path = next((datasets / place for place in places if (datasets / place).is_file()), None)

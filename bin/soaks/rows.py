@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import psycopg
@@ -23,15 +24,21 @@ _NOT_COMPARED = ("recorded_at", "known_from", "known_to", "cluster")
 _POSITIONS = ("position", "last_position")
 
 
-def digests(conn: psycopg.Connection[Any], *, schemas: dict[str, str] | None = None) -> dict[str, Digest]:
+def digests(
+    conn: psycopg.Connection[Any],
+    *,
+    schemas: dict[str, str] | None = None,
+    names: Sequence[str] | None = None,
+) -> dict[str, Digest]:
     """The digest of every table of every read model.
 
     Args:
+        names: of these read models only.
         schemas: projection -> the schema that is looked at, `read` where it is not named.
     """
     found: dict[str, Digest] = {}
-    for name, each in PROJECTIONS.items():
-        for table in tables_of(each):
+    for name in names or PROJECTIONS:
+        for table in tables_of(PROJECTIONS[name]):
             row = conn.execute(
                 sql.SQL(
                     "SELECT count(*), coalesce(sum(hashtextextended(t::text, 0)::numeric), 0)::text || ' ' || "

@@ -25,6 +25,7 @@ import projections  # noqa: F401 - registers every projection
 from adapters.postgres.event_log import connect_log
 from adapters.postgres.read_models import ReadModels
 from adapters.postgres.schema import APP_ROLE
+from bin import logs
 from bin.soaks.rows import Digest, digests
 from projections.projection import PROJECTIONS
 from projections.projector import Projector
@@ -129,9 +130,7 @@ def run_statements(url: str, *, batch: int, after: int) -> Statements:
                             found["not_healed"].append(name)
                         _copied(server, url, tried_url)
         finally:
-            assert dying.stdin is not None
-            dying.stdin.close()
-            dying.wait(30)
+            dying.communicate(timeout=30)
         for each in (tried_url, right_url):
             _dropped(server, each)
     return Statements(
@@ -213,6 +212,7 @@ def _fold(url: str, *, batch: int, steps: int | None = None, store: type[ReadMod
 
 def main() -> None:
     """Fork a projector for each line of standard input, `STATEMENT MOMENT`, and say what became of it."""
+    logs.configure("error", part="soak", form="pairs")
     url, batch = sys.argv[1], int(sys.argv[2])
     for line in sys.stdin:
         statement, when = line.split()
@@ -221,7 +221,7 @@ def main() -> None:
             _Mortal.dies_at, _Mortal.dies = int(statement), when
             try:
                 _fold(url, batch=batch, steps=1, store=_MortalModels)
-            except BaseException:
+            except BaseException:  # noqa: BLE001 - a fork must not go on as its parent would
                 traceback.print_exc()
                 os._exit(1)
             os._exit(0)

@@ -70,7 +70,7 @@ def run_steal(
     told: Any = spawning.Queue()
     with psycopg.connect(url, autocommit=True) as conn:
         processes = [
-            spawning.Process(target=_project, args=(url, n, apart, turns[n], ready, stop, told), daemon=True)
+            spawning.Process(target=_project, args=(url, apart, turns[n], ready, stop, told), daemon=True)
             for n in range(PROJECTORS)
         ]
         for process in processes:
@@ -138,7 +138,7 @@ def _done(conn: psycopg.Connection[Any], head: int) -> bool:
     return row == (len(PROJECTIONS),)
 
 
-def _project(url: str, number: int, apart: bool, turn: Any, ready: Any, stop: Any, told: Any) -> None:
+def _project(url: str, apart: bool, turn: Any, ready: Any, stop: Any, told: Any) -> None:
     """One projector process: folds what it holds, and steals when it is its turn."""
     reader, store = connect_log(url, pool=1, role=APP_ROLE), _Thief(url)
     projector = Projector(reader, store, [type(each)() for each in PROJECTIONS.values()])

@@ -11,6 +11,7 @@ from bin.compose import core
 from bin.settings import Settings
 from bin.soaks.equal import run_equal
 from bin.soaks.mixed import mixed, recorded
+from bin.soaks.report import run_report
 from bin.soaks.statements import run_statements
 from bin.soaks.steal import run_steal
 
@@ -60,3 +61,15 @@ def test_read_models_live_rebuilt_and_in_other_batches_are_the_same_on_histories
 
     assert found.events > 1000, found
     assert (found.rebuilt_differs, found.from_zero_differs) == ([], []), found
+
+
+def test_reports_of_what_was_known_are_the_same_bytes_whatever_comes_later(
+    tmp_path: Path, database_url: str
+) -> None:
+    """Asked for an earlier head, and for now while events come in; asked again when all are there."""
+    found = run_report(database_url, tmp_path, before=800, after=2400, rate=800, persons=30)
+
+    assert found.events_after == 2400, found
+    assert found.reports > 50, found
+    assert found.asked_under_load >= 3, found
+    assert (found.changed, found.changed_since_load) == ([], []), found
