@@ -183,23 +183,18 @@ class _Asking:
     async def _pages(
         self, page: Callable[..., Awaitable[Any]], *who: str, **asked: Any
     ) -> AsyncIterator[bytes]:
+        """All pages; asked again where the read model is behind: an answer may be refused, never short."""
         cursor: str | None = None
         while True:
-            found = await self._patiently(
-                lambda cursor=cursor: page(*who, **asked, limit=1000, cursor=cursor)
-            )  # type: ignore[misc]
+            try:
+                found = await page(*who, **asked, limit=1000, cursor=cursor)
+            except Behind:
+                self.refused += 1
+                continue
             yield msgspec.json.encode(found)
             cursor = found.next
             if cursor is None:
                 return
-
-    async def _patiently(self, ask: Callable[[], Awaitable[Any]]) -> Any:
-        """Ask again where the read model is behind: an answer may be refused, never short."""
-        while True:
-            try:
-                return await ask()
-            except Behind:
-                self.refused += 1
 
     async def _replay(self, format_: str, name: str, known_at: datetime | int, **more: Any) -> str:
         self._folder.mkdir(exist_ok=True)

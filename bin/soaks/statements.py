@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -23,7 +23,7 @@ from psycopg import sql
 
 import projections  # noqa: F401 - registers every projection
 from adapters.postgres.event_log import connect_log
-from adapters.postgres.read_models import ReadModels
+from adapters.postgres.read_models import ReadModels, Tracking
 from adapters.postgres.schema import APP_ROLE
 from bin import logs
 from bin.soaks.rows import Digest, digests
@@ -61,14 +61,14 @@ class _Mortal(psycopg.Connection[Any]):
     dies_at = 0
     dies = ""
 
-    def wait(self, gen: Generator[Any, Any, Any], interval: float = 0.1) -> Any:
+    def wait(self, gen: Generator[Any, Any, Any], interval: float = 0.1, timeout: float | None = None) -> Any:
         _Mortal.exchanges += 1
         if _Mortal.exchanges != _Mortal.dies_at:
-            return super().wait(gen, interval)
+            return super().wait(gen, interval, timeout)
         if _Mortal.dies == "sent":
             next(gen, None)  # it yields when all is sent, to wait for the answer
         elif _Mortal.dies == "answered":
-            super().wait(gen, interval)
+            super().wait(gen, interval, timeout)
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError("the dead do not go on")
 
@@ -81,15 +81,25 @@ class _MortalModels(ReadModels):
             self._conn.prepare_threshold = 0
         return self._conn
 
+    def save(self, *moves: Any, **more: Any) -> list[Tracking]:
+        _Mortal.exchanges = 0  # what is read before the transaction changes nothing
+        saved = super().save(*moves, **more)
+        _Mortal.dies_at = 0
+        return saved
+
 
 _State = tuple[list[tuple[Any, ...]], dict[str, Digest]]
 """Positions of the read models, and their rows."""
 
 
-def run_statements(url: str, *, batch: int, after: int) -> Statements:
-    """Kill a projector at every exchange of the batch behind position *after*, and start it again each time.
+def run_statements(
+    url: str, *, batch: int, after: int, moments: Sequence[str] = ("before", "sent")
+) -> Statements:
+    """Kill a projector at every exchange of the batch behind position *after*, and start it again.
 
     Args:
+        moments: of `MOMENTS`, when it dies; to die when one is answered is to die before the next, but for the commit,
+            at which all of them are tried.
         url: a database with a log of at least `after + 2 * batch` events and no read models; others are made beside it.
     """
     parts = urlsplit(url)
@@ -113,18 +123,16 @@ def run_statements(url: str, *, batch: int, after: int) -> Statements:
             cwd=ROOT,
         )
         try:
-            statements = 0
-            while _killed(dying, statements + 1, "before"):
-                statements += 1
-                for when in MOMENTS:
-                    name = f"{when} {statements}"
-                    if when != "before":
-                        assert _killed(dying, statements, when)
+            statements = _counted(dying, server, url, tried_url)
+            for statement in range(1, statements + 1):
+                for when in MOMENTS if statement == statements else moments:
+                    name = f"{when} {statement}"
+                    assert _killed(dying, statement, when), name
                     _wait_until_gone(server, tried_url)
                     state = _state(tried_url)
                     kind = "before" if state == before else "behind" if state == behind else "torn"
                     found[kind].append(name)
-                    if kind != "before" or statements % HEALED_ONE_IN == 0:
+                    if kind != "before" or statement % HEALED_ONE_IN == 0:
                         _fold(tried_url, batch=batch)
                         if _state(tried_url) != end:
                             found["not_healed"].append(name)
@@ -141,6 +149,20 @@ def run_statements(url: str, *, batch: int, after: int) -> Statements:
         torn=found["torn"],
         not_healed=found["not_healed"],
     )
+
+
+def _counted(dying: subprocess.Popen[str], server: psycopg.Connection[Any], url: str, tried_url: str) -> int:
+    """How many exchanges the transaction of the batch takes: found by halves, a death at a time."""
+    least, most = 1, 4096
+    while least < most:
+        middle = (least + most + 1) // 2
+        if _killed(dying, middle, "before"):
+            least = middle
+        else:
+            most = middle - 1
+            _copied(server, url, tried_url)
+        _wait_until_gone(server, tried_url)
+    return least
 
 
 def _killed(dying: subprocess.Popen[str], statement: int, when: str) -> bool:
@@ -200,10 +222,8 @@ def _fold(url: str, *, batch: int, steps: int | None = None, store: type[ReadMod
     projector = Projector(reader, models, [type(each)() for each in PROJECTIONS.values()], batch=batch)
     try:
         assert projector.take_leases()
-        _Mortal.exchanges = 0
         while projector.step() and (steps is None or (steps := steps - 1)):
             pass
-        _Mortal.dies_at = 0
         projector.release_leases()
     finally:
         models.close()
