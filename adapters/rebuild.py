@@ -72,6 +72,7 @@ class Rebuild:
         schema: where its tables are made; by default the name that `schema_for` gives.
         until: stop at this position and stay there; None follows the head.
         as_of: only what had happened by then, as corrected.
+        batch: how many events are folded per transaction.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Rebuild:
         schema: str | None = None,
         until: int | None = None,
         as_of: datetime | None = None,
+        batch: int = BATCH_EVENTS,
     ) -> None:
         self.projection = fresh(name)
         self.moment = until is not None or as_of is not None
@@ -92,7 +94,7 @@ class Rebuild:
         self._store = ReadModels(url, schema=self.schema)
         self._reader = reader
         self._projector = Projector(
-            reader, self._store, [self.projection], batch=BATCH_EVENTS, until=until, as_of=as_of
+            reader, self._store, [self.projection], batch=batch, until=until, as_of=as_of
         )
 
     @property

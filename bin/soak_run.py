@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import socket
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import typer
+
+from bin import logs
 
 app = typer.Typer(
     help="Long trials of what must never happen, against real processes, in a scratch folder of their own.",
@@ -15,6 +18,15 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
+)
+ROOT = Path(__file__).resolve().parents[1]
+DATASETS = ROOT.parent / "shared" / "datasets"
+SAMPLES = ROOT / "tests" / "data"
+DATASETS_OPTION = typer.Option(
+    DATASETS,
+    metavar="DIR",
+    help="Folder with online_retail/ and cdnow/; where there is none, the samples of the tests are used.",
+    show_default=False,
 )
 JSON_OPTION = typer.Option(False, "--json", help="Print one JSON object.")
 
@@ -119,6 +131,103 @@ def feed(
         raise typer.Exit(1)
 
 
+@app.command("steal", epilog="Example: bin/soak steal --seconds 60 --rate 1000")
+def steal(
+    seconds: float = typer.Option(60, min=1, help="How long to write."),
+    rate: float = typer.Option(1000, min=10, help="Events per second that are recorded."),
+    every: float = typer.Option(1.0, min=0.05, help="Seconds between two steals."),
+    apart: bool = typer.Option(
+        False, "--apart", help="Steal one read model at a time, so that each projector holds some."
+    ),
+    json: bool = JSON_OPTION,
+) -> None:
+    """Two projectors steal the lease from each other under load; the rows must equal those built from zero. Exits 1 when not."""
+    from adapters.postgres.schema import migrate
+    from bin.soaks.steal import run_steal
+
+    with tempfile.TemporaryDirectory(prefix="touchlog-soak-") as folder, _database() as url:
+        migrate(url)
+        found = run_steal(url, Path(folder), seconds=seconds, rate=rate, every_s=every, apart=apart)
+    _tell(found._asdict(), json)
+    if found.differs:
+        raise typer.Exit(1)
+
+
+@app.command("equal", epilog="Example: bin/soak equal --datasets ~/datasets")
+def equal(
+    datasets: Path = DATASETS_OPTION,
+    most: int | None = typer.Option(None, min=1, help="At most so many rows of each file."),
+    json: bool = JSON_OPTION,
+) -> None:
+    """Online Retail, CDNOW and the demo history: live rows equal rebuilt ones, whatever the batches. Exits 1 when not."""
+    from adapters.postgres.schema import migrate
+    from bin.soaks.equal import run_equal
+
+    with tempfile.TemporaryDirectory(prefix="touchlog-soak-") as folder, _database() as url:
+        migrate(url)
+        found = run_equal(
+            url,
+            Path(folder),
+            datasets if datasets.is_dir() else SAMPLES,
+            most=most,
+            progress=None if json else lambda text: print(text, file=sys.stderr, flush=True),
+        )
+    _tell(found._asdict(), json)
+    if found.rebuilt_differs or found.from_zero_differs:
+        raise typer.Exit(1)
+
+
+@app.command("report", epilog="Example: bin/soak report --after 100000")
+def report(
+    before: int = typer.Option(
+        20_000, min=100, help="Events that are there when the reports are first asked."
+    ),
+    after: int = typer.Option(
+        100_000, min=100, help="Late, linking, corrected and retracted ones that come afterwards."
+    ),
+    rate: float = typer.Option(2000, min=10, help="Of these, how many a second."),
+    json: bool = JSON_OPTION,
+) -> None:
+    """Reports asked for a moment of knowledge are the same bytes for ever. Exits 1 when one is not."""
+    from adapters.postgres.schema import migrate
+    from bin.soaks.report import run_report
+
+    with tempfile.TemporaryDirectory(prefix="touchlog-soak-") as folder, _database() as url:
+        migrate(url)
+        found = run_report(url, Path(folder), before=before, after=after, rate=rate)
+    _tell(found._asdict(), json)
+    if found.changed or found.changed_since_load:
+        raise typer.Exit(1)
+
+
+@app.command("statements", epilog="Example: bin/soak statements --batch 200")
+def statements(
+    batch: int = typer.Option(200, min=10, help="Events of the batch."),
+    json: bool = JSON_OPTION,
+) -> None:
+    """A projector killed with -9 at every statement of one batch: nothing is torn, lost or doubled. Exits 1 when something is."""
+    import asyncio
+
+    from adapters.postgres.schema import migrate
+    from bin.compose import core
+    from bin.settings import Settings
+    from bin.soaks.mixed import mixed, recorded
+    from bin.soaks.statements import run_statements
+
+    with tempfile.TemporaryDirectory(prefix="touchlog-soak-") as folder, _database() as url:
+        migrate(url)
+
+        async def given() -> None:
+            async with core(Settings.load({}, data=Path(folder)), url) as parts:
+                await recorded(parts, mixed(5, 3 * batch))
+
+        asyncio.run(given())
+        found = run_statements(url, batch=batch, after=batch)
+    _tell(found._asdict(), json)
+    if found.torn or found.not_healed:
+        raise typer.Exit(1)
+
+
 def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -157,6 +266,7 @@ def _tell(found: dict[str, Any], json: bool) -> None:
 
 def main() -> None:
     """Run one trial."""
+    logs.configure("warning", part="soak", form="pairs")
     app(prog_name="soak")
 
 

@@ -211,12 +211,30 @@ class _Load:
         return self._amendments.effective(positions, self._until)
 
     def of_subjects(self, subjects: Iterable[Hashable]) -> list[Effective]:
-        rows = self._conn.execute(
-            "SELECT DISTINCT position FROM read.contact_history WHERE subject = ANY(%s) AND position <= %s",
-            (list(subjects), self._until),
+        wanted = list(subjects)
+        # The histories may be another projector's, and behind: what they have not seen is looked for in the log.
+        row = self._conn.execute(
+            "SELECT position FROM touchlog.projections WHERE name = 'contact_history' AND schema = 'read'",
             prepare=True,
-        ).fetchall()
-        return self._amendments.effective([p for (p,) in rows], self._until)
+        ).fetchone()
+        seen = row[0] if row else 0
+        found: set[int] = set()
+        if row is not None:
+            rows = self._conn.execute(
+                "SELECT position FROM read.contact_history WHERE subject = ANY(%(subjects)s) AND position <= %(until)s "
+                "UNION SELECT position FROM touchlog.parked WHERE name = 'contact_history' AND schema = 'read' AND position <= %(until)s",
+                {"subjects": wanted, "until": self._until},
+                prepare=True,
+            ).fetchall()
+            found.update(p for (p,) in rows)
+        if seen < self._until:
+            rows = self._conn.execute(
+                "SELECT position FROM touchpoint_log.events WHERE position > %s AND position <= %s "
+                "AND EXISTS (SELECT FROM unnest(%s::bytea[]) AS s (name) WHERE position(s.name IN body) > 0)",
+                (seen, self._until, [str(subject).encode() for subject in wanted]),
+            ).fetchall()
+            found.update(p for (p,) in rows)
+        return self._amendments.effective(found, self._until)
 
     def where(self, table: Table[R], column: str, values: Iterable[Hashable]) -> list[R]:
         columns = table.columns

@@ -24,11 +24,14 @@ __all__ = [
     "PRINCIPAL",
     "Templates",
     "copy_rows",
+    "data_of",
     "described",
     "know_persons",
     "make_baseline_tables",
     "parts_of",
     "payloads",
+    "person_of",
+    "template_numbers",
     "templates",
 ]
 
@@ -80,10 +83,15 @@ def payloads(start: int, count: int, **how: Any) -> list[bytes]:
     return [payload(number, **how) for number in range(start, start + count)]
 
 
+def data_of(folder: Path, database_url: str) -> Path:
+    """The folder of the installation that `parts_of` makes for a database."""
+    return folder / database_url.rpartition("/")[2].partition("?")[0]
+
+
 @asynccontextmanager
 async def parts_of(folder: Path, database_url: str) -> AsyncIterator[Core]:
     """The parts of an installation, with a key file of its own for this database."""
-    settings = Settings.load(environ={}, data=folder / database_url.rpartition("/")[2].partition("?")[0])
+    settings = Settings.load(environ={}, data=data_of(folder, database_url))
     async with core(settings, database_url) as parts:
         yield parts
 
@@ -149,12 +157,21 @@ async def know_persons(parts: Core) -> None:
         )
 
 
+def template_numbers(count: int = 5000) -> list[int]:
+    """Numbers of the payloads that `templates` prepares."""
+    return random.Random(1).sample(range(PERSONS), count)  # noqa: S311 - a load, not a secret
+
+
+def person_of(number: int) -> str:
+    """Who the payload with this number is about."""
+    return f"email:person{number * _STRIDE % PERSONS:06}@example.com"
+
+
 async def templates(parts: Core, count: int = 5000) -> Templates:
     """Prepare *count* events by the whole way in, without writing them."""
     caught = _Catching()
     ingest = Ingest(parts.subjects, caught, parts.keys, parts.rejected)  # type: ignore[arg-type]
-    chosen = random.Random(1).sample(range(PERSONS), count)  # noqa: S311 - a load, not a secret
-    await ingest.accept([payload(number) for number in chosen], PRINCIPAL, way_in="http")
+    await ingest.accept([payload(number) for number in template_numbers(count)], PRINCIPAL, way_in="http")
     return Templates(caught.items)
 
 

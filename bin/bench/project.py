@@ -46,10 +46,10 @@ def bench(report: Report, scratch: Scratch) -> None:
     report.say(f"project: filling the log with {EVENTS:,} events")
     for batch in made.batches(EVENTS // 1000, 1000):
         log.append(batch)
-    _fill_library(library_url, [(UUID(bytes=item.stream), item.body) for item in made.items(RUNNER_EVENTS)])
+    fill_library(library_url, [(UUID(bytes=item.stream), item.body) for item in made.items(RUNNER_EVENTS)])
     for number in range(report.rounds):
         report.say(f"project: round {number + 1} of {report.rounds}")
-        report.baseline("runner", _runner(library_url))
+        report.baseline("runner", runner_rate(library_url))
         report.figure("history", _ours(url, log, [ContactHistory()]))
         report.figure("all_read_models", _ours(url, log, [type(each)() for each in PROJECTIONS.values()]))
     log.datastore.close()
@@ -174,7 +174,7 @@ def _environment(url: str) -> dict[str, str]:
     }
 
 
-def _fill_library(url: str, events: list[tuple[UUID, bytes]]) -> None:
+def fill_library(url: str, events: list[tuple[UUID, bytes]]) -> None:
     application = BenchApplication(env=_environment(url))
     for at in range(0, len(events), 200):
         application.recorder.insert_events(
@@ -183,7 +183,7 @@ def _fill_library(url: str, events: list[tuple[UUID, bytes]]) -> None:
     application.close()
 
 
-def _runner(url: str) -> float:
+def runner_rate(url: str) -> float:
     with psycopg.connect(url, autocommit=True) as conn:
         conn.execute("DROP TABLE IF EXISTS runner_history")
         for (table,) in conn.execute(
