@@ -24,8 +24,10 @@ from importlib.metadata import entry_points
 from typing import Annotated, Any, ClassVar, Generic, Protocol, TypeVar
 
 import msgspec
+import structlog
 
 from domain.entry import Recorded
+from domain.event import Touchpoint, class_of
 
 __all__ = [
     "PROJECTIONS",
@@ -42,6 +44,8 @@ __all__ = [
     "load_foreign",
     "projection",
 ]
+
+log = structlog.get_logger()
 
 R = TypeVar("R", bound=msgspec.Struct)
 Key = tuple[Hashable, ...]
@@ -204,6 +208,17 @@ class Projection:
     name: ClassVar[str]
     version: ClassVar[int] = 1
     tables: ClassVar[tuple[Table[Any], ...]]
+    handles: ClassVar[tuple[type[Touchpoint], ...]] = (Touchpoint,)
+    """The classes of events that are folded, with all that derive from them, those not invented yet included.
+
+    `Touchpoint` is the root of all, and what undeclared types (`custom.…`) are.
+    """
+
+    def handled(self, steps: Sequence[Step]) -> Sequence[Step]:
+        """Those of *steps* whose event is of a class that this projection handles; a correction never changes that."""
+        if Touchpoint in self.handles:
+            return steps
+        return [s for s in steps if issubclass(_class_of(s), self.handles)]
 
     def prepare(self, steps: Sequence[Step], load: Load) -> None:
         """Ask for the rows that the fold of *steps* will look at; the default looks at none."""
@@ -217,6 +232,12 @@ class Projection:
 
     def forget(self) -> None:
         """Drop whatever is remembered of earlier batches: the last one was not committed."""
+
+
+def _class_of(step: Step) -> type[Touchpoint]:
+    side = step.after or step.before
+    assert side is not None
+    return class_of(side.recorded.event.type)
 
 
 class PerEvent(Projection):
@@ -371,14 +392,51 @@ PROJECTIONS: dict[str, Projection] = {}
 
 
 def projection(cls: type[Projection]) -> type[Projection]:
-    """Register a projection under its name."""
+    """Register a projection under its name.
+
+    Raises:
+        ValueError: another projection has its name, or a table of the same name.
+    """
     if cls.name in PROJECTIONS and type(PROJECTIONS[cls.name]) is not cls:
-        raise ValueError(f"Two projections are named {cls.name!r}.")
+        raise ValueError(f"Two projections are named {cls.name!r}; give yours another name.")
+    mine = {table.name for table in cls.tables}
+    for other in PROJECTIONS.values():
+        if other.name != cls.name and (shared := mine & {table.name for table in other.tables}):
+            raise ValueError(
+                f"The projections {other.name!r} and {cls.name!r} both have a table {min(shared)!r}; rename yours."
+            )
     PROJECTIONS[cls.name] = cls()
     return cls
 
 
-def load_foreign() -> None:
-    """Import the projections that other distributions declare under `touchlog.projections`."""
+_failed: dict[str, str] = {}
+_loaded: set[str] = set()
+
+
+def load_foreign() -> list[str]:
+    """Load the projections that other distributions declare under `touchlog.projections`.
+
+    An entry point names a class decorated with `@projection`, or the module that holds some. One that cannot be
+    loaded is told, and stops no other; returns a line for each of these.
+    """
     for found in entry_points(group="touchlog.projections"):
-        found.load()
+        whose = f"{found.dist.name} {found.dist.version}" if found.dist else "an unknown distribution"
+        place = f"{found.name} = {found.value} of {whose}"
+        if place in _loaded:
+            continue
+        _loaded.add(place)
+        try:
+            loaded = found.load()
+            if isinstance(loaded, type) and issubclass(loaded, Projection):
+                projection(loaded)
+        except Exception as failed:  # noqa: BLE001 - whatever another's code raises, it is told and the rest goes on
+            _failed[place] = (
+                f"The projection {place} was not loaded: {type(failed).__name__}: {failed} "
+                "It is left out; mend or uninstall that distribution, and start again."
+            )
+            log.error(
+                "foreign_projection_not_loaded",
+                entry_point=place,
+                reason=f"{type(failed).__name__}: {failed}",
+            )
+    return list(_failed.values())

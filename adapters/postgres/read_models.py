@@ -98,6 +98,14 @@ def _column(hint: Any) -> tuple[str, bool, str]:
     return _SQL_TYPES[origin], nullable, comment
 
 
+def declared_columns(table: Table[Any]) -> list[tuple[str, str]]:
+    """(column, SQL type) of a table as PostgreSQL names them."""
+    hints = typing.get_type_hints(table.row, include_extras=True)
+    found = [(field, _column(hint)[0].replace(' COLLATE "C"', "")) for field, hint in hints.items()]
+    found += [("known_from", "bigint"), ("known_to", "bigint")] if table.known else []
+    return [(c, "timestamp with time zone" if k == "timestamptz" else k) for c, k in found]
+
+
 def tables_of(projection: Projection) -> tuple[Table[Any], ...]:
     """The tables of a projection with those that the projector keeps beside them."""
     return (
@@ -301,7 +309,7 @@ class ReadModels:
                     projection=projection.name,
                     version=row[0],
                     wanted_version=projection.version,
-                    advice=f"it is left as it is; touchlog rebuild {projection.name} --swap brings this version",
+                    advice=f"this version is built beside it and swapped in by `serve`, or by touchlog rebuild {projection.name} --swap",
                 )
             return False
         if row is None or (projection.name, projection.version) not in self._made:
@@ -310,8 +318,8 @@ class ReadModels:
                 conn.execute("SELECT pg_advisory_xact_lock(%s)", (_MAKING,))
                 make_tables(conn, projection)
                 conn.execute(
-                    "INSERT INTO touchlog.projections (name, version) VALUES (%s, %s) ON CONFLICT DO NOTHING",
-                    (projection.name, projection.version),
+                    "INSERT INTO touchlog.projections (name, version, tables) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+                    (projection.name, projection.version, [t.name for t in tables_of(projection)]),
                 )
             self._made.add((projection.name, projection.version))
         return True
