@@ -434,7 +434,7 @@ def load_foreign() -> list[str]:
                 f"The projection {place} was not loaded: {type(failed).__name__}: {failed} "
                 "It is left out; mend or uninstall that distribution, and start again."
             )
-            log.error(
+            log.error(  # noqa: TRY400 - its text is enough
                 "foreign_projection_not_loaded",
                 entry_point=place,
                 reason=f"{type(failed).__name__}: {failed}",

@@ -316,13 +316,29 @@ class ReadModels:
             with conn.transaction():
                 # Two projectors that start at once do not make the same table at once.
                 conn.execute("SELECT pg_advisory_xact_lock(%s)", (_MAKING,))
-                make_tables(conn, projection)
+                try:
+                    with conn.transaction():
+                        make_tables(conn, projection)
+                except (KeyError, TypeError, AttributeError, NameError, psycopg.ProgrammingError) as wrong:
+                    self._tell_unmade(projection, wrong)
+                    return False
                 conn.execute(
                     "INSERT INTO touchlog.projections (name, version, tables) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
                     (projection.name, projection.version, [t.name for t in tables_of(projection)]),
                 )
             self._made.add((projection.name, projection.version))
         return True
+
+    def _tell_unmade(self, projection: Projection, wrong: Exception) -> None:
+        """Log, once, that the tables of a projection cannot be made; the other projections go on."""
+        if self._refused.get(projection.name) != -1:
+            self._refused[projection.name] = -1
+            log.error(
+                "read_model_not_made",
+                projection=projection.name,
+                reason=f"{type(wrong).__name__}: {wrong}"[:300],
+                advice="its row types name what is no column: mend its declaration and start again",
+            )
 
     def steal(self, projection: Projection) -> Tracking:
         """Take the lease whoever holds it: the other's next write fails, and nothing of it is kept."""
