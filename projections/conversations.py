@@ -42,7 +42,7 @@ class Conversations(Story):
     """Tells each conversation in the order in which it happened."""
 
     name = "conversations"
-    version = 1
+    version = 2
     tables: ClassVar[tuple[Table[Conversation], ...]] = (TABLE,)
 
     def keys(self, event: Effective) -> Iterable[str]:

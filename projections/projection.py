@@ -298,7 +298,8 @@ class Story(Projection):
     """One row per key, folded over the key's events in the order in which they happened.
 
     `tables` holds the one table of the rows, keyed by one text column. The projector keeps beside it which
-    events belong to which key (`<name>_events`), and with which event each row ends (`<name>_ends`): what
+    events belong to which key, known from when to when (`<name>_events`: what was known at another moment is told
+    again from there), and with which event each row ends (`<name>_ends`): what
     happened later is added to the row, and a key is folded again from its first event only when one of
     its events comes late, is corrected or taken back.
     """
@@ -317,8 +318,10 @@ class Story(Projection):
 
     @property
     def events_table(self) -> Table[StoryEvent]:
-        """Which events belong to which key."""
-        return Table(f"{self.name}_events", StoryEvent, key=("key", "position"))
+        """Which events belong to which key, and from which to which position that was known."""
+        return Table(
+            f"{self.name}_events", StoryEvent, indexes=(Index(("key",)), Index(("position",))), known=True
+        )
 
     @property
     def ends_table(self) -> Table[StoryEnd]:
@@ -357,11 +360,11 @@ class Story(Projection):
             gone = step.before.recorded.position
             for key in self.keys(step.before):
                 self._stories[key] = [e for e in self._stories[key] if e.recorded.position != gone]
-                changes.remove(self.events_table, (key, gone))
+            changes.close(self.events_table, gone, step.position)
         if step.after is not None:
             for key in self.keys(step.after):
                 self._stories[key].append(step.after)
-                changes.put(self.events_table, StoryEvent(key, step.after.recorded.position))
+                changes.know(self.events_table, StoryEvent(key, step.after.recorded.position), step.position)
 
     def finish(self, changes: Changes) -> None:
         (table,) = self.tables

@@ -225,17 +225,19 @@ class _Load:
         columns = table.columns
         with self._conn.cursor(binary=True) as curs:
             curs.execute(
-                sql.SQL("SELECT {} FROM {} WHERE {} = ANY(%s)").format(
+                sql.SQL("SELECT {} FROM {} WHERE {} = ANY(%s){}").format(
                     sql.SQL(", ").join(map(sql.Identifier, columns)),
                     sql.Identifier(self._schema, table.name),
                     sql.Identifier(column),
+                    sql.SQL(" AND known_to IS NULL" if table.known else ""),
                 ),
                 (list(values),),
                 prepare=True,
             )
             rows = [table.row(**dict(zip(columns, row, strict=True))) for row in curs]
-        for row in rows:
-            self._changes.brought_in(table, row)
+        if table.key:
+            for row in rows:
+                self._changes.brought_in(table, row)
         return rows
 
 
