@@ -281,7 +281,7 @@ class Parts:
 def live(url: str, name: str) -> tuple[int, int] | None:
     """Give (version, position) of what answers."""
     with psycopg.connect(url) as conn:
-        row: Any = conn.execute(
+        row: tuple[int, int] | None = conn.execute(
             "SELECT version, position FROM touchlog.projections WHERE name = %s AND schema = 'read'", (name,)
         ).fetchone()
     return row
