@@ -83,14 +83,16 @@ async def answers(it: House, known_at: int | None, as_of: datetime | None) -> di
     found: dict[str, Any] = {
         "volumes": await Volumes(pool, histories, zone=utc).of(
             by=("hour", "channel", "type", "direction"), **when
-        )
+        ),
+        "trail": await AuditTrails(pool, histories, zone=utc).page(limit=1000, **when),
     }
-    if as_of is None:
-        found["trail"] = await AuditTrails(pool, histories, zone=utc).page(known_at=known_at, limit=1000)
     for ref in REFS:
         try:
             found[f"{ref} history"] = await histories.page(ref, limit=1000, **when)
             found[f"{ref} person"] = await Persons(pool, it.core.subjects, histories).one(ref, **when)
+            found[f"{ref} trail"] = await AuditTrails(pool, histories, zone=utc).page(
+                person=ref, limit=1000, **when
+            )
             found[f"{ref} conversations"] = await conversations.page(ref, limit=1000, **when)
         except NotFound:
             found[ref] = "nobody"
