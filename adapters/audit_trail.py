@@ -26,6 +26,7 @@ class TrailPage(msgspec.Struct, frozen=True):
     entries: list[dict[str, Any]]
     next: str | None
     about: list[str]  # the subjects of the person that was asked for
+    as_of: str | None
     known_at: int
     head: int
 
@@ -47,11 +48,13 @@ _FILTERS = {
             SELECT DISTINCT ON (r.reference) r.reference, r.subject FROM read.references r
              WHERE r.reference IN (SELECT c.reference FROM read.references c WHERE c.subject = ANY(%(subjects)s))
                AND r.known_from <= %(known_at)s AND (r.known_to IS NULL OR r.known_to > %(known_at)s)
+               AND (%(as_of)s::timestamptz IS NULL OR r.occurred_at <= %(as_of)s)
              ORDER BY r.reference, r.occurred_at, r.source, r.source_id) o
          WHERE o.subject = ANY(%(subjects)s))""",
     "actor": "AND (principal = %(actor)s OR on_behalf_of = %(actor)s)",
     "day": "AND position > touchpoint_log.position_at(%(from)s::timestamptz - interval '1 microsecond') "
     "AND position <= touchpoint_log.position_at(%(to)s::timestamptz - interval '1 microsecond')",
+    "as_of": "AND occurred_at <= %(as_of)s",
     "cursor": "AND position < %(before)s",
 }
 
@@ -59,6 +62,7 @@ _FILTERS = {
 class _Place(msgspec.Struct, frozen=True):
     known_at: int
     before: int
+    as_of: datetime | None = None
 
 
 class AuditTrails:
@@ -80,6 +84,7 @@ class AuditTrails:
         person: str | None = None,
         actor: str | None = None,
         day: date | None = None,
+        as_of: datetime | None = None,
         known_at: datetime | int | None = None,
         limit: int = 50,
         cursor: str | None = None,
@@ -92,6 +97,7 @@ class AuditTrails:
             person: a REF: events of all subjects of the person, as resolved at *known_at*.
             actor: who recorded it (a key's id, `cli:…`), or in whose name.
             day: the day, in the installation's zone, on which it was recorded.
+            as_of: only what had happened by then, whenever it was recorded.
             after: wait until the read models have seen this position.
 
         Raises:
@@ -100,7 +106,7 @@ class AuditTrails:
         place = _read_cursor(cursor) if cursor else None
         limit = max(1, min(limit, 1000))
         if place is not None:
-            known_at = place.known_at
+            known_at, as_of = place.known_at, place.as_of
         if after:
             await self._histories.wait_until(after, models=READ_MODELS)
         position = await self._histories.resolve_known_at(known_at)
@@ -108,14 +114,14 @@ class AuditTrails:
             position = await self._histories.seen(READ_MODELS)
         else:
             await self._histories.wait_until(position, models=READ_MODELS)
-        parameters: dict[str, Any] = {"known_at": position, "limit": limit + 1}
+        parameters: dict[str, Any] = {"known_at": position, "as_of": as_of, "limit": limit + 1}
         filters = []
         about: list[str] = []
         if event is not None:
             parameters |= await self._of_event(event, position)
             filters.append("event")
         if person is not None:
-            found = await self._histories.person(person, known_at=position)
+            found = await self._histories.person(person, as_of=as_of, known_at=position)
             about = [s["subject"] for s in found.subjects]
             parameters["subjects"] = [UUID(s) for s in about]
             filters.append("subjects")
@@ -126,6 +132,8 @@ class AuditTrails:
             parameters["from"] = datetime.combine(day, time(), self._zone)
             parameters["to"] = datetime.combine(day + timedelta(days=1), time(), self._zone)
             filters.append("day")
+        if as_of is not None:
+            filters.append("as_of")
         if place is not None:
             parameters["before"] = place.before
             filters.append("cursor")
@@ -136,8 +144,8 @@ class AuditTrails:
                 )
             ).fetchall()
         entries = [_entry(row) for row in rows[:limit]]
-        following = _write_cursor(_Place(position, rows[limit - 1][0])) if len(rows) > limit else None
-        return TrailPage(entries, following, about, position, position)
+        following = _write_cursor(_Place(position, rows[limit - 1][0], as_of)) if len(rows) > limit else None
+        return TrailPage(entries, following, about, moment(as_of) if as_of else None, position, position)
 
     async def _of_event(self, text: str, known_at: int) -> dict[str, Any]:
         """The positions of an event and of what amends it, and the names by which others call it their cause."""

@@ -1,4 +1,8 @@
-"""Conversations asked: those of a person, and one with everything that was said."""
+"""Conversations asked: those of a person, and one with everything that was said, at any moment of both axes.
+
+A conversation at a moment is joined again from its events as they were known then (`conversations_events` says which).
+That holds for one conversation and for those of a person; everybody's, newest first, are kept as known now only.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,9 @@ from adapters.history import Histories
 from domain.correction import Amendment, amended
 from domain.entry import Recorded, decode_body, moment
 from domain.errors import Invalid, NotFound, Problem
+from projections.conversations import Conversation
+from projections.conversations import Conversations as Joining
+from projections.projection import Effective
 
 __all__ = ["ConversationAnswer", "Conversations", "ConversationsPage"]
 
@@ -26,6 +33,8 @@ class ConversationsPage(msgspec.Struct, frozen=True):
     conversations: list[dict[str, Any]]
     next: str | None
     about: list[str]  # the subjects of the person that was asked for
+    as_of: str | None
+    known_at: int
     head: int
 
 
@@ -34,12 +43,16 @@ class ConversationAnswer(msgspec.Struct, frozen=True):
 
     conversation: dict[str, Any]
     entries: list[dict[str, Any]]
+    as_of: str | None
+    known_at: int
     head: int
 
 
 class _Place(msgspec.Struct, frozen=True):
     at: datetime
     conversation: str
+    known_at: int | None = None  # of a person's: a cursor carries its moment, so that pages never shift
+    as_of: datetime | None = None
 
 
 _COLUMNS = (
@@ -57,101 +70,219 @@ _COLUMNS = (
 )
 _PAGE = f"""
 SELECT {", ".join(_COLUMNS)} FROM read.conversations
- WHERE (%(subjects)s::uuid[] IS NULL OR subject = ANY(%(subjects)s))
-   AND (%(at)s::timestamptz IS NULL OR (last_at, conversation) < (%(at)s, %(conversation)s))
+ WHERE (%(at)s::timestamptz IS NULL OR (last_at, conversation) < (%(at)s, %(conversation)s))
  ORDER BY last_at DESC, conversation DESC LIMIT %(limit)s
 """  # noqa: S608 - names of our own
-_EVENTS = """
-SELECT e.position, e.recorded_at, e.body, ARRAY(
-           SELECT c.body FROM touchlog.amendments a JOIN touchpoint_log.events c ON c.position = a.position
-            WHERE a.target = e.stream AND a.position <= %(until)s)
-  FROM read.conversations_events v JOIN touchpoint_log.events e ON e.position = v.position
- WHERE v.key = %(key)s
+_KEYS = """
+SELECT DISTINCT v.key FROM read.contact_history h JOIN read.conversations_events v ON v.position = h.position
+ WHERE h.subject = ANY(%(subjects)s)
+   AND h.known_from <= %(known_at)s AND (h.known_to IS NULL OR h.known_to > %(known_at)s)
+   AND v.known_from <= %(known_at)s AND (v.known_to IS NULL OR v.known_to > %(known_at)s)
+   AND (%(as_of)s::timestamptz IS NULL OR h.occurred_at <= %(as_of)s)
 """
+_EVENTS = """
+SELECT v.key, e.position, e.recorded_at, e.body, ARRAY(
+           SELECT c.body FROM touchlog.amendments a JOIN touchpoint_log.events c ON c.position = a.position
+            WHERE a.target = e.stream AND a.position <= %(known_at)s)
+  FROM read.conversations_events v JOIN touchpoint_log.events e ON e.position = v.position
+ WHERE v.key = ANY(%(keys)s) AND v.known_from <= %(known_at)s AND (v.known_to IS NULL OR v.known_to > %(known_at)s)
+"""
+_joining = Joining()
 
 
 class Conversations:
-    """Answers what was said, as known now."""
+    """Answers what was said."""
 
     def __init__(self, pool: AsyncConnectionPool[Any], histories: Histories) -> None:
         self._pool = pool
         self._histories = histories
 
     async def page(
-        self, ref: str | None = None, *, limit: int = 50, cursor: str | None = None, after: int = 0
+        self,
+        ref: str | None = None,
+        *,
+        as_of: datetime | None = None,
+        known_at: datetime | int | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+        after: int = 0,
     ) -> ConversationsPage:
         """Conversations of the person whom *ref* names, or of everybody; the one with the latest contact first.
 
+        Args:
+            as_of, known_at: the moment; of everybody's conversations only now is kept.
+
         Raises:
-            Invalid, NotFound, Behind.
+            Invalid, NotFound, FutureTime, Behind.
         """
         limit = max(1, min(limit, 1000))
         place = _read_cursor(cursor) if cursor else None
         if after:
             await self._histories.wait_until(after, models=READ_MODELS)
-        about: list[str] = []
-        if ref is not None:
-            about = [s["subject"] for s in (await self._histories.person(ref)).subjects]
+        if ref is None:
+            return await self._everybodys(place, limit, as_of, known_at)
+        if place is not None:
+            as_of, known_at = place.as_of, place.known_at
+        position = await self._position(known_at)
+        about = [
+            s["subject"] for s in (await self._histories.person(ref, as_of=as_of, known_at=position)).subjects
+        ]
+        mine = {UUID(s) for s in about}
+        async with self._pool.connection() as conn:
+            keys = await (
+                await conn.execute(
+                    _KEYS, {"subjects": list(mine), "known_at": position, "as_of": as_of}, prepare=True
+                )
+            ).fetchall()
+        told = [
+            row
+            for row, _ in (await self._at([k for (k,) in keys], position, as_of)).values()
+            if row.subject in mine
+            and (place is None or (row.last_at, row.conversation) < (place.at, place.conversation))
+        ]
+        told.sort(key=lambda row: (row.last_at, row.conversation), reverse=True)
+        following = None
+        if len(told) > limit:
+            last = told[limit - 1]
+            following = _write_cursor(_Place(last.last_at, last.conversation, position, as_of))
+        found = [_told(tuple(getattr(row, c) for c in _COLUMNS)) for row in told[:limit]]
+        return ConversationsPage(
+            found, following, about, moment(as_of) if as_of else None, position, position
+        )
+
+    async def _everybodys(
+        self,
+        place: _Place | None,
+        limit: int,
+        as_of: datetime | None,
+        known_at: datetime | int | None,
+    ) -> ConversationsPage:
+        position = await self._histories.resolve_known_at(known_at)
+        if position is not None:
+            await self._histories.wait_until(position, models=("conversations",))
         parameters = {
-            "subjects": [UUID(s) for s in about] if ref is not None else None,
             "at": place.at if place else None,
             "conversation": place.conversation if place else None,
             "limit": limit + 1,
         }
-        async with self._pool.connection() as conn:
+        async with self._pool.connection() as conn, conn.transaction():
+            await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            seen = await (
+                await conn.execute(
+                    "SELECT position FROM touchlog.projections WHERE name = 'conversations' AND state = 'live'"
+                )
+            ).fetchone()
             rows = await (await conn.execute(_PAGE, parameters)).fetchall()
-        found = [_told(row) for row in rows[:limit]]
+        now = seen[0] if seen else 0
+        if as_of is not None or (position is not None and position != now):
+            raise _only_now(as_of, position)
         following = (
             _write_cursor(_Place(rows[limit - 1][6].astimezone(UTC), rows[limit - 1][0]))
             if len(rows) > limit
             else None
         )
-        return ConversationsPage(found, following, about, await self._histories.seen(READ_MODELS))
+        return ConversationsPage([_told(row) for row in rows[:limit]], following, [], None, now, now)
 
-    async def one(self, key: str, *, after: int = 0) -> ConversationAnswer:
+    async def one(
+        self,
+        key: str,
+        *,
+        as_of: datetime | None = None,
+        known_at: datetime | int | None = None,
+        after: int = 0,
+    ) -> ConversationAnswer:
         """One conversation by its key (`conversation:…`, `thread:…`, `case:…`), with its events out of the log, corrected.
 
         Raises:
-            NotFound: there is none with this key.
-            Behind: the read models do not come to *after* in time.
+            NotFound: there is none with this key, or was none then.
+            Invalid, FutureTime: as_of or known_at is no moment of this log.
+            Behind: the read models do not come to *after* or *known_at* in time.
         """
         if after:
             await self._histories.wait_until(after, models=READ_MODELS)
-        async with self._pool.connection() as conn, conn.transaction():
-            await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            position = await (
-                await conn.execute(
-                    "SELECT position FROM touchlog.projections WHERE name = 'conversations' AND state = 'live'"
-                )
-            ).fetchone()
-            row = await (
-                await conn.execute(
-                    f"SELECT {', '.join(_COLUMNS)} FROM read.conversations WHERE conversation = %s".encode(),  # noqa: S608 - names of our own
-                    (key,),
-                )
-            ).fetchone()
-            if row is None or position is None:
-                raise NotFound(
-                    f"There is no conversation '{key[:80]}'. A key is what joins it and its value: conversation:…, thread:… or case:…; "
-                    "GET /v1/conversations or `touchlog conversations` lists them."
-                )
+        position = await self._position(known_at)
+        found = await self._at([key], position, as_of)
+        if key not in found:
+            then = "" if as_of is None and known_at is None else " at that moment"
+            raise NotFound(
+                f"There is no conversation '{key[:80]}'{then}. A key is what joins it and its value: conversation:…, thread:… or case:…; "
+                "GET /v1/conversations or `touchlog conversations` lists them."
+            )
+        row, events = found[key]
+        rows = [
+            (
+                e.recorded.position,
+                e.recorded.recorded_at,
+                e.recorded.event.occurred_at,
+                e.recorded.event.source,
+                e.recorded.event.id,
+                e.body,
+                e.patches,
+            )
+            for e in events
+        ]
+        return ConversationAnswer(
+            _told(tuple(getattr(row, c) for c in _COLUMNS)),
+            await self._histories.entries(rows),
+            moment(as_of) if as_of else None,
+            position,
+            position,
+        )
+
+    async def _position(self, known_at: datetime | int | None) -> int:
+        """The position of the moment asked for, once the read models have seen it; without one, what they have seen."""
+        position = await self._histories.resolve_known_at(known_at)
+        if position is None:
+            return await self._histories.seen(READ_MODELS)
+        await self._histories.wait_until(position, models=READ_MODELS)
+        return position
+
+    async def _at(
+        self, keys: list[str], position: int, as_of: datetime | None
+    ) -> dict[str, tuple[Conversation, list[Effective]]]:
+        """Each conversation of *keys* with its events, in the order in which they happened, as known at *position*."""
+        async with self._pool.connection() as conn:
             curs = conn.cursor(binary=True)
-            await curs.execute(_EVENTS, {"key": key, "until": position[0]})
-            events = await curs.fetchall()
-        rows: list[Any] = []
-        for at, recorded_at, body, patches in events:
+            await curs.execute(_EVENTS, {"keys": keys, "known_at": position}, prepare=True)
+            rows = await curs.fetchall()
+        events: dict[str, list[Effective]] = {}
+        for key, at, recorded_at, body, patches in rows:
             recorded = Recorded(at, recorded_at, decode_body(bytes(body)))
             stated = [Amendment(Recorded(0, recorded_at, decode_body(bytes(p))), bytes(p)) for p in patches]
             held = amended(
                 recorded, stated
             )  # that it stands in the conversation says that it was not taken back
-            if held is not None:
-                event = held[0].event
-                rows.append(
-                    (at, recorded_at, event.occurred_at, event.source, event.id, bytes(body), held[1])
-                )
-        rows.sort(key=lambda r: (r[2], r[3], r[4]))
-        return ConversationAnswer(_told(row), await self._histories.entries(rows), position[0])
+            if held is not None and (as_of is None or held[0].event.occurred_at <= as_of):
+                events.setdefault(key, []).append(Effective(held[0], bytes(body), held[1]))
+        found = {}
+        for key, told in events.items():
+            told.sort(
+                key=lambda e: (e.recorded.event.occurred_at, e.recorded.event.source, e.recorded.event.id)
+            )
+            row: Conversation | None = None
+            for event in told:
+                for part in _joining.rows(event):
+                    if part.conversation == key:
+                        row = part if row is None else _joining.joined(row, part)
+            if row is not None:
+                found[key] = (row, told)
+        return found
+
+
+def _only_now(as_of: datetime | None, position: int | None) -> Invalid:
+    """Why everybody's conversations of another moment are not answered directly, and what gives them."""
+    asked = f" --known-at @{position}" if position is not None else ""
+    asked += f" --as-of {moment(as_of)}" if as_of is not None else ""
+    return Invalid(
+        [
+            Problem(
+                "/as_of" if as_of is not None else "/known_at",
+                "Everybody's conversations are kept as known now; those of one person, or one conversation, are answered at any moment. "
+                f"`touchlog rebuild conversations{asked}` gives them all, in a schema of their own.",
+                "only_now",
+            )
+        ]
+    )
 
 
 def _told(row: Any) -> dict[str, Any]:

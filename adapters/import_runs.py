@@ -260,7 +260,7 @@ left_over AS (
 SELECT (SELECT count(*) FROM mine), (SELECT count(*) FROM mine WHERE holds),
        (SELECT count(*) FROM mine m WHERE holds AND EXISTS (SELECT FROM touchlog.amendments a WHERE a.target = m.event_id)),
        (SELECT count(*) FROM persons), (SELECT count(*) FROM left_over WHERE NOT stays),
-       (SELECT count(DISTINCT c.key) FROM read.conversations_events c JOIN mine m ON m.position = c.position AND m.holds),
+       (SELECT count(DISTINCT c.key) FROM read.conversations_events c JOIN mine m ON m.position = c.position AND m.holds WHERE c.known_to IS NULL),
        (SELECT min(t.occurred_at) FROM read.audit_trail t JOIN mine m ON m.position = t.position AND m.holds WHERE t.known_to IS NULL),
        (SELECT max(t.occurred_at) FROM read.audit_trail t JOIN mine m ON m.position = t.position AND m.holds WHERE t.known_to IS NULL)
 """

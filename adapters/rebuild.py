@@ -129,9 +129,16 @@ class Rebuild:
             make_tables(conn, self.projection, schema=self.schema, indexed=False)
             make_indexes(conn, self.projection, schema=self.schema, only_needed=True)
             conn.execute(
-                "INSERT INTO touchlog.projections (name, schema, version, state, until, as_of) VALUES (%s, %s, %s, 'building', %s, %s) "
+                "INSERT INTO touchlog.projections (name, schema, version, state, until, as_of, tables) VALUES (%s, %s, %s, 'building', %s, %s, %s) "
                 "ON CONFLICT DO NOTHING",
-                (name, self.schema, self.projection.version, self.until, self.as_of),
+                (
+                    name,
+                    self.schema,
+                    self.projection.version,
+                    self.until,
+                    self.as_of,
+                    [table.name for table in tables_of(self.projection)],
+                ),
             )
         if not self._projector.take_leases():
             raise Unavailable(
@@ -237,7 +244,10 @@ class Rebuild:
         )
         try:
             self.catch_up()
-            drop(live, name, retired)
+            if old_tables(
+                live, self.projection
+            ):  # none: they were set aside, as this code would misread them
+                drop(live, name, retired)
             started = time.monotonic()
             with live.transaction():
                 live.execute("SET LOCAL lock_timeout = '5s'")
@@ -257,7 +267,7 @@ class Rebuild:
                     )
                 # The new rows stand at the rebuild's position; whoever held a lease must take it anew.
                 live.execute(
-                    "UPDATE touchlog.projections AS p SET version = b.version, position = b.position, recorded_at = b.recorded_at, "
+                    "UPDATE touchlog.projections AS p SET version = b.version, tables = b.tables, position = b.position, recorded_at = b.recorded_at, "
                     "epoch = p.epoch + 1, holder = NULL, leased_to = '-infinity', started_at = b.started_at, moved_at = clock_timestamp() "
                     "FROM touchlog.projections b WHERE p.name = %s AND p.schema = 'read' AND b.name = p.name AND b.schema = %s",
                     (name, self.schema),
@@ -319,11 +329,14 @@ class Rebuild:
 
 
 def old_tables(conn: psycopg.Connection[Any], projection: Projection) -> list[str]:
-    """The tables that the live read model has now; an older version may have had others of the same names."""
-    wanted = [table.name for table in tables_of(projection)]
+    """The tables that the live read model has now; another version may have others."""
+    kept = conn.execute(
+        "SELECT tables FROM touchlog.projections WHERE name = %s AND schema = 'read'", (projection.name,)
+    ).fetchone()
+    wanted = {table.name for table in tables_of(projection)} | set(kept[0] or () if kept else ())
     rows = conn.execute(
         "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'read' AND c.relkind = 'r' AND c.relname = ANY(%s)",
-        (wanted,),
+        (list(wanted),),
     ).fetchall()
     return [relname for (relname,) in rows]
 

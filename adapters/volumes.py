@@ -1,4 +1,9 @@
-"""Volumes asked: how much came over each channel, by hour or day of the installation's zone."""
+"""Volumes asked: how much came over each channel, by hour or day of the installation's zone.
+
+The sums of `daily_volumes` are as known now. As known, or as it had happened, at another moment the rows of
+`audit_trail` are counted, which carry from when to when each was known: the same figures, exactly, for a look at
+every event of the time asked for.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +22,7 @@ from domain.errors import Invalid, Problem
 __all__ = ["BY", "Volumes", "VolumesAnswer"]
 
 READ_MODELS = ("daily_volumes",)
+READ_MODELS_OF_A_MOMENT = ("audit_trail",)
 BY = ("day", "hour", "channel", "type", "direction")
 """What volumes can be told by."""
 MOST_ROWS = 100_000
@@ -31,7 +37,18 @@ class VolumesAnswer(msgspec.Struct, frozen=True, rename={"from_": "from"}):
     from_: str | None
     to: str | None
     timezone: str
+    as_of: str | None
+    known_at: int
     head: int
+
+
+_OF_A_MOMENT = """(
+    SELECT date_trunc('hour', occurred_at, 'UTC') AS hour, channel, type, coalesce(direction, '') AS direction, count(*) AS events
+      FROM read.audit_trail
+     WHERE known_from <= %(known_at)s AND (known_to IS NULL OR known_to > %(known_at)s)
+       AND (%(as_of)s::timestamptz IS NULL OR occurred_at <= %(as_of)s)
+       AND (%(from)s::timestamptz IS NULL OR occurred_at >= %(from)s) AND (%(to)s::timestamptz IS NULL OR occurred_at < %(to)s)
+     GROUP BY 1, 2, 3, 4) moment"""
 
 
 class Volumes:
@@ -56,9 +73,13 @@ class Volumes:
         channel: str | None = None,
         type_: str | None = None,
         direction: str | None = None,
+        as_of: datetime | None = None,
+        known_at: datetime | int | None = None,
         after: int = 0,
     ) -> VolumesAnswer:
-        """Events that happened in [from, to), summed by *by*, as corrected and known now.
+        """Events that happened in [from, to), summed by *by*, as corrected; as known now unless told otherwise.
+
+        Asked again with the `as_of` and `known_at` that it answers, it answers the same.
 
         Args:
             from_: taken down to the full hour.
@@ -67,6 +88,7 @@ class Volumes:
 
         Raises:
             Invalid: *by* names what volumes are not kept by, or `from` does not lie before `to`.
+            FutureTime: nobody knows yet what will be known at *known_at*.
             Behind: the read model does not come to *after* in time.
         """
         problems = [
@@ -92,8 +114,7 @@ class Volumes:
                 minute=0, second=0, microsecond=0
             )
         )
-        if after:
-            await self._histories.wait_until(after, models=READ_MODELS)
+        position = await self._position(as_of, known_at, after)
         columns = list(dict.fromkeys(by))
         told = {"day": "to_char(hour AT TIME ZONE %(zone)s, 'YYYY-MM-DD')", "hour": "hour"}
         filters = {
@@ -104,8 +125,9 @@ class Volumes:
             "direction = %(direction)s": direction,
         }
         where = " AND ".join(words for words, value in filters.items() if value is not None) or "true"
+        of = "read.daily_volumes" if position is None else _OF_A_MOMENT
         keys = ", ".join(told.get(c, c) for c in columns)
-        grouped = f"SELECT {keys + ', ' if keys else ''}sum(events)::bigint AS n FROM read.daily_volumes WHERE {where}"  # noqa: S608 - names of our own
+        grouped = f"SELECT {keys + ', ' if keys else ''}sum(events)::bigint AS n FROM {of} WHERE {where}"  # noqa: S608 - names of our own
         if keys:
             grouped += f" GROUP BY {keys} ORDER BY {', '.join(str(i + 1) for i in range(len(columns)))} LIMIT %(most)s"
         statement = (
@@ -120,6 +142,8 @@ class Volumes:
             "direction": direction,
             "zone": self._zone.key,
             "most": MOST_ROWS + 1,
+            "as_of": as_of,
+            "known_at": position,
         }
         async with self._pool.connection() as conn:  # one statement: position and sums are of one moment
             rows = await (await conn.execute(statement.encode(), parameters)).fetchall()
@@ -151,5 +175,20 @@ class Volumes:
             moment(begin) if begin else None,
             moment(end) if end else None,
             self._zone.key,
-            rows[0][0] or 0,
+            moment(as_of) if as_of else None,
+            seen := position if position is not None else rows[0][0] or 0,
+            seen,
         )
+
+    async def _position(
+        self, as_of: datetime | None, known_at: datetime | int | None, after: int
+    ) -> int | None:
+        """The position of the moment asked for, once it was seen; None for now, of which the sums are kept."""
+        position = await self._histories.resolve_known_at(known_at)
+        if position is None and as_of is None:
+            if after:
+                await self._histories.wait_until(after, models=READ_MODELS)
+            return None
+        wanted = max(position or 0, after)
+        seen = await self._histories.wait_until(wanted, models=READ_MODELS_OF_A_MOMENT)
+        return seen if position is None else position

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+import msgspec
 import typer
 
 from bin.reading import (
@@ -99,6 +100,7 @@ def register(app: typer.Typer) -> None:
         day: str | None = typer.Option(
             None, metavar="D", help="Only what was recorded on this day, e.g. 2026-01-31."
         ),
+        as_of: str | None = typer.Option(None, "--as-of", metavar="T", help="What had happened by then."),
         known_at: str | None = typer.Option(
             None, "--known-at", metavar="T|@P", help="As known then: a time, or a position such as @123."
         ),
@@ -107,11 +109,12 @@ def register(app: typer.Typer) -> None:
         json: bool = JSON_OPTION,
     ) -> None:
         """Tell who recorded what and when, by which key and source, and because of which event; the newest first."""
-        from adapters.audit_trail import READ_MODELS, AuditTrails, TrailPage
-        from bin.history import known_at_of
+        from adapters.audit_trail import READ_MODELS, AuditTrails
+        from bin.history import known_at_of, moment_of
 
         settings, zone = data_zone(data)
         readable_ref(person)
+        happened = None if as_of is None else moment_of(as_of, zone)
         known_by = None if known_at is None else known_at_of(known_at, zone)
         try:
             of_day = None if day is None else date.fromisoformat(day)
@@ -127,12 +130,13 @@ def register(app: typer.Typer) -> None:
                     person=person,
                     actor=actor,
                     day=of_day,
+                    as_of=happened,
                     known_at=known_by,
                     limit=min(limit - (len(found.entries) if found else 0), 1000),
                     cursor=found.next if found else None,
                 )
                 before = found.entries if found else []
-                found = TrailPage([*before, *page.entries], page.next, page.about, page.known_at, page.head)
+                found = msgspec.structs.replace(page, entries=[*before, *page.entries])
             await on_record(
                 parts,
                 "audit trail",
@@ -146,6 +150,6 @@ def register(app: typer.Typer) -> None:
         if json:
             print_json(page)
         else:
-            show(page, zone, filtered=any((event, person, actor, day, known_at)))
+            show(page, zone, filtered=any((event, person, actor, day, as_of, known_at)))
 
     app.add_typer(audit, name="audit")

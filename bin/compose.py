@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,15 +17,18 @@ from adapters.ingest import Ingest
 from adapters.keys import KeyFile
 from adapters.postgres.event_log import connect_log
 from adapters.postgres.read_models import ReadModels
+from adapters.postgres.reading_pool import ReadingPool
 from adapters.postgres.rejected import Rejected
 from adapters.postgres.schema import APP_ROLE
 from adapters.postgres.subjects import Subjects
 from adapters.postgres.writer import Writer
+from adapters.rebuild_runs import connected, set_aside_misread
 from adapters.records import Records
 from bin import memory
 from bin.settings import Settings
+from projections.projection import PROJECTIONS
 
-__all__ = ["Core", "core", "project_once"]
+__all__ = ["Core", "act_recorded", "core", "project_once"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ async def core(settings: Settings, database_url: str, *, pool_size: int = 8) -> 
     """
     keys = KeyFile.open_or_make(settings.secret_file)
     memory.settle()
-    pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
+    pool: AsyncConnectionPool[Any] = ReadingPool(
         database_url,
         min_size=1,
         max_size=pool_size,
@@ -72,6 +76,7 @@ async def core(settings: Settings, database_url: str, *, pool_size: int = 8) -> 
     writer = acts = None
     try:
         await keys_belong(pool, keys)
+        await misread_set_aside(pool, database_url)
         subjects = Subjects(pool, keys)
         await subjects.forget()
         writer = Writer(database_url)
@@ -89,6 +94,21 @@ async def core(settings: Settings, database_url: str, *, pool_size: int = 8) -> 
             if one is not None:
                 await one.close()
         await pool.close()
+
+
+async def misread_set_aside(pool: AsyncConnectionPool[Any], database_url: str) -> None:
+    """Set aside, before anybody asks, read models of another version whose rows this code would misread."""
+    async with pool.connection() as conn:
+        rows = await (
+            await conn.execute("SELECT name, version FROM touchlog.projections WHERE schema = 'read'")
+        ).fetchall()
+    if any(PROJECTIONS[name].version != version for name, version in rows if name in PROJECTIONS):
+
+        def set_aside() -> None:
+            with connected(database_url) as conn:
+                set_aside_misread(conn)
+
+        await asyncio.to_thread(set_aside)
 
 
 async def keys_belong(pool: AsyncConnectionPool[Any], keys: KeyFile) -> None:
@@ -110,10 +130,25 @@ async def keys_belong(pool: AsyncConnectionPool[Any], keys: KeyFile) -> None:
         )
 
 
+def act_recorded(
+    settings: Settings, database_url: str, type_: str, principal: str, told: Mapping[str, Any]
+) -> None:
+    """Put an act of operation (a rebuild, a swap, a key) into the records log; not from within an event loop.
+
+    It is recorded when it has taken effect, before it is told; what is refused leaves nothing.
+    """
+
+    async def record() -> None:
+        async with core(settings, database_url, pool_size=2) as parts:
+            await parts.records.record(type_, principal=principal, data=told)
+
+    asyncio.run(record())
+
+
 def project_once(database_url: str) -> dict[str, int]:
     """Bring every read model to the head, unless a running projector does; returns how far each is."""
     import projections  # noqa: F401 - registers every projection
-    from projections.projection import PROJECTIONS, load_foreign
+    from projections.projection import load_foreign
     from projections.projector import Projector
 
     load_foreign()

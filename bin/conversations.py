@@ -70,7 +70,7 @@ def show_list(page: ConversationsPage, zone: ZoneInfo, *, filtered: bool) -> Non
     out.print(rows)
     more = ", there are more: --limit shows them" if page.next else ""
     out.print(
-        f"{len(page.conversations):,} conversations{more} · at position {page.head:,}",
+        f"{len(page.conversations):,} conversations{more} · known at position {page.known_at:,}",
         style="dim",
         soft_wrap=True,
     )
@@ -96,7 +96,7 @@ def show_one(answer: ConversationAnswer, zone: ZoneInfo) -> None:
     for entry in answer.entries:
         rows.add_row(*cells(entry, zone, escape))
     out.print(rows)
-    out.print(f"times in {zone.key} · at position {answer.head:,}", style="dim")
+    out.print(f"times in {zone.key} · known at position {answer.known_at:,}", style="dim")
 
 
 def register(app: typer.Typer) -> None:
@@ -111,19 +111,28 @@ def register(app: typer.Typer) -> None:
             show_default=False,
         ),
         limit: int = typer.Option(50, min=1, help="At most so many conversations."),
+        as_of: str | None = typer.Option(None, "--as-of", metavar="T", help="What had happened by then."),
+        known_at: str | None = typer.Option(
+            None, "--known-at", metavar="T|@P", help="What was known by then: a time, or a position."
+        ),
         data: Path | None = DATA_OPTION,
         json: bool = JSON_OPTION,
     ) -> None:
         """List conversations, all or a person's, the latest first; or show one with everything that was said."""
         from adapters.conversations import READ_MODELS, Conversations
+        from bin.history import known_at_of, moment_of
 
         settings, zone = data_zone(data)
+        happened = None if as_of is None else moment_of(as_of, zone)
+        known = None if known_at is None else known_at_of(known_at, zone)
         is_key = of is not None and of.startswith(JOINED_BY)
         if not is_key:
             readable_ref(of)
 
         async def one(parts: Core) -> ConversationAnswer:
-            answer = await Conversations(parts.pool, parts.histories).one(of or "")
+            answer = await Conversations(parts.pool, parts.histories).one(
+                of or "", as_of=happened, known_at=known
+            )
             subject = answer.conversation["subject"]
             await on_record(
                 parts, "conversation", about=[subject] if subject else [], query=of, count=len(answer.entries)
@@ -132,9 +141,15 @@ def register(app: typer.Typer) -> None:
 
         async def several(parts: Core) -> ConversationsPage:
             asking = Conversations(parts.pool, parts.histories)
-            page = await asking.page(of, limit=limit)
+            page = await asking.page(of, as_of=happened, known_at=known, limit=limit)
             while page.next and len(page.conversations) < limit:
-                more = await asking.page(of, limit=limit - len(page.conversations), cursor=page.next)
+                more = await asking.page(
+                    of,
+                    as_of=happened,
+                    known_at=known,
+                    limit=limit - len(page.conversations),
+                    cursor=page.next,
+                )
                 page = msgspec.structs.replace(more, conversations=[*page.conversations, *more.conversations])
             await on_record(parts, "conversations", about=page.about, query=of, count=len(page.conversations))
             return page

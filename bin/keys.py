@@ -38,7 +38,10 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Make a key and print it: the only time that it is seen."""
         made = _with_keys(
-            Settings.load(data=data), lambda keys: keys.add(role, sources=source, name=name), "keys add"
+            Settings.load(data=data),
+            lambda keys: keys.add(role, sources=source, name=name),
+            "keys add",
+            lambda made: ("key.added", {"key_id": made.key_id, "role": role, "sources": source}),
         )
         if json:
             _print({"key_id": made.key_id, "key": made.key, "role": role, "sources": source, "name": name})
@@ -76,7 +79,12 @@ def register(app: typer.Typer) -> None:
         json: bool = JSON_OPTION,
     ) -> None:
         """Take a key back; it works no longer within five seconds. What it recorded stays."""
-        _with_keys(Settings.load(data=data), lambda keys: keys.revoke(key), "keys revoke")
+        _with_keys(
+            Settings.load(data=data),
+            lambda keys: keys.revoke(key),
+            "keys revoke",
+            lambda _: ("key.revoked", {"key_id": key[:11]}),
+        )
         if json:
             _print({"key_id": key[:11], "revoked": True})
         else:
@@ -85,15 +93,25 @@ def register(app: typer.Typer) -> None:
     app.add_typer(keys, name="keys")
 
 
-def _with_keys(settings: Settings, work: Callable[[Any], Awaitable[T]], by: str) -> T:
-    """Do *work* with the keys of the installation, and let a running bus know them."""
+def _with_keys(
+    settings: Settings,
+    work: Callable[[Any], Awaitable[T]],
+    by: str,
+    act: Callable[[T], tuple[str, dict[str, Any]]] | None = None,
+) -> T:
+    """Do *work* with the keys of the installation, record the *act* it was, and let a running bus know them."""
     from adapters.embedded import servers
     from adapters.embedded.nats import reload_users
     from adapters.postgres.schema import migrate
+    from bin.compose import act_recorded
+    from bin.ingest import principal
 
     with servers(settings, by=by) as (database_url, _):
         migrate(database_url)
         done = asyncio.run(_done(database_url, work))
+        if act is not None:
+            type_, told = act(done)
+            act_recorded(settings, database_url, type_, principal().key_id, told)
         if by != "keys list":
             reload_users(
                 settings.data, secret_file=settings.secret_file, subject_prefix=settings.subject_prefix

@@ -1,4 +1,4 @@
-"""The children of `serve`, each a process of its own: http, projectors, relay; and the demo's loader."""
+"""The children of `serve`, each a process of its own: http, projectors, relay; the demo's loader; and a rebuild."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bin import logs
 from bin.settings import Settings
 from domain.errors import TouchlogError
 
-PARTS = ("http", "projectors", "relay", "demo")
+PARTS = ("http", "projectors", "relay", "demo", "rebuild")
 
 log = structlog.get_logger()
 
@@ -50,12 +50,20 @@ def run_demo(settings: Settings) -> None:
     load_demo(settings)
 
 
+def run_rebuild(settings: Settings, run_id: int) -> None:
+    """Run one rebuild that was asked for; when told to end it is left where it stands, and goes on later."""
+    from bin.rebuilder import run_one
+
+    run_one(settings, run_id)
+
+
 def main() -> None:
     """Run one part; for `serve`, which gives the settings through the environment."""
     parser = argparse.ArgumentParser(prog="python -m bin.parts", description="Run one part of touchlog.")
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("--data", type=Path, required=True, help="the installation's folder")
     parser.add_argument("--fd", type=int, help="http: the listening socket")
+    parser.add_argument("--id", type=int, help="rebuild: which one")
     arguments = parser.parse_args()
     os.umask(0o077)  # what a part writes is the installation's alone
     settings = Settings.load(data=arguments.data)
@@ -70,6 +78,10 @@ def main() -> None:
                 run_projectors(settings)
             case "relay":
                 run_relay(settings)
+            case "rebuild":
+                if arguments.id is None:
+                    parser.error("rebuild needs --id")
+                run_rebuild(settings, arguments.id)
             case "demo":
                 run_demo(settings)
     except TouchlogError as error:

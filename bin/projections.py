@@ -54,6 +54,10 @@ def register(app: typer.Typer) -> None:
             )
         out.print(table)
         out.print(f"\nhead {found['head']:,}")
+        for run in found["rebuilds"]:
+            out.print(_rebuild(run), soft_wrap=True)
+        for line in found["not_loaded"]:
+            typer.echo(line, err=True)
 
     parked = typer.Typer(
         help="Events that a projection could not fold, with the later ones of their subject.",
@@ -96,6 +100,18 @@ def register(app: typer.Typer) -> None:
             raise typer.Exit(1)
 
 
+def _rebuild(run: dict[str, Any]) -> str:
+    """One rebuild as a line."""
+    told = f"rebuild {run['id']} of {run['name']} into {run['schema']}: {run['state'].replace('_', ' ')}"
+    if run["progress"] is not None:
+        told += f", {run['position'] or 0:,} of {run['target']:,} positions"
+    if run["events_per_s"]:
+        told += f", {run['events_per_s']:,}/s, {run['remaining_s']:,.0f} s remain"
+    if run["outcome"] and "differences_total" in run["outcome"]:
+        told += f", {run['outcome']['differences_total']:,} rows differed"
+    return told + (f": {run['reason']}" if run["reason"] else "")
+
+
 def _print(found: Any) -> None:
     import orjson
 
@@ -103,11 +119,15 @@ def _print(found: Any) -> None:
 
 
 def _ask(settings: Settings) -> dict[str, Any]:
+    import msgspec
     import psycopg
 
     from adapters.embedded import servers
     from adapters.postgres.schema import migrate
+    from adapters.rebuild_runs import runs
+    from projections.projection import load_foreign
 
+    not_loaded = load_foreign()
     with servers(settings, by="projections") as found:
         migrate(found.database_url)
         with psycopg.connect(found.database_url, autocommit=True) as conn:
@@ -118,6 +138,7 @@ def _ask(settings: Settings) -> dict[str, Any]:
                 "(SELECT count(*) FROM touchlog.parked k WHERE k.name = p.name AND k.schema = p.schema) "
                 "FROM touchpoint_log.head h LEFT JOIN touchlog.projections p ON true ORDER BY p.schema <> 'read', p.name, p.schema"
             ).fetchall()
+            rebuilds = [msgspec.to_builtins(run) for run in runs(conn)]
     head = rows[0][5] if rows else 0
     return {
         "projections": [
@@ -135,6 +156,8 @@ def _ask(settings: Settings) -> dict[str, Any]:
             if r[0] is not None
         ],
         "head": head,
+        "rebuilds": rebuilds,
+        "not_loaded": not_loaded,
         "asked_at": datetime.now(UTC),
     }
 
@@ -160,7 +183,8 @@ def _retry(settings: Settings, name: str | None) -> dict[str, Any]:
     from adapters.postgres.read_models import ReadModels
     from adapters.postgres.schema import migrate
     from bin import logs
-    from bin.compose import project_once
+    from bin.compose import act_recorded, project_once
+    from bin.ingest import principal
 
     logs.configure("debug" if settings.log_level == "debug" else "warning", part="parked", form="pairs")
     with servers(settings, by="parked retry") as found:
@@ -176,4 +200,6 @@ def _retry(settings: Settings, name: str | None) -> dict[str, Any]:
             left = len(store.parked(name))
         finally:
             store.close()
+        told = {"name": name, "healed": before - left, "left": left}
+        act_recorded(settings, found.database_url, "parked.retried", principal().key_id, told)
     return {"healed": before - left, "left": left}

@@ -18,6 +18,7 @@ from adapters.postgres.event_log import connect_log
 from adapters.postgres.read_models import ReadModels
 from adapters.postgres.schema import APP_ROLE
 from bin import memory
+from bin.rebuilder import Rebuilder
 from bin.settings import Settings
 from projections.projection import PROJECTIONS, load_foreign
 from projections.projector import Projector
@@ -49,6 +50,7 @@ def run_projectors(settings: Settings) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
+    Rebuilder(settings, stopping).start()
     first = True
     pause_s = 0.1
     while not stopping.is_set():

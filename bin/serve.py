@@ -230,7 +230,13 @@ def part_child(settings: Settings, part: str, number: int, listener: socket.sock
         descriptors = [listener.fileno()]
         command += ["--fd", str(listener.fileno())]
     # The code is found from wherever we were started; a folder named bin/ in the working directory is not.
-    environment = {**settings.environment(), "PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1"}
+    # What the caller's PYTHONPATH adds (projections of another distribution) stands behind ours.
+    paths = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    environment = {
+        **settings.environment(),
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
+        "PYTHONSAFEPATH": "1",
+    }
 
     def start() -> subprocess.Popen[bytes]:
         descriptor = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

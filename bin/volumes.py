@@ -36,7 +36,10 @@ def show(answer: VolumesAnswer, zone: ZoneInfo) -> None:
     out.print(rows)
     span = f" · from {when(answer.from_, zone)}" if answer.from_ else ""
     span += f" · to {when(answer.to, zone)}" if answer.to else ""
-    out.print(f"{answer.events:,} events{span} · at position {answer.head:,}", style="dim", soft_wrap=True)
+    span += f" · as of {when(answer.as_of, zone)}" if answer.as_of else ""
+    out.print(
+        f"{answer.events:,} events{span} · known at position {answer.known_at:,}", style="dim", soft_wrap=True
+    )
 
 
 def register(app: typer.Typer) -> None:
@@ -60,12 +63,16 @@ def register(app: typer.Typer) -> None:
         channel: str | None = typer.Option(None, help="Only this channel."),
         type: str | None = typer.Option(None, help="Only this type, e.g. call.ended."),
         direction: str | None = typer.Option(None, help="inbound, outbound or internal."),
+        as_of: str | None = typer.Option(None, "--as-of", metavar="T", help="What had happened by then."),
+        known_at: str | None = typer.Option(
+            None, "--known-at", metavar="T|@P", help="What was known by then: a time, or a position."
+        ),
         data: Path | None = DATA_OPTION,
         json: bool = JSON_OPTION,
     ) -> None:
         """Tell how many events happened, by day or hour of the installation's time zone, channel, type and direction."""
-        from adapters.volumes import READ_MODELS, Volumes
-        from bin.history import moment_of
+        from adapters.volumes import READ_MODELS, READ_MODELS_OF_A_MOMENT, Volumes
+        from bin.history import known_at_of, moment_of
         from domain.errors import Invalid
 
         settings, zone = data_zone(data)
@@ -74,19 +81,28 @@ def register(app: typer.Typer) -> None:
             return None if text is None else moment_of(text, zone, ends=False)
 
         begin, end = time_of(from_), time_of(to)
+        happened = None if as_of is None else moment_of(as_of, zone)
+        known = None if known_at is None else known_at_of(known_at, zone)
 
         async def work(parts: Core) -> VolumesAnswer:
             wanted = [b.strip() for b in by.split(",") if b.strip()]
             try:
                 return await Volumes(parts.pool, parts.histories, zone=zone).of(
-                    by=wanted, from_=begin, to=end, channel=channel, type_=type, direction=direction
+                    by=wanted,
+                    from_=begin,
+                    to=end,
+                    channel=channel,
+                    type_=type,
+                    direction=direction,
+                    as_of=happened,
+                    known_at=known,
                 )
             except Invalid as wrong:
                 raise typer.BadParameter(
                     wrong.problems[0].detail, param_hint="--" + wrong.problems[0].pointer[1:]
                 ) from None
 
-        answer = asked(settings, "volumes", READ_MODELS, work)
+        answer = asked(settings, "volumes", (*READ_MODELS, *READ_MODELS_OF_A_MOMENT), work)
         if json:
             print_json(answer)
         else:

@@ -6,6 +6,7 @@ TouchlogError
 │   ├── Forbidden           the key may not do this
 │   ├── NotFound            no such person, event, projection
 │   ├── StreamMoved         somebody decided first: read again, decide again
+│   ├── Underway            the same is being done already: wait for its end
 │   └── FutureTime          nobody knows yet what will be known then
 └── Unavailable             touchlog or the world around it must recover first
     ├── ClockBehind         the clock stands more than a minute behind the log's head
@@ -34,6 +35,7 @@ __all__ = [
     "StreamMoved",
     "TouchlogError",
     "Unavailable",
+    "Underway",
 ]
 
 
@@ -80,6 +82,10 @@ class NotFound(Refused):
 
 class StreamMoved(Refused):
     """Somebody appended to the stream since it was read; read again and decide again."""
+
+
+class Underway(Refused):
+    """The same is being done already; wait for it to end."""
 
 
 class FutureTime(Refused):

@@ -29,6 +29,7 @@ __all__ = [
     "Personal",
     "Ref",
     "Touchpoint",
+    "class_of",
     "custom_type",
     "event",
     "headline",
@@ -208,6 +209,12 @@ def custom_type(name: str) -> EventType:
         internal=False,
         upcasters={},
     )
+
+
+def class_of(name: str) -> type[Touchpoint]:
+    """The class that declares the stored *name*; of one that nobody declared, the root of all."""
+    declared = TYPES.get(name)
+    return declared.cls if declared is not None else Touchpoint
 
 
 def headline(name: str, data: Mapping[str, Any]) -> str:

@@ -29,6 +29,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     source: Annotated[str, Meta(description="Who reported it")]
     source_id: Annotated[str, Meta(description="The event's id at its source")]
     channel: Annotated[str, Meta(description="Channel of the contact")]
+    direction: Annotated[str | None, Meta(description="inbound, outbound or internal")]
     subject: Annotated[UUID | None, Meta(description="First subject, or first reference, of the event")]
     correlation: Annotated[str | None, Meta(description="The conversation or process it belongs to")]
     causation: Annotated[str | None, Meta(description="The event because of which it was recorded")]
@@ -41,6 +42,7 @@ TABLE = Table(
     indexes=(
         Index(("position",), "brin"),
         Index(("recorded_at",), "brin"),
+        Index(("occurred_at",), "brin"),
         Index(("subject",)),
         Index(("principal", "position")),
     ),
@@ -54,7 +56,7 @@ class AuditTrail(PerEvent):
     """One row for every event, whoever it is about."""
 
     name = "audit_trail"
-    version = 1
+    version = 2
     tables: ClassVar[tuple[Table[Trace], ...]] = (TABLE,)
 
     def rows(self, event: Effective) -> Iterable[tuple[Table[Trace], Trace]]:
@@ -76,6 +78,7 @@ class AuditTrail(PerEvent):
                     source=told.source,
                     source_id=told.id,
                     channel=told.channel,
+                    direction=told.direction,
                     subject=_surrogate(owners[0][0]) if owners else None,
                     correlation=told.correlation,
                     causation=told.causation,

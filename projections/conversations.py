@@ -68,7 +68,7 @@ class Conversations(Joining):
     """Joins each conversation from its events, in whatever order they come."""
 
     name = "conversations"
-    version = 1
+    version = 2
     tables: ClassVar[tuple[Table[Conversation], ...]] = (TABLE,)
 
     def rows(self, event: Effective) -> Iterable[Conversation]:

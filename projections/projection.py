@@ -29,8 +29,10 @@ from operator import attrgetter
 from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import msgspec
+import structlog
 
 from domain.entry import Recorded
+from domain.event import Touchpoint, class_of
 
 __all__ = [
     "PROJECTIONS",
@@ -49,6 +51,8 @@ __all__ = [
     "load_foreign",
     "projection",
 ]
+
+log = structlog.get_logger()
 
 R = TypeVar("R", bound=msgspec.Struct)
 Key = tuple[Hashable, ...]
@@ -214,6 +218,17 @@ class Projection:
     version: ClassVar[int] = 1
     pace: ClassVar[Pace] = "later"
     tables: ClassVar[tuple[Table[Any], ...]]
+    handles: ClassVar[tuple[type[Touchpoint], ...]] = (Touchpoint,)
+    """The classes of events that are folded, with all that derive from them, those not invented yet included.
+
+    `Touchpoint` is the root of all, and what undeclared types (`custom.…`) are.
+    """
+
+    def handled(self, steps: Sequence[Step]) -> Sequence[Step]:
+        """Those of *steps* whose event is of a class that this projection handles; a correction never changes that."""
+        if Touchpoint in self.handles:
+            return steps
+        return [s for s in steps if issubclass(_class_of(s), self.handles)]
 
     @property
     def beside(self) -> tuple[Table[Any], ...]:
@@ -232,6 +247,12 @@ class Projection:
 
     def forget(self) -> None:
         """Drop whatever is remembered of earlier batches: the last one was not, or will not be, committed."""
+
+
+def _class_of(step: Step) -> type[Touchpoint]:
+    side = step.after or step.before
+    assert side is not None
+    return class_of(side.recorded.event.type)
 
 
 class PerEvent(Projection):
@@ -285,7 +306,8 @@ class Joining(Projection):
 
     `tables` holds the one table of the rows, keyed by one text column. Joining must not depend on
     the order: of three rows any two may be joined first. The projector keeps beside it which events belong to
-    which key (`<name>_events`): the events of a key are read again only when one is corrected or taken back.
+    which key, known from when to when (`<name>_events`): the events of a key are read again only when one is
+    corrected or taken back, and what was known at another moment is joined from there.
     """
 
     def rows(self, event: Effective) -> Iterable[Any]:
@@ -299,7 +321,9 @@ class Joining(Projection):
     def __init__(self) -> None:
         self._key = attrgetter(self.tables[0].key[0])
         self._remembered: dict[str, Any] = {}  # rows as they are stored; those used last stand last
-        self._events = Table(f"{self.name}_events", KeyEvent, key=("key", "position"))
+        self._events = Table(
+            f"{self.name}_events", KeyEvent, indexes=(Index(("key",)), Index(("position",))), known=True
+        )
         self._told: list[list[Any]] = []  # rows of the steps' new events, the last step first
         self._whole: dict[str, Any] = {}  # rows of keys to which events are added
         self._anew: dict[str, dict[int, Any]] = {}  # by key and position: rows of keys that are joined anew
@@ -349,7 +373,7 @@ class Joining(Projection):
             gone = step.before.recorded.position
             for row in self.rows(step.before):
                 self._anew[key_of(row)].pop(gone, None)
-                changes.remove(self._events, (key_of(row), gone))
+            changes.close(self._events, gone, step.position)
         if not rows:
             return
         assert step.after is not None
@@ -357,12 +381,11 @@ class Joining(Projection):
         whole = self._whole
         for row in rows:
             key = key_of(row)
+            changes.know(self._events, KeyEvent(key, position), step.position)
             parts = self._anew.get(key) if self._anew else None
             if parts is not None:
                 parts[position] = row
-                changes.put(self._events, KeyEvent(key, position))
                 continue
-            changes.append(self._events, KeyEvent(key, position))
             known = whole.get(key)
             whole[key] = row if known is None else self.joined(known, row)
 
@@ -400,7 +423,8 @@ class Story(Projection):
     """One row per key, folded over the key's events in the order in which they happened.
 
     `tables` holds the one table of the rows, keyed by one text column. The projector keeps beside it which
-    events belong to which key (`<name>_events`), and with which event each row ends (`<name>_ends`): what
+    events belong to which key, known from when to when (`<name>_events`: what was known at another moment is told
+    again from there), and with which event each row ends (`<name>_ends`): what
     happened later is added to the row, and a key is folded again from its first event only when one of
     its events comes late, is corrected or taken back.
     """
@@ -419,8 +443,10 @@ class Story(Projection):
 
     @property
     def events_table(self) -> Table[KeyEvent]:
-        """Which events belong to which key."""
-        return Table(f"{self.name}_events", KeyEvent, key=("key", "position"))
+        """Which events belong to which key, and from which to which position that was known."""
+        return Table(
+            f"{self.name}_events", KeyEvent, indexes=(Index(("key",)), Index(("position",))), known=True
+        )
 
     @property
     def ends_table(self) -> Table[StoryEnd]:
@@ -463,11 +489,11 @@ class Story(Projection):
             gone = step.before.recorded.position
             for key in self.keys(step.before):
                 self._stories[key] = [e for e in self._stories[key] if e.recorded.position != gone]
-                changes.remove(self.events_table, (key, gone))
+            changes.close(self.events_table, gone, step.position)
         if step.after is not None:
             for key in self.keys(step.after):
                 self._stories[key].append(step.after)
-                changes.put(self.events_table, KeyEvent(key, step.after.recorded.position))
+                changes.know(self.events_table, KeyEvent(key, step.after.recorded.position), step.position)
 
     def finish(self, changes: Changes) -> None:
         (table,) = self.tables
@@ -498,14 +524,51 @@ PROJECTIONS: dict[str, Projection] = {}
 
 
 def projection(cls: type[Projection]) -> type[Projection]:
-    """Register a projection under its name."""
+    """Register a projection under its name.
+
+    Raises:
+        ValueError: another projection has its name, or a table of the same name.
+    """
     if cls.name in PROJECTIONS and type(PROJECTIONS[cls.name]) is not cls:
-        raise ValueError(f"Two projections are named {cls.name!r}.")
+        raise ValueError(f"Two projections are named {cls.name!r}; give yours another name.")
+    mine = {table.name for table in cls.tables}
+    for other in PROJECTIONS.values():
+        if other.name != cls.name and (shared := mine & {table.name for table in other.tables}):
+            raise ValueError(
+                f"The projections {other.name!r} and {cls.name!r} both have a table {min(shared)!r}; rename yours."
+            )
     PROJECTIONS[cls.name] = cls()
     return cls
 
 
-def load_foreign() -> None:
-    """Import the projections that other distributions declare under `touchlog.projections`."""
+_failed: dict[str, str] = {}
+_loaded: set[str] = set()
+
+
+def load_foreign() -> list[str]:
+    """Load the projections that other distributions declare under `touchlog.projections`.
+
+    An entry point names a class decorated with `@projection`, or the module that holds some. One that cannot be
+    loaded is told, and stops no other; returns a line for each of these.
+    """
     for found in entry_points(group="touchlog.projections"):
-        found.load()
+        whose = f"{found.dist.name} {found.dist.version}" if found.dist else "an unknown distribution"
+        place = f"{found.name} = {found.value} of {whose}"
+        if place in _loaded:
+            continue
+        _loaded.add(place)
+        try:
+            loaded = found.load()
+            if isinstance(loaded, type) and issubclass(loaded, Projection):
+                projection(loaded)
+        except Exception as failed:  # noqa: BLE001 - whatever another's code raises, it is told and the rest goes on
+            _failed[place] = (
+                f"The projection {place} was not loaded: {type(failed).__name__}: {failed} "
+                "It is left out; mend or uninstall that distribution, and start again."
+            )
+            log.error(  # noqa: TRY400 - its text is enough
+                "foreign_projection_not_loaded",
+                entry_point=place,
+                reason=f"{type(failed).__name__}: {failed}",
+            )
+    return list(_failed.values())

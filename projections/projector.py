@@ -223,6 +223,7 @@ class Projector:
     def _folded(self, name: str, steps: Sequence[Step]) -> Changes:
         projection = self._projections[name]
         changes = Changes()
+        steps = projection.handled(steps)
         if steps:
             projection.prepare(steps, self._store.load(changes, self._held[name].position))
             for step in steps:

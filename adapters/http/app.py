@@ -19,6 +19,7 @@ from adapters.http import (
     feed,
     operations,
     persons,
+    rebuilds,
     trail,
     types,
     volumes,
@@ -46,6 +47,7 @@ def routes() -> Sequence[ControllerRouterHandler]:
         *trail.ROUTES,
         *types.ROUTES,
         *operations.ROUTES,
+        *rebuilds.ROUTES,
     )
 
 

@@ -13,7 +13,7 @@ from adapters.conversations import ConversationAnswer, Conversations, Conversati
 from adapters.http.auth import house_of
 from adapters.http.persons import access_recorded
 from adapters.http.problems import ProblemDocument
-from adapters.http.reading import after_of, json_answer, timed
+from adapters.http.reading import AsOf, KnownAt, after_of, as_of_of, json_answer, known_at_of, timed
 from adapters.ingest import Principal
 from adapters.postgres.outage import through_outages
 from domain.errors import NotFound
@@ -31,7 +31,10 @@ _PROBLEMS = {
     "/v1/conversations",
     tags=["conversations"],
     summary="Calls, chats, mails and cases that belong together, the latest first",
-    description="Joined by `data.conversation_id`, `thread_id` or `case_id`; as corrected and known now.",
+    description=(
+        "Joined by `data.conversation_id`, `thread_id` or `case_id`; as corrected. `as_of` and `known_at` are answered for a person and "
+        "for one conversation; everybody's are kept as known now."
+    ),
     responses=_PROBLEMS,
 )
 async def list_conversations(
@@ -44,15 +47,22 @@ async def list_conversations(
         int, QueryParameter(ge=1, description="At most so many; above 1,000 is taken as 1,000")
     ] = 50,
     cursor: Annotated[str | None, QueryParameter(description="`next` of the page before")] = None,
+    as_of: AsOf = None,
+    known_at: KnownAt = None,
 ) -> Response[bytes]:
     """Answer with one page."""
     taken = timed()
     core = house_of(request).core
-    after = after_of(request)
+    after, happened, known = after_of(request), as_of_of(as_of), known_at_of(known_at)
 
     async def asked() -> ConversationsPage:
         return await Conversations(core.pool, core.histories).page(
-            person or None, limit=limit, cursor=cursor or None, after=after
+            person or None,
+            as_of=happened,
+            known_at=known,
+            limit=limit,
+            cursor=cursor or None,
+            after=after,
         )
 
     try:
@@ -77,15 +87,19 @@ async def show_conversation(
     key: Annotated[
         str, PathParameter(description="conversation:…, thread:… or case:…, as the list gives it")
     ],
+    as_of: AsOf = None,
+    known_at: KnownAt = None,
 ) -> Response[bytes]:
     """Answer with the conversation."""
     taken = timed()
     core = house_of(request).core
-    after = after_of(request)
+    after, happened, known = after_of(request), as_of_of(as_of), known_at_of(known_at)
     wanted = str(key).removeprefix("/")
 
     async def asked() -> ConversationAnswer:
-        return await Conversations(core.pool, core.histories).one(wanted, after=after)
+        return await Conversations(core.pool, core.histories).one(
+            wanted, as_of=happened, known_at=known, after=after
+        )
 
     try:
         answer = await through_outages(asked, within_s=3)

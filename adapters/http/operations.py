@@ -15,6 +15,7 @@ from adapters.http.auth import house_of, needs_key, signed_in, unauthorised
 from adapters.http.house import House
 from adapters.http.problems import ProblemDocument
 from adapters.http.reading import json_answer
+from adapters.http.rebuilds import rebuilds
 from adapters.postgres.outage import DATABASE_AWAY
 from adapters.postgres.schema import pending
 
@@ -119,9 +120,10 @@ def _not_ready(detail: str) -> Response[bytes]:
 
 @get("/v1/projections", tags=["operations"], summary="How far the read models have come", guards=[needs_key])
 async def list_projections(request: Request[Any, Any, Any]) -> Response[bytes]:
-    """Answer with every read model and the newest position."""
-    head, shown = await projections(house_of(request))
-    return json_answer({"projections": shown, "head": head})
+    """Answer with every read model, the newest position, and the rebuilds under way or last."""
+    house = house_of(request)
+    head, shown = await projections(house)
+    return json_answer({"projections": shown, "head": head, "rebuilds": await rebuilds(house)})
 
 
 @get(

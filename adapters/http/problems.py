@@ -27,6 +27,7 @@ from domain.errors import (
     StreamMoved,
     TouchlogError,
     Unavailable,
+    Underway,
 )
 
 __all__ = [
@@ -109,6 +110,7 @@ TITLES = {
     "method-not-allowed": "This method is not allowed here",
     "future-time": "Nobody knows yet what will be known then",
     "moved": "Somebody decided first",
+    "underway": "The same is being done already",
     "internal": "touchlog failed",
 }
 """What /docs lists, too."""
@@ -128,6 +130,8 @@ def _refused(refused: Refused) -> Refusal:
             return Refusal(400, "future-time", text, errors=[Problem("/known_at", text, "future")])
         case StreamMoved():
             return Refusal(409, "moved", text)
+        case Underway():
+            return Refusal(409, "underway", text)
     return Refusal(400, "invalid", text)
 
 

@@ -15,7 +15,7 @@ from adapters.audit_trail import AuditTrails, TrailPage
 from adapters.http.auth import house_of
 from adapters.http.persons import access_recorded
 from adapters.http.problems import ProblemDocument
-from adapters.http.reading import KnownAt, after_of, json_answer, known_at_of, timed
+from adapters.http.reading import AsOf, KnownAt, after_of, as_of_of, json_answer, known_at_of, timed
 from adapters.ingest import Principal
 from adapters.postgres.outage import through_outages
 from domain.errors import Invalid, NotFound, Problem
@@ -63,6 +63,7 @@ async def show_trail(
         str | None,
         QueryParameter(description="Recorded on this day of the installation's time zone, e.g. 2026-01-31"),
     ] = None,
+    as_of: AsOf = None,
     known_at: KnownAt = None,
     limit: Annotated[
         int, QueryParameter(ge=1, description="At most so many; above 1,000 is taken as 1,000")
@@ -72,7 +73,8 @@ async def show_trail(
     """Answer with one page."""
     taken = timed()
     core = house_of(request).core
-    after, known, of_day = after_of(request), known_at_of(known_at), _day(day)
+    after, happened, known = after_of(request), as_of_of(as_of), known_at_of(known_at)
+    of_day = _day(day)
     trails = AuditTrails(core.pool, core.histories, zone=ZoneInfo(core.settings.timezone))
 
     async def asked() -> TrailPage:
@@ -81,6 +83,7 @@ async def show_trail(
             person=person or None,
             actor=actor or None,
             day=of_day,
+            as_of=happened,
             known_at=known,
             limit=limit,
             cursor=cursor or None,

@@ -12,7 +12,7 @@ from litestar.params import QueryParameter
 
 from adapters.http.auth import house_of
 from adapters.http.problems import ProblemDocument
-from adapters.http.reading import after_of, json_answer, time_of, timed
+from adapters.http.reading import AsOf, KnownAt, after_of, as_of_of, json_answer, known_at_of, time_of, timed
 from adapters.ingest import Principal
 from adapters.postgres.outage import through_outages
 from adapters.volumes import Volumes, VolumesAnswer
@@ -25,8 +25,8 @@ __all__ = ["ROUTES"]
     tags=["volumes"],
     summary="How many events happened, by day or hour, channel, type and direction",
     description=(
-        "Events that happened in [from, to), as corrected and known now. Days are cut in the installation's time zone, which the answer "
-        "names; `from` is taken down and `to` up to the full hour. Another moment of knowledge is answered by a rebuilt read model."
+        "Events that happened in [from, to), as corrected; as known now unless told otherwise. Days are cut in the installation's time zone, which the answer "
+        "names; `from` is taken down and `to` up to the full hour. `as_of` and `known_at` give the figures of another moment, for ever the same."
     ),
     responses={
         400: ResponseSpec(ProblemDocument, description="A parameter is not valid", generate_examples=False),
@@ -47,11 +47,14 @@ async def show_volumes(
     channel: Annotated[str | None, QueryParameter(description="Only this channel")] = None,
     type_: Annotated[str | None, QueryParameter(name="type", description="Only this type")] = None,
     direction: Annotated[str | None, QueryParameter(description="inbound, outbound or internal")] = None,
+    as_of: AsOf = None,
+    known_at: KnownAt = None,
 ) -> Response[bytes]:
     """Answer with the sums."""
     taken = timed()
     core = house_of(request).core
     after, begin, end = after_of(request), time_of(from_, "/from"), time_of(to, "/to")
+    happened, known = as_of_of(as_of), known_at_of(known_at)
     volumes = Volumes(core.pool, core.histories, zone=ZoneInfo(core.settings.timezone))
 
     async def asked() -> VolumesAnswer:
@@ -62,6 +65,8 @@ async def show_volumes(
             channel=channel or None,
             type_=type_ or None,
             direction=direction or None,
+            as_of=happened,
+            known_at=known,
             after=after,
         )
 

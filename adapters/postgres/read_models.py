@@ -99,6 +99,14 @@ def _column(hint: Any) -> tuple[str, bool, str]:
     return _SQL_TYPES[origin], nullable, comment
 
 
+def declared_columns(table: Table[Any]) -> list[tuple[str, str]]:
+    """(column, SQL type) of a table as PostgreSQL names them."""
+    hints = typing.get_type_hints(table.row, include_extras=True)
+    found = [(field, _column(hint)[0].replace(' COLLATE "C"', "")) for field, hint in hints.items()]
+    found += [("known_from", "bigint"), ("known_to", "bigint")] if table.known else []
+    return [(c, "timestamp with time zone" if k == "timestamptz" else k) for c, k in found]
+
+
 def tables_of(projection: Projection) -> tuple[Table[Any], ...]:
     """The tables of a projection with those that the projector keeps beside them."""
     return (*projection.tables, *projection.beside)
@@ -240,17 +248,19 @@ class _Load:
         columns = table.columns
         with self._conn.cursor(binary=True) as curs:
             curs.execute(
-                sql.SQL("SELECT {} FROM {} WHERE {} = ANY(%s)").format(
+                sql.SQL("SELECT {} FROM {} WHERE {} = ANY(%s){}").format(
                     sql.SQL(", ").join(map(sql.Identifier, columns)),
                     sql.Identifier(self._schema, table.name),
                     sql.Identifier(column),
+                    sql.SQL(" AND known_to IS NULL" if table.known else ""),
                 ),
                 (list(values),),
                 prepare=True,
             )
             rows = list(map(_made_of(table.row), curs.fetchall()))
-        for row in rows:
-            self._changes.brought_in(table, row)
+        if table.key:
+            for row in rows:
+                self._changes.brought_in(table, row)
         return rows
 
 
@@ -324,20 +334,36 @@ class ReadModels:
                     projection=projection.name,
                     version=row[0],
                     wanted_version=projection.version,
-                    advice=f"it is left as it is; touchlog rebuild {projection.name} --swap brings this version",
+                    advice=f"this version is built beside it and swapped in by `serve`, or by touchlog rebuild {projection.name} --swap",
                 )
             return False
         if row is None or (projection.name, projection.version) not in self._made:
             with conn.transaction():
                 # Two projectors that start at once do not make the same table at once.
                 conn.execute("SELECT pg_advisory_xact_lock(%s)", (_MAKING,))
-                make_tables(conn, projection)
+                try:
+                    with conn.transaction():
+                        make_tables(conn, projection)
+                except (KeyError, TypeError, AttributeError, NameError, psycopg.ProgrammingError) as wrong:
+                    self._tell_unmade(projection, wrong)
+                    return False
                 conn.execute(
-                    "INSERT INTO touchlog.projections (name, version) VALUES (%s, %s) ON CONFLICT DO NOTHING",
-                    (projection.name, projection.version),
+                    "INSERT INTO touchlog.projections (name, version, tables) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+                    (projection.name, projection.version, [t.name for t in tables_of(projection)]),
                 )
             self._made.add((projection.name, projection.version))
         return True
+
+    def _tell_unmade(self, projection: Projection, wrong: Exception) -> None:
+        """Log, once, that the tables of a projection cannot be made; the other projections go on."""
+        if self._refused.get(projection.name) != -1:
+            self._refused[projection.name] = -1
+            log.error(
+                "read_model_not_made",
+                projection=projection.name,
+                reason=f"{type(wrong).__name__}: {wrong}"[:300],
+                advice="its row types name what is no column: mend its declaration and start again",
+            )
 
     def steal(self, projection: Projection) -> Tracking:
         """Take the lease whoever holds it: the other's next write fails, and nothing of it is kept."""
