@@ -312,7 +312,7 @@ class Story(Projection):
             if step.before is not None:
                 self._anew.update(self.keys(step.before))
             if step.after is not None:
-                order = _order(step.after)
+                order = story_order(step.after)
                 for key in self.keys(step.after):
                     first[key] = min(first.get(key, order), order)
         self._stories = {key: [] for key in (*first, *self._anew)}
@@ -346,7 +346,7 @@ class Story(Projection):
         (table,) = self.tables
         ends = self.ends_table
         for key, events in self._stories.items():
-            events.sort(key=_order)
+            events.sort(key=story_order)
             row = None if key in self._anew else changes.get(table, (key,))
             for event in events:
                 row = self.told(row, key, event)
@@ -355,13 +355,13 @@ class Story(Projection):
             else:
                 changes.put(table, row)
             if events:
-                changes.put(ends, StoryEnd(key, *_order(events[-1])))
+                changes.put(ends, StoryEnd(key, *story_order(events[-1])))
             elif key in self._anew:
                 changes.remove(ends, (key,))
         self._stories = {}
 
 
-def _order(event: Effective) -> _Order:
+def story_order(event: Effective) -> _Order:
     """The place of an event among those of one key."""
     told = event.recorded.event
     return told.occurred_at, told.source, told.id
