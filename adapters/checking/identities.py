@@ -143,7 +143,8 @@ def compare_subjects(snap: Snapshot, subjects: Iterable[UUID]) -> tuple[set[UUID
         projection.fold(step, changes)
     projection.finish(changes)
     found: list[Found] = []
-    for table, stored in ((IDENTITIES, rows), (LINKS, links)):
+    both: tuple[tuple[Table[Any], list[Any]], ...] = ((IDENTITIES, rows), (LINKS, links))
+    for table, stored in both:
         have = {table.key_of(r): r for r in stored}
         want = {table.key_of(r): r for r in changes.all(table)}
         for key in sorted(have.keys() | want.keys(), key=str):

@@ -55,7 +55,7 @@ def stored_known(
 ) -> Iterable[bytes]:
     """The stored rows of the events from position *first* to *last*, in COPY form; None: no bound."""
     columns = (*table.columns, *KNOWN)
-    conditions = [sql.SQL("true")]
+    conditions: list[sql.Composable] = [sql.SQL("true")]
     if first is not None:
         conditions.append(sql.SQL("position >= {}").format(sql.Literal(first)))
     if last is not None:
@@ -121,8 +121,8 @@ def compared(
         fields = _fields(raw)
         by_position.setdefault(fields[at], []).append(dict(zip(columns, fields, strict=True)))
     found = []
-    for raw in missing:
-        row = dict(zip(columns, _fields(raw), strict=True))
+    for lacking in missing:
+        row = dict(zip(columns, _fields(lacking), strict=True))
         others = by_position.get(row["position"])
         if others:  # the same event has a row that should not be: it is this one, changed
             other = others.pop()
@@ -131,7 +131,9 @@ def compared(
         else:
             found.append(Found(table.name, bucket, "missing", _key(table, row)))
     found += [
-        Found(table.name, bucket, "extra", _key(table, row)) for rows in by_position.values() for row in rows
+        Found(table.name, bucket, "extra", _key(table, left_over))
+        for left_overs in by_position.values()
+        for left_over in left_overs
     ]
     return sorted(found, key=lambda f: str(f.key))
 

@@ -45,8 +45,9 @@ class Comparison:
 
     @contextmanager
     def seen(self, *names: str) -> Iterator[Snapshot]:
-        """A snapshot of these read models, or of all."""
-        with snapshot(self.conn, [p for n, p in self.projections.items() if not names or n in names]) as snap:
+        """A snapshot of these read models, or of all that are compared, with the history, which others need."""
+        wanted = (*(names or self.projections), ContactHistory.name)
+        with snapshot(self.conn, [p for n, p in self._readable.items() if n in wanted]) as snap:
             yield snap
 
     @property
@@ -66,6 +67,8 @@ class Comparison:
 
     def positions(self, bucket: int, *, newest: bool) -> None:
         """Compare what follows from the events of one bucket of positions."""
+        if all(isinstance(p, Counting) for p in self.projections.values()):
+            return
         with self.seen() as snap:
             checked = list(self.of_positions(snap, bucket, newest=newest))
         self.keep(checked)
