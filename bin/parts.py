@@ -1,4 +1,4 @@
-"""The children of `serve`, each a process of its own: http, projectors, relay; and the demo's loader."""
+"""The children of `serve`, each a process of its own: http, projectors, check, relay; and the demo's loader."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bin import logs
 from bin.settings import Settings
 from domain.errors import TouchlogError
 
-PARTS = ("http", "projectors", "relay", "demo")
+PARTS = ("http", "projectors", "check", "relay", "demo")
 
 log = structlog.get_logger()
 
@@ -43,6 +43,13 @@ def run_relay(settings: Settings) -> None:
     relay(settings)
 
 
+def run_check(settings: Settings) -> None:
+    """Compare the log with every read model until SIGTERM."""
+    from bin.checking import run_checking
+
+    run_checking(settings)
+
+
 def run_demo(settings: Settings) -> None:
     """Load a small lifelike history into an empty log, then return."""
     from bin.demo_loader import load_demo
@@ -68,6 +75,8 @@ def main() -> None:
                 run_http(settings, arguments.fd)
             case "projectors":
                 run_projectors(settings)
+            case "check":
+                run_check(settings)
             case "relay":
                 run_relay(settings)
             case "demo":
