@@ -55,8 +55,8 @@ def run_checking(settings: Settings) -> None:
                     checker.close()
         except DATABASE_AWAY as error:
             log.warning("checking_waits", reason=type(error).__name__)
-        except Exception as error:
-            log.error("checking_failed", exc_info=error)
+        except Exception:
+            log.exception("checking_failed")
         pause_s = 1.0 if time.monotonic() - started_s > LONGEST_PAUSE_S else min(pause_s * 2, LONGEST_PAUSE_S)
         stopping.wait(pause_s)
 

@@ -12,6 +12,7 @@ from bin.settings import DATA_OPTION, Settings
 
 __all__ = ["register"]
 
+NAMES_ARGUMENT = typer.Argument(None, metavar="[NAME]...", help="Only these; default: all.")
 JSON_OPTION = typer.Option(False, "--json", help="Print JSON.")
 
 
@@ -27,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
     @projections.command("check", epilog="Example: touchlog projections check contact_history --json")
     def check(
-        names: list[str] = typer.Argument(None, metavar="[NAME]...", help="Only these; default: all."),
+        names: list[str] = NAMES_ARGUMENT,
         data: Path | None = DATA_OPTION,
         json: bool = JSON_OPTION,
     ) -> None:

@@ -106,19 +106,19 @@ def compared(
     """The rows of a table with `known_from` and `known_to` that only one side has, named."""
     left = Counter(expected)
     extra: list[bytes] = []
-    for row in stored:
-        if left.get(row):
-            left[row] -= 1
+    for raw in stored:
+        if left.get(raw):
+            left[raw] -= 1
         else:
-            extra.append(row)
+            extra.append(raw)
     missing = list(left.elements())
     if not missing and not extra:
         return []
     columns = (*table.columns, *KNOWN)
     by_position: dict[Any, list[dict[str, bytes | None]]] = {}
     at = columns.index("position")
-    for raw in extra:
-        fields = _fields(raw)
+    for surplus in extra:
+        fields = _fields(surplus)
         by_position.setdefault(fields[at], []).append(dict(zip(columns, fields, strict=True)))
     found = []
     for lacking in missing:

@@ -20,6 +20,9 @@ from projections.projection import Counting, Projection, Story
 
 __all__ = ["Comparison", "Sweep"]
 
+REMEMBERED = 1_000_000
+"""Subjects that are not compared again with the same cluster."""
+
 
 class Comparison:
     """Compares pieces of read models, keeps what was found and counts it.
@@ -131,8 +134,12 @@ class Comparison:
         self.keep([checked])
         return last
 
-    def subjects(self, behind: str | None) -> str | None:
-        """Compare the clusters of the next subjects; returns the last of them, None at the end."""
+    def subjects(self, behind: str | None, done: set[UUID]) -> str | None:
+        """Compare the clusters of the next subjects; returns the last of them, None at the end.
+
+        Args:
+            done: subjects whose cluster was compared with one before them; kept up here.
+        """
         name = Identities.name
         known = [UUID(s) for s in remembered(self.conn, name, "subject ")]
         at = UUID(behind) if behind else None
@@ -142,8 +149,15 @@ class Comparison:
             found = identities.next_subjects(snap, at)
             last = found[-1] if len(found) == identities.SUBJECTS_AT_ONCE else None
             again = [s for s in known if (at is None or s > at) and (last is None or s <= last)]
-            checked = self.of_subjects(snap, {*found, *again})
+            members, differing = identities.compare_subjects(
+                snap, {*again, *(s for s in found if s not in done)}
+            )
+            checked = self.checked_subjects(members, differing)
         self.keep([checked])
+        done |= members
+        done -= set(found)
+        if len(done) > REMEMBERED:
+            done.clear()
         return str(last) if last else None
 
     def sums(self, carried: sums.Sums, told: frozenset[int] | None = None) -> frozenset[int] | None:
@@ -207,6 +221,7 @@ class Sweep:
             name: (carried or {}).get(name) or sums.Sums(type(p)()) for name, p in comparison.counting.items()
         }
         self.target = position
+        self._done: set[UUID] = set()
 
     @property
     def _stages(self) -> list[str]:
@@ -242,7 +257,7 @@ class Sweep:
             if self.stage in comparison.stories:
                 last = comparison.keys(self.stage, behind)
             elif Identities.name in comparison.projections:
-                last = comparison.subjects(behind)
+                last = comparison.subjects(behind, self._done)
             else:
                 last = None
             if last is None:

@@ -57,14 +57,12 @@ def amending(seed: int, items: list[Item], *, share: float = 0.3) -> list[Item]:
         raw = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
         whole.append(Item(item.stream, item.type, raw, b"\x00" * 16))
         if chance.random() < share:
-            patch: dict[str, Any] = {}
-            for field, value in (
-                ("channel", chance.choice(("fax", "shop"))),
-                ("time", moment(datetime(2026, 2, 1, tzinfo=UTC) + timedelta(hours=chance.randrange(99)))),
-                ("data", {"conversation_id": chance.choice(("c-1", "c-77", None))}),
-            ):
-                if chance.random() < 0.6:
-                    patch[field] = value
+            wanted = {
+                "channel": chance.choice(("fax", "shop")),
+                "time": moment(datetime(2026, 2, 1, tzinfo=UTC) + timedelta(hours=chance.randrange(99))),
+                "data": {"conversation_id": chance.choice(("c-1", "c-77", None))},
+            }
+            patch = {field: value for field, value in wanted.items() if chance.random() < 0.6}
             of = {"source": body["source"], "id": body["id"]}
             whole.append(_act(f"c{seed}-{number}", "correction.recorded", {"of": of, "patch": patch}, chance))
     for number in range(2):
@@ -124,7 +122,7 @@ def told(url: str) -> list[tuple[str, str, int, list[dict[str, Any]]]]:
         ).fetchall()
 
 
-FAULTS = {
+FAULTS: dict[str, tuple[str, tuple[str, str, str, dict[str, Any], list[str] | None]]] = {
     "a changed row of contact_history": (
         "UPDATE read.contact_history SET channel = 'pigeon' WHERE position = 41",
         ("contact_history", "contact_history", "changed", {"position": 41}, ["channel"]),
