@@ -259,11 +259,7 @@ class Conversations:
             told.sort(
                 key=lambda e: (e.recorded.event.occurred_at, e.recorded.event.source, e.recorded.event.id)
             )
-            row: Conversation | None = None
-            for event in told:
-                for part in _joining.rows(event):
-                    if part.conversation == key:
-                        row = part if row is None else _joining.joined(row, part)
+            row = _joining.whole(key, told)
             if row is not None:
                 found[key] = (row, told)
         return found

@@ -49,10 +49,12 @@ class _Stored(msgspec.Struct, rename={"data_json": "data"}):
 class _CloudEvent(msgspec.Struct):
     """The members in the order of `cloud_event`."""
 
+    specversion: str
     id: str
     source: str
     type: str
     time: str
+    datacontenttype: str
     channel: str
     eventid: str
     position: int
@@ -63,8 +65,6 @@ class _CloudEvent(msgspec.Struct):
     direction: str | msgspec.UnsetType
     correlationid: str | msgspec.UnsetType
     causationid: str | msgspec.UnsetType
-    specversion: str = "1.0"
-    datacontenttype: str = "application/json"
 
 
 _stored = msgspec.json.Decoder(_Stored).decode
@@ -77,10 +77,12 @@ def _encoded(position: int, recorded_at: datetime, body: bytes) -> Encoded:
     subjects = event.subjects
     written = _encode(
         _CloudEvent(
+            "1.0",
             event.id,
             event.source,
             event.type,
             event.occurred_at,
+            "application/json",
             event.channel,
             event.event_id,
             position,

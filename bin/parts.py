@@ -1,4 +1,4 @@
-"""The children of `serve`, each a process of its own: http, projectors, relay; the demo's loader; and a rebuild."""
+"""The children of `serve`, each a process of its own: http, projectors, check, relay; the demo's loader; and a rebuild."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bin import logs
 from bin.settings import Settings
 from domain.errors import TouchlogError
 
-PARTS = ("http", "projectors", "relay", "demo", "rebuild")
+PARTS = ("http", "projectors", "check", "relay", "demo", "rebuild")
 
 log = structlog.get_logger()
 
@@ -41,6 +41,13 @@ def run_relay(settings: Settings) -> None:
     from bin.relay import relay
 
     relay(settings)
+
+
+def run_check(settings: Settings) -> None:
+    """Compare the log with every read model until SIGTERM."""
+    from bin.checking import run_checking
+
+    run_checking(settings)
 
 
 def run_demo(settings: Settings) -> None:
@@ -76,6 +83,8 @@ def main() -> None:
                 run_http(settings, arguments.fd)
             case "projectors":
                 run_projectors(settings)
+            case "check":
+                run_check(settings)
             case "relay":
                 run_relay(settings)
             case "rebuild":

@@ -12,15 +12,44 @@ from bin.settings import DATA_OPTION, Settings
 
 __all__ = ["register"]
 
+NAMES_ARGUMENT = typer.Argument(None, metavar="[NAME]...", help="Only these; default: all.")
 JSON_OPTION = typer.Option(False, "--json", help="Print JSON.")
 
 
-def register(app: typer.Typer) -> None:
+def register(app: typer.Typer) -> None:  # noqa: C901 - a command after the other
     """Add `touchlog projections` and `touchlog parked`."""
 
-    @app.command("projections", epilog="Example: touchlog projections --json")
-    def projections_command(data: Path | None = DATA_OPTION, json: bool = JSON_OPTION) -> None:
-        """Show every read model: state, version, position, lag, what is parked."""
+    projections = typer.Typer(
+        help="How far every read model has come, and whether it agrees with the log.",
+        epilog="Example: touchlog projections --json",
+        invoke_without_command=True,
+    )
+    app.add_typer(projections, name="projections")
+
+    @projections.command("check", epilog="Example: touchlog projections check contact_history --json")
+    def check(
+        names: list[str] = NAMES_ARGUMENT,
+        data: Path | None = DATA_OPTION,
+        json: bool = JSON_OPTION,
+    ) -> None:
+        """Compare the whole of every read model with the log, now; exit 1 where a row differs."""
+        from bin.checking import check_on_demand
+
+        outcome = check_on_demand(Settings.load(data=data), names or [], quiet=json)
+        if json:
+            _print(outcome)
+        else:
+            _tell(outcome)
+        if outcome["rows"]:
+            raise typer.Exit(1)
+
+    @projections.callback(invoke_without_command=True)
+    def projections_command(
+        context: typer.Context, data: Path | None = DATA_OPTION, json: bool = JSON_OPTION
+    ) -> None:
+        """Show every read model: state, version, position, lag, what is parked, which rows differ from the log."""
+        if context.invoked_subcommand is not None:
+            return
         found = _ask(Settings.load(data=data))
         if json:
             _print(found)
@@ -39,6 +68,8 @@ def register(app: typer.Typer) -> None:
             ("lag", "right"),
             ("lag", "right"),
             ("parked", "right"),
+            ("rows that differ", "right"),
+            ("swept", "left"),
         ):
             table.add_column(title, justify=justify)  # type: ignore[arg-type]
         for row in found["projections"]:
@@ -51,6 +82,8 @@ def register(app: typer.Typer) -> None:
                 f"{row['lag_positions']:,} positions",
                 f"{row['lag_s']:,.1f} s",
                 f"{row['parked']:,}" if row["parked"] else "none",
+                f"{row['differences']:,}" if row["differences"] else "none",
+                f"{row['swept_at'].astimezone(UTC):%Y-%m-%d %H:%M} UTC" if row["swept_at"] else "not yet",
             )
         out.print(table)
         out.print(f"\nhead {found['head']:,}")
@@ -118,6 +151,25 @@ def _print(found: Any) -> None:
     typer.echo(orjson.dumps(found, default=str, option=orjson.OPT_INDENT_2).decode())
 
 
+def _tell(outcome: dict[str, Any]) -> None:
+    for each in outcome["projections"]:
+        typer.echo(
+            f"{each['name']}: {each['rows']:,} rows differ from the log"
+            if each["rows"]
+            else f"{each['name']}: agrees with the log up to position {each['position']:,}"
+        )
+        for difference in each["differences"][:20]:
+            typer.echo(f"  {difference['table']}, {difference['bucket']}: {difference['rows']:,}")
+            for row in difference["examples"][:10]:
+                key = ", ".join(f"{name}={value}" for name, value in row["key"].items())
+                columns = f" ({', '.join(row['columns'])})" if row.get("columns") else ""
+                typer.echo(f"    {row['kind']}: {key}{columns}")
+        if each["rows"]:
+            typer.echo(f"  Rebuild it: touchlog rebuild {each['name']} --compare --swap")
+    if not outcome["projections"]:
+        typer.echo("No read model of this version answers yet; start touchlog serve.")
+
+
 def _ask(settings: Settings) -> dict[str, Any]:
     import msgspec
     import psycopg
@@ -135,8 +187,11 @@ def _ask(settings: Settings) -> dict[str, Any]:
                 "SELECT p.name, p.schema, p.version, p.state, p.position, h.position, "
                 "CASE WHEN p.position >= h.position THEN 0 ELSE extract(epoch FROM clock_timestamp() - coalesce((SELECT e.recorded_at "
                 "FROM touchpoint_log.events e WHERE e.position = p.position + 1), clock_timestamp())) END, "
-                "(SELECT count(*) FROM touchlog.parked k WHERE k.name = p.name AND k.schema = p.schema) "
-                "FROM touchpoint_log.head h LEFT JOIN touchlog.projections p ON true ORDER BY p.schema <> 'read', p.name, p.schema"
+                "(SELECT count(*) FROM touchlog.parked k WHERE k.name = p.name AND k.schema = p.schema), "
+                "CASE WHEN p.schema = 'read' THEN (SELECT coalesce(sum(d.rows), 0)::bigint FROM touchlog.differences d WHERE d.name = p.name) ELSE 0 END, "
+                "c.position, c.checked_at, c.swept_at "
+                "FROM touchpoint_log.head h LEFT JOIN touchlog.projections p ON true "
+                "LEFT JOIN touchlog.checks c ON c.name = p.name AND p.schema = 'read' ORDER BY p.schema <> 'read', p.name, p.schema"
             ).fetchall()
             rebuilds = [msgspec.to_builtins(run) for run in runs(conn)]
     head = rows[0][5] if rows else 0
@@ -151,6 +206,10 @@ def _ask(settings: Settings) -> dict[str, Any]:
                 "lag_positions": max(0, r[5] - r[4]),
                 "lag_s": round(float(r[6]), 3),
                 "parked": r[7],
+                "differences": r[8],
+                "checked_position": r[9],
+                "checked_at": r[10],
+                "swept_at": r[11],
             }
             for r in rows
             if r[0] is not None

@@ -26,7 +26,7 @@ from domain.errors import Misconfigured, Unavailable
 if TYPE_CHECKING:
     from bin.supervisor import Child, Supervisor
 
-PARTS = ("http", "projectors", "relay")
+PARTS = ("http", "projectors", "check", "relay")
 BACKLOG_CONNECTIONS = 2048
 ROOT = Path(__file__).resolve().parent.parent
 

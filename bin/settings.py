@@ -47,6 +47,17 @@ def seconds(text: str) -> float:
     return span_s
 
 
+def hours(text: str) -> float:
+    """Take a span of hours, up to a year."""
+    try:
+        span_h = float(text)
+    except ValueError:
+        span_h = 0
+    if not 0 < span_h <= 8760:
+        raise ValueError("hours above 0, up to 8760, are needed")
+    return span_h
+
+
 def log_level(text: str) -> str:
     """Take the name of a log level."""
     if text.lower() not in LOG_LEVELS:
@@ -200,6 +211,14 @@ class Settings:
         default=5.0,
         unit="s",
         meaning="Time that each part gets to end before it is killed; PostgreSQL gets six times as long.",
+    )
+
+    check_period_h: float = setting(
+        "TOUCHLOG_CHECK_PERIOD_H",
+        hours,
+        default=24.0,
+        unit="h",
+        meaning="Within this time the whole of every read model is compared with the log; the newest is within a minute.",
     )
 
     @property

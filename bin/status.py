@@ -34,13 +34,20 @@ def of_database(database_url: str) -> dict[str, Any]:
                 "lag_positions": head[0] - position,
                 "lag_s": 0.0 if position >= head[0] else round(lag_s, 1),
                 "parked": parked,
+                "differences": differences,
+                "checked_position": checked_position,
+                "checked_at": checked_at,
+                "swept_at": swept_at,
                 "holder": holder,
             }
-            for name, version, state, position, lag_s, parked, holder in conn.execute(
+            for name, version, state, position, lag_s, parked, differences, checked_position, checked_at, swept_at, holder in conn.execute(
                 "SELECT p.name, p.version, p.state, p.position, extract(epoch FROM clock_timestamp() - coalesce("
                 "(SELECT e.recorded_at FROM touchpoint_log.events e WHERE e.position = p.position + 1), clock_timestamp()))::float8, "
                 "(SELECT count(*) FROM touchlog.parked k WHERE k.name = p.name AND k.schema = p.schema), "
+                "CASE WHEN p.schema = 'read' THEN (SELECT coalesce(sum(d.rows), 0)::bigint FROM touchlog.differences d WHERE d.name = p.name) ELSE 0 END, "
+                "c.position, c.checked_at, c.swept_at, "
                 "CASE WHEN p.leased_to > clock_timestamp() THEN p.holder END FROM touchlog.projections p "
+                "LEFT JOIN touchlog.checks c ON c.name = p.name AND p.schema = 'read' "
                 "WHERE p.state IN ('live', 'building', 'ready') ORDER BY p.name, p.state <> 'live'"
             )
         ]
@@ -172,7 +179,7 @@ def render(status: dict[str, Any]) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("projection")
     table.add_column("state")
-    for name in ("version", "position", "behind", "lag", "parked"):
+    for name in ("version", "position", "behind", "lag", "parked", "differ"):
         table.add_column(name, justify="right")
     for one in status["projections"]:
         lag = "" if not one["lag_positions"] else f"{one['lag_s']:,.1f} s"
@@ -184,8 +191,11 @@ def render(status: dict[str, Any]) -> None:
             f"{one['lag_positions']:,}",
             lag,
             f"{one['parked']:,}",
+            f"{one['differences']:,}",
         )
     out.print(table)
+    if any(one["differences"] for one in status["projections"]):
+        out.print("\nRows differ from the log; see them: touchlog projections check")
     if refused.get("open"):
         out.print("\nLook at what was refused: touchlog rejected list")
 

@@ -297,17 +297,42 @@ class KeyEvent(msgspec.Struct, frozen=True, gc=False):
     position: Annotated[int, msgspec.Meta(description="The event")]
 
 
+class Keyed(Projection):
+    """One row per key, which follows from the events of the key. Subclass `Joining` or `Story`.
+
+    `tables` holds the one table of the rows, keyed by one text column. The projector keeps beside it which
+    events belong to which key, known from when to when (`<name>_events`): a key's events are read again when one
+    of them is corrected or taken back, and what was known at another moment is told from there.
+    """
+
+    def keys(self, event: Effective) -> Iterable[str]:
+        """The keys to which this event belongs."""
+        raise NotImplementedError
+
+    def whole(self, key: str, events: Sequence[Effective]) -> Any | None:
+        """The row of *key* by all its events, given in the order in which they happened; None without any."""
+        raise NotImplementedError
+
+    @property
+    def events_table(self) -> Table[KeyEvent]:
+        """Which events belong to which key, and from which to which position that was known."""
+        return Table(
+            f"{self.name}_events", KeyEvent, indexes=(Index(("key",)), Index(("position",))), known=True
+        )
+
+    @property
+    def beside(self) -> tuple[Table[Any], ...]:
+        return (self.events_table,)
+
+
 REMEMBERED_ROWS = 20_000
 """Rows that a `Joining` keeps in memory: conversations that go on are not read again for every batch."""
 
 
-class Joining(Projection):
+class Joining(Keyed):
     """One row per key, joined from the rows that its events give one by one.
 
-    `tables` holds the one table of the rows, keyed by one text column. Joining must not depend on
-    the order: of three rows any two may be joined first. The projector keeps beside it which events belong to
-    which key, known from when to when (`<name>_events`): the events of a key are read again only when one is
-    corrected or taken back, and what was known at another moment is joined from there.
+    Joining must not depend on the order: of three rows any two may be joined first.
     """
 
     def rows(self, event: Effective) -> Iterable[Any]:
@@ -321,16 +346,19 @@ class Joining(Projection):
     def __init__(self) -> None:
         self._key = attrgetter(self.tables[0].key[0])
         self._remembered: dict[str, Any] = {}  # rows as they are stored; those used last stand last
-        self._events = Table(
-            f"{self.name}_events", KeyEvent, indexes=(Index(("key",)), Index(("position",))), known=True
-        )
+        self._events = self.events_table
         self._told: list[list[Any]] = []  # rows of the steps' new events, the last step first
         self._whole: dict[str, Any] = {}  # rows of keys to which events are added
         self._anew: dict[str, dict[int, Any]] = {}  # by key and position: rows of keys that are joined anew
 
-    @property
-    def beside(self) -> tuple[Table[Any], ...]:
-        return (self._events,)
+    def keys(self, event: Effective) -> Iterable[str]:
+        """The keys of the rows that this event gives."""
+        return [self._key(row) for row in self.rows(event)]
+
+    def whole(self, key: str, events: Sequence[Effective]) -> Any | None:
+        """The rows of *key* that the events give, joined."""
+        rows = [row for event in events for row in self.rows(event) if self._key(row) == key]
+        return reduce(self.joined, rows) if rows else None
 
     def prepare(self, steps: Sequence[Step], load: Load) -> None:
         (table,) = self.tables
@@ -419,19 +447,13 @@ class StoryEnd(msgspec.Struct, frozen=True, gc=False):
 _Order = tuple[datetime, str, str]
 
 
-class Story(Projection):
+class Story(Keyed):
     """One row per key, folded over the key's events in the order in which they happened.
 
-    `tables` holds the one table of the rows, keyed by one text column. The projector keeps beside it which
-    events belong to which key, known from when to when (`<name>_events`: what was known at another moment is told
-    again from there), and with which event each row ends (`<name>_ends`): what
-    happened later is added to the row, and a key is folded again from its first event only when one of
-    its events comes late, is corrected or taken back.
+    Kept beside it, too, is with which event each row ends (`<name>_ends`): what happened later is added to the
+    row, and a key is folded again from its first event only when one of its events comes late, is corrected or
+    taken back.
     """
-
-    def keys(self, event: Effective) -> Iterable[str]:
-        """The keys whose stories this event belongs to."""
-        raise NotImplementedError
 
     def told(self, row: Any | None, key: str, event: Effective) -> Any | None:
         """The row of *key* after *event*; *row* is None before the first."""
@@ -441,12 +463,12 @@ class Story(Projection):
         self._stories: dict[str, list[Effective]] = {}
         self._anew: set[str] = set()
 
-    @property
-    def events_table(self) -> Table[KeyEvent]:
-        """Which events belong to which key, and from which to which position that was known."""
-        return Table(
-            f"{self.name}_events", KeyEvent, indexes=(Index(("key",)), Index(("position",))), known=True
-        )
+    def whole(self, key: str, events: Sequence[Effective]) -> Any | None:
+        """The row after all of *events*."""
+        row = None
+        for event in events:
+            row = self.told(row, key, event)
+        return row
 
     @property
     def ends_table(self) -> Table[StoryEnd]:
@@ -465,7 +487,7 @@ class Story(Projection):
             if step.before is not None:
                 self._anew.update(self.keys(step.before))
             if step.after is not None:
-                order = _order(step.after)
+                order = story_order(step.after)
                 for key in self.keys(step.after):
                     first[key] = min(first.get(key, order), order)
         self._stories = {key: [] for key in (*first, *self._anew)}
@@ -499,7 +521,7 @@ class Story(Projection):
         (table,) = self.tables
         ends = self.ends_table
         for key, events in self._stories.items():
-            events.sort(key=_order)
+            events.sort(key=story_order)
             row = None if key in self._anew else changes.get(table, (key,))
             for event in events:
                 row = self.told(row, key, event)
@@ -508,13 +530,13 @@ class Story(Projection):
             else:
                 changes.put(table, row)
             if events:
-                changes.put(ends, StoryEnd(key, *_order(events[-1])))
+                changes.put(ends, StoryEnd(key, *story_order(events[-1])))
             elif key in self._anew:
                 changes.remove(ends, (key,))
         self._stories = {}
 
 
-def _order(event: Effective) -> _Order:
+def story_order(event: Effective) -> _Order:
     """The place of an event among those of one key."""
     told = event.recorded.event
     return told.occurred_at, told.source, told.id

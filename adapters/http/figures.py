@@ -60,6 +60,24 @@ class Figures:
             ["projection"],
             registry=self.registry,
         )
+        self.differences = Gauge(
+            "touchlog_projection_differences",
+            "Rows of a read model that are not those that follow from the log",
+            ["projection"],
+            registry=self.registry,
+        )
+        self.checked_position = Gauge(
+            "touchlog_projection_checked_position",
+            "Position up to which the newest rows of a read model were compared with the log",
+            ["projection"],
+            registry=self.registry,
+        )
+        self.swept_at_s = Gauge(
+            "touchlog_projection_swept_timestamp_seconds",
+            "When the whole of a read model was last compared with the log",
+            ["projection"],
+            registry=self.registry,
+        )
         self.rejected_open = Gauge(
             "touchlog_rejected_open", "Kept items that nobody has looked after", registry=self.registry
         )

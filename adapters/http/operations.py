@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -32,14 +33,21 @@ class ProjectionShown(msgspec.Struct, frozen=True, kw_only=True):
     lag_positions: int
     lag_s: float
     parked: int
+    differences: int = 0  # rows that differ from what follows from the log
+    checked_position: int | None = None  # the newest rows were compared with the log up to here
+    checked_at: datetime | None = None
+    swept_at: datetime | None = None  # when the whole was last compared
 
 
 _PROJECTIONS = """
 SELECT h.position, p.name, p.version, p.state, p.position,
        coalesce((SELECT extract(epoch FROM clock_timestamp() - e.recorded_at)
                    FROM touchpoint_log.events e WHERE e.position = p.position + 1), 0)::float8,
-       (SELECT count(*) FROM touchlog.parked k WHERE k.name = p.name AND k.schema = p.schema)
+       (SELECT count(*) FROM touchlog.parked k WHERE k.name = p.name AND k.schema = p.schema),
+       CASE WHEN p.schema = 'read' THEN (SELECT coalesce(sum(d.rows), 0)::bigint FROM touchlog.differences d WHERE d.name = p.name) ELSE 0 END,
+       c.position, c.checked_at, c.swept_at
   FROM touchpoint_log.head h LEFT JOIN touchlog.projections p ON p.state IN ('live', 'building', 'ready')
+       LEFT JOIN touchlog.checks c ON c.name = p.name AND p.schema = 'read'
  ORDER BY p.name, p.state <> 'live'
 """
 
@@ -57,8 +65,12 @@ async def projections(house: House) -> tuple[int, list[ProjectionShown]]:
             lag_positions=max(0, head - position),
             lag_s=round(max(0.0, lag_s), 3),
             parked=parked,
+            differences=differences,
+            checked_position=checked_position,
+            checked_at=checked_at,
+            swept_at=swept_at,
         )
-        for head, name, version, state, position, lag_s, parked in rows
+        for head, name, version, state, position, lag_s, parked, differences, checked_position, checked_at, swept_at in rows
         if name is not None
     ]
     return rows[0][0], shown
@@ -148,6 +160,10 @@ async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
                 if each.state != "live":
                     continue
                 figures.parked.labels(each.name).set(each.parked)
+                figures.differences.labels(each.name).set(each.differences)
+                figures.checked_position.labels(each.name).set(each.checked_position or 0)
+                if each.swept_at is not None:
+                    figures.swept_at_s.labels(each.name).set(each.swept_at.timestamp())
                 figures.lag_positions.labels(each.name).set(each.lag_positions)
                 figures.lag_s.labels(each.name).set(each.lag_s)
             figures.rejected_open.set((await house.core.rejected.counts()).get("open", 0))

@@ -18,7 +18,7 @@ from uuid import UUID
 import msgspec
 import orjson
 
-__all__ = ["HEADER", "TRAILER", "pack_known", "pack_rows"]
+__all__ = ["HEADER", "TRAILER", "pack_known", "pack_rows", "row_packer"]
 
 HEADER = b"PGCOPY\n\xff\r\n\x00" + b"\x00" * 8
 TRAILER = b"\xff\xff"
@@ -117,3 +117,8 @@ def pack_known(row: type[msgspec.Struct], rows: Iterable[tuple[Any, int, int | N
         parts.append(_NULL if to is None else _int(8, to))
     parts.append(TRAILER)
     return b"".join(parts)
+
+
+def row_packer(row: type[msgspec.Struct], more: int = 0) -> Callable[[Any], bytes]:
+    """What packs one row; *more* fields, packed elsewhere, follow it."""
+    return _packer(row, more)

@@ -1,0 +1,109 @@
+"""check: one process that compares the log with every read model, on a tenth of a core; and the same on demand."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import structlog
+
+from bin.settings import Settings
+
+__all__ = ["check_on_demand", "run_checking"]
+
+LONGEST_PAUSE_S = 60.0
+
+log = structlog.get_logger()
+
+
+def run_checking(settings: Settings) -> None:
+    """Check until SIGTERM; a database that is away is waited for, and of several processes one checks."""
+    import domain.touchpoints  # noqa: F401 - registers every declared type
+    import projections  # noqa: F401 - registers every projection
+    from adapters.checking.checker import Checker
+    from adapters.postgres.outage import DATABASE_AWAY
+    from bin import memory
+    from projections.projection import load_foreign
+
+    if hasattr(os, "nice"):
+        os.nice(19)  # whatever else has to be done goes first
+    load_foreign()
+    memory.settle()
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    pause_s = 1.0
+    while not stopping.is_set():
+        started_s = time.monotonic()
+        try:
+            checker = Checker(
+                settings.database_url or "",
+                period_s=settings.check_period_h * 3600,
+                stopping=stopping,
+            )
+            try:
+                if checker.alone():
+                    checker.run()
+            finally:
+                with suppress(Exception):
+                    checker.close()
+        except DATABASE_AWAY as error:
+            log.warning("checking_waits", reason=type(error).__name__)
+        except Exception:
+            log.exception("checking_failed")
+        pause_s = 1.0 if time.monotonic() - started_s > LONGEST_PAUSE_S else min(pause_s * 2, LONGEST_PAUSE_S)
+        stopping.wait(pause_s)
+
+
+def check_on_demand(settings: Settings, names: list[str], *, quiet: bool) -> dict[str, Any]:
+    """Compare the whole of these read models, or of all, now; returns what differs.
+
+    Raises:
+        NotFound: there is no projection of a name.
+    """
+    import domain.touchpoints  # noqa: F401 - registers every declared type
+    import projections  # noqa: F401 - registers every projection
+    from adapters.checking.checker import check_now, chosen
+    from adapters.embedded import servers
+    from adapters.postgres.schema import migrate
+    from bin import logs
+    from projections.projection import load_foreign
+
+    logs.configure("debug" if settings.log_level == "debug" else "critical", part="check", form="pairs")
+    load_foreign()
+    chosen(names)
+    with servers(settings, by="projections check") as found:
+        migrate(found.database_url)
+        started_s = time.monotonic()
+        outcomes = check_now(found.database_url, names, progress=None if quiet else _progress(started_s))
+    return {
+        "projections": [each._asdict() for each in outcomes],
+        "rows": sum(each.rows for each in outcomes),
+        "seconds": round(time.monotonic() - started_s, 3),
+    }
+
+
+def _progress(started_s: float) -> Callable[[str, int, int], None]:
+    told_s = [started_s]
+
+    def show(stage: str, position: int, target: int) -> None:
+        now_s = time.monotonic()
+        if now_s - told_s[0] < (0.5 if sys.stderr.isatty() else 5):
+            return
+        told_s[0] = now_s
+        if stage == "positions":
+            rate = position / max(now_s - started_s, 0.001)
+            left_s = (target - position) / rate if rate else 0
+            line = f"{position:,} of {target:,} positions, {rate:,.0f}/s, {left_s:,.0f} s remain"
+        else:
+            line = f"{target:,} positions compared; {stage} ..."
+        sys.stderr.write(f"\r\x1b[2K{line}" if sys.stderr.isatty() else line + "\n")
+        sys.stderr.flush()
+
+    return show
