@@ -29,11 +29,11 @@ def run_http(settings: Settings, listen_fd: int) -> None:
     serve_http(settings, socket.socket(fileno=listen_fd))
 
 
-def run_projectors(settings: Settings) -> None:
-    """Run all projectors until SIGTERM."""
+def run_projectors(settings: Settings, pace: str | None, names: str) -> None:
+    """Run projectors until SIGTERM: of one pace, or of some names with commas between them."""
     from bin import projectors
 
-    projectors.run_projectors(settings)
+    projectors.run_projectors(settings, pace, names.split(",") if names else ())  # type: ignore[arg-type]
 
 
 def run_relay(settings: Settings) -> None:
@@ -71,10 +71,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="the installation's folder")
     parser.add_argument("--fd", type=int, help="http: the listening socket")
     parser.add_argument("--id", type=int, help="rebuild: which one")
+    parser.add_argument("--pace", choices=("live", "later"), help="projectors: of this pace only")
+    parser.add_argument("--projections", default="", metavar="NAMES", help="projectors: these only")
     arguments = parser.parse_args()
     os.umask(0o077)  # what a part writes is the installation's alone
     settings = Settings.load(data=arguments.data)
-    logs.configure(settings.log_level, part=arguments.part, form="json")
+    part = f"{arguments.part}-later" if arguments.pace == "later" else arguments.part
+    logs.configure(settings.log_level, part=part, form="json")
     try:
         match arguments.part:
             case "http":
@@ -82,7 +85,7 @@ def main() -> None:
                     parser.error("http needs --fd")
                 run_http(settings, arguments.fd)
             case "projectors":
-                run_projectors(settings)
+                run_projectors(settings, arguments.pace, arguments.projections)
             case "check":
                 run_check(settings)
             case "relay":

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from http.client import HTTPException
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from bin.supervisor import Child, Supervisor
 
 PARTS = ("http", "projectors", "check", "relay")
+PACES = ("live", "later")
+"""The projectors are two processes: what is looked at now does not wait for the rest."""
 BACKLOG_CONNECTIONS = 2048
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -51,15 +53,47 @@ def register(app: typer.Typer) -> None:
         workers: int | None = typer.Option(None, help="HTTP processes (default: 1)."),
         demo: bool = typer.Option(False, "--demo", help="Load a small lifelike history into an empty log."),
         only: str = typer.Option("", metavar="PARTS", help=f"Run these parts only, of: {','.join(PARTS)}."),
+        projections: str = typer.Option(
+            "",
+            metavar="NAMES",
+            help="Read models that the projectors keep up, with commas between them (default: all).",
+        ),
     ) -> None:
         """Start the servers, migrate, and run all parts until Ctrl-C."""
         parts = chosen_parts(only)
+        paces = chosen_paces(projections)
         settings = Settings.load(data=data, host=host, port=port, workers=workers)
-        serve(settings, parts=parts, demo=demo)
+        serve(settings, parts=parts, demo=demo, paces=paces)
 
 
-def serve(settings: Settings, *, parts: tuple[str, ...] = PARTS, demo: bool = False) -> None:
+def chosen_paces(text: str) -> dict[str, str]:
+    """Read `--projections`: for each pace that has any of them their names with commas between; '' is all."""
+    if not text.strip(", "):
+        return dict.fromkeys(PACES, "")
+    from bin.projectors import chosen_projections
+
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    try:
+        chosen = chosen_projections(names=names)
+    except Misconfigured as unknown:
+        raise typer.BadParameter(str(unknown)) from None
+    found: dict[str, list[str]] = {}
+    for each in chosen:
+        found.setdefault(each.pace, []).append(each.name)
+    return {pace: ",".join(found[pace]) for pace in PACES if pace in found}
+
+
+def serve(
+    settings: Settings,
+    *,
+    parts: tuple[str, ...] = PARTS,
+    demo: bool = False,
+    paces: Mapping[str, str] | None = None,
+) -> None:
     """Run *parts*, and the embedded servers that no URL replaces, until SIGINT or SIGTERM.
+
+    Args:
+        paces: the projections to keep up, by pace: names with commas between; all by default.
 
     Raises:
         Misconfigured: a setting cannot work, or another serve owns the data folder; says which process.
@@ -78,9 +112,9 @@ def serve(settings: Settings, *, parts: tuple[str, ...] = PARTS, demo: bool = Fa
         stack.enter_context(supervisor.signals())
         try:
             for part in parts:
-                for number in range(64):
-                    supervisor.end_orphan(part_name(part, number))
-            _run(settings, parts, demo, supervisor, stack)
+                for name in (part_name("projectors", "later"), *(part_name(part, n) for n in range(64))):
+                    supervisor.end_orphan(name)
+            _run(settings, parts, paces or dict.fromkeys(PACES, ""), demo, supervisor, stack)
         except Stopped:
             say("stopping ...")
         finally:
@@ -91,7 +125,12 @@ def serve(settings: Settings, *, parts: tuple[str, ...] = PARTS, demo: bool = Fa
 
 
 def _run(
-    settings: Settings, parts: tuple[str, ...], demo: bool, supervisor: Supervisor, stack: ExitStack
+    settings: Settings,
+    parts: tuple[str, ...],
+    paces: Mapping[str, str],
+    demo: bool,
+    supervisor: Supervisor,
+    stack: ExitStack,
 ) -> None:
     """Start everything in order, then watch."""
     from adapters.embedded import RunningServers, own_postgres, tell
@@ -124,6 +163,11 @@ def _run(
         )
 
     for part in parts:
+        if part == "projectors":
+            for pace, names in paces.items():
+                arguments = ["--pace", pace, "--projections", names]
+                supervisor.add(part_child(settings, part, pace, None, arguments))
+            continue
         for number in range(settings.workers if part == "http" else 1):
             supervisor.add(part_child(settings, part, number, listener))
     supervisor.on_change = tell_others
@@ -213,18 +257,26 @@ def load_demo(settings: Settings, supervisor: Supervisor) -> None:
         raise Unavailable(f"The demonstration history could not be loaded; see {loader.log_file}.")
 
 
-def part_name(part: str, number: int) -> str:
-    """Name the process: http processes are numbered from the second on."""
-    return f"{part}-{number + 1}" if number else part
+def part_name(part: str, which: int | str = 0) -> str:
+    """Name the process: http processes are numbered from the second on, projectors that are not live tell their pace."""
+    if isinstance(which, int):
+        return f"{part}-{which + 1}" if which else part
+    return part if which == PACES[0] else f"{part}-{which}"
 
 
-def part_child(settings: Settings, part: str, number: int, listener: socket.socket | None) -> Child:
+def part_child(
+    settings: Settings,
+    part: str,
+    which: int | str,
+    listener: socket.socket | None,
+    arguments: Sequence[str] = (),
+) -> Child:
     """Describe one part as a child of the supervisor."""
     from adapters.embedded.processes import spawn
     from bin.supervisor import Child
 
     log_file = settings.data / "logs" / f"{part}.log"
-    command: list[str | Path] = [sys.executable, "-m", "bin.parts", part, "--data", settings.data]
+    command: list[str | Path] = [sys.executable, "-m", "bin.parts", part, "--data", settings.data, *arguments]
     descriptors: list[int] = []
     if part == "http" and listener is not None:
         descriptors = [listener.fileno()]
@@ -252,7 +304,7 @@ def part_child(settings: Settings, part: str, number: int, listener: socket.sock
             os.close(descriptor)
 
     return Child(
-        name=part_name(part, number),
+        name=part_name(part, which),
         rank=2,
         start=start,
         log_file=log_file,

@@ -60,6 +60,7 @@ class ContactHistory(PerEvent):
 
     name = "contact_history"
     version = 2
+    pace = "live"
     tables: ClassVar[tuple[Table[Entry], ...]] = (TABLE,)
 
     def rows(self, event: Effective) -> Iterable[tuple[Table[Entry], Entry]]:

@@ -118,6 +118,7 @@ class Identities(Projection):
 
     name = "identities"
     version = 2
+    pace = "live"
     tables: ClassVar[tuple[Table[Any], ...]] = (IDENTITIES, LINKS, REFERENCES)
 
     def __init__(self) -> None:

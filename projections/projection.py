@@ -15,6 +15,9 @@ checks with them:
 * `Story`: one row per key, folded over the key's events in the order in which they *happened*; an event
   that arrives late is put in its place.
 
+Its `pace` says how soon its rows follow the log: what people look at while they talk to somebody is `live`,
+all else comes `later`, and lags for a while where events come faster than the machine can fold them all.
+
 The projector hands a projection `Step`s in log order. Nothing here reads a clock or a database.
 """
 
@@ -26,7 +29,7 @@ from functools import reduce
 from importlib.metadata import entry_points
 from itertools import islice
 from operator import attrgetter
-from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, TypeVar, get_args
 
 import msgspec
 import structlog
@@ -559,6 +562,8 @@ def projection(cls: type[Projection]) -> type[Projection]:
             raise ValueError(
                 f"The projections {other.name!r} and {cls.name!r} both have a table {min(shared)!r}; rename yours."
             )
+    if cls.pace not in get_args(Pace):
+        raise ValueError(f"The pace of {cls.name} is {cls.pace!r}; write one of {', '.join(get_args(Pace))}.")
     PROJECTIONS[cls.name] = cls()
     return cls
 

@@ -58,6 +58,7 @@ class HeadListener:
 
     def __init__(self, url: str | None, prefix: str) -> None:
         self.news = threading.Event()
+        self.head = 0  # the newest position that was told; 0 before any was
         self._url = url
         self._prefix = prefix
         if url:
@@ -76,7 +77,9 @@ class HeadListener:
         assert self._url is not None
         client = await connected(self._url, name="touchlog projectors")
 
-        async def heard(_: Msg) -> None:
+        async def heard(told: Msg) -> None:
+            if told.data.isdigit():
+                self.head = int(told.data)
             self.news.set()
 
         await client.subscribe(head_subject(self._prefix), cb=heard)

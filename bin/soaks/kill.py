@@ -30,7 +30,7 @@ from adapters.postgres.check import check_log
 
 __all__ = ["TARGETS", "Kill", "run_kill"]
 
-TARGETS = ("postgres", "nats", "http", "projectors", "relay", "serve")
+TARGETS = ("postgres", "nats", "http", "projectors", "projectors-later", "relay", "serve")
 BATCH_EVENTS = 50
 CLIENTS = 12
 START_S = 120.0

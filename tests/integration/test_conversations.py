@@ -74,7 +74,7 @@ def history(chance: random.Random, events: int) -> list[Item]:
         body: dict[str, Any] = {
             "type": chance.choice(("call.ended", "chat.ended", "order.placed")),
             "channel": chance.choice(("phone", "chat", "web")),
-            "data": {"case_id": f"k{chance.randrange(5)}"},
+            "data": {"case_id": chance.choice((*(f"k{n}" for n in range(5)), f"alone-{number}"))},
         }
         if chance.random() < 0.5:
             body["data"]["conversation_id"] = chance.randrange(1, 4)

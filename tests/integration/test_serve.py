@@ -184,8 +184,8 @@ def test_two_stand_side_by_side_and_parts_can_be_chosen(tmp_path: Path, servings
     servings.extend((one, two))
     assert "is ready at" in one.ready_line()
     assert two.ready_line() == "touchlog runs projectors"
-    assert {"http", "http-2", "projectors", "relay"} < one.told()["pids"].keys()
-    assert two.told()["pids"].keys() == {"postgres", "nats", "projectors"}
+    assert {"http", "http-2", "projectors", "projectors-later", "relay"} < one.told()["pids"].keys()
+    assert two.told()["pids"].keys() == {"postgres", "nats", "projectors", "projectors-later"}
     assert one.told()["database_url"] != two.told()["database_url"]
     assert one.stop().startswith("exit 0")
     assert two.stop().startswith("exit 0")
