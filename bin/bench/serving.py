@@ -132,12 +132,12 @@ class Serving:
         assert row is not None
         return int(row[0])
 
-    def drained_s(self, conn: psycopg.Connection[Any]) -> float:
+    def drained_s(self, conn: psycopg.Connection[Any], *, within_s: float = DRAINED_WITHIN_S) -> float:
         """Wait until every read model is at the head; how long that took."""
         started = time.perf_counter()
         while self.lag_positions(conn):
-            if time.perf_counter() - started > DRAINED_WITHIN_S:
-                raise Unavailable(f"The read models did not come to the head within {DRAINED_WITHIN_S} s.")
+            if time.perf_counter() - started > within_s:
+                raise Unavailable(f"The read models did not come to the head within {within_s:,.0f} s.")
             time.sleep(0.005)
         return time.perf_counter() - started
 

@@ -36,6 +36,8 @@ MOMENTS = ("before", "sent", "answered")
 ROOT = Path(__file__).resolve().parents[2]
 HOLDER = "soak:statements"
 """All of them are one projector, killed and started again."""
+COMMIT = 0
+"""Stands for the commit: how many exchanges come before it depends on how the server takes what it is sent."""
 HEALED_ONE_IN = 8
 """Where nothing of the batch is left, a start goes on from the same rows each time: it is tried at some deaths only."""
 GONE_S = 20
@@ -57,13 +59,17 @@ class Statements(NamedTuple):
 class _Mortal(psycopg.Connection[Any]):
     """A connection of a process that dies at its k-th exchange with the server."""
 
+    mortal = False
     exchanges = 0
-    dies_at = 0
+    dies_at = -1
     dies = ""
 
     def wait(self, gen: Generator[Any, Any, Any], interval: float = 0.1, timeout: float | None = None) -> Any:
+        if not _Mortal.mortal:
+            return super().wait(gen, interval, timeout)
         _Mortal.exchanges += 1
-        if _Mortal.exchanges != _Mortal.dies_at:
+        commits = getattr(gen, "__name__", "") == "_exit_gen"
+        if _Mortal.exchanges != _Mortal.dies_at and not (commits and _Mortal.dies_at == COMMIT):
             return super().wait(gen, interval, timeout)
         if _Mortal.dies == "sent":
             next(gen, None)  # it yields when all is sent, to wait for the answer
@@ -82,9 +88,9 @@ class _MortalModels(ReadModels):
         return self._conn
 
     def save(self, *moves: Any, **more: Any) -> list[Tracking]:
-        _Mortal.exchanges = 0  # what is read before the transaction changes nothing
+        _Mortal.mortal = True  # what was read before the transaction changes nothing
         saved = super().save(*moves, **more)
-        _Mortal.dies_at = 0
+        _Mortal.mortal = False
         return saved
 
 
@@ -115,6 +121,19 @@ def run_statements(
         assert before[0] != behind[0] != end[0], "the log is too short"
         _copied(server, url, tried_url)
         found: dict[str, list[str]] = {"before": [], "behind": [], "torn": [], "not_healed": []}
+
+        def died(when: str, statement: int) -> None:
+            name = f"{when} {statement or 'commit'}"
+            _wait_until_gone(server, tried_url)
+            state = _state(tried_url)
+            kind = "before" if state == before else "behind" if state == behind else "torn"
+            found[kind].append(name)
+            if kind != "before" or statement % HEALED_ONE_IN == 0:
+                _fold(tried_url, batch=batch)
+                if _state(tried_url) != end:
+                    found["not_healed"].append(name)
+                _copied(server, url, tried_url)
+
         dying = subprocess.Popen(
             [sys.executable, "-m", "bin.soaks.statements", tried_url, str(batch)],
             stdin=subprocess.PIPE,
@@ -123,20 +142,17 @@ def run_statements(
             cwd=ROOT,
         )
         try:
-            statements = _counted(dying, server, url, tried_url)
-            for statement in range(1, statements + 1):
-                for when in MOMENTS if statement == statements else moments:
-                    name = f"{when} {statement}"
-                    assert _killed(dying, statement, when), name
-                    _wait_until_gone(server, tried_url)
-                    state = _state(tried_url)
-                    kind = "before" if state == before else "behind" if state == behind else "torn"
-                    found[kind].append(name)
-                    if kind != "before" or statement % HEALED_ONE_IN == 0:
-                        _fold(tried_url, batch=batch)
-                        if _state(tried_url) != end:
-                            found["not_healed"].append(name)
-                        _copied(server, url, tried_url)
+            statements = 0
+            while _killed(dying, statements + 1, "before"):
+                statements += 1
+                died("before", statements)
+                for when in moments:
+                    if when != "before" and _killed(dying, statements, when):
+                        died(when, statements)
+            _copied(server, url, tried_url)
+            for when in MOMENTS:
+                assert _killed(dying, COMMIT, when), when
+                died(when, COMMIT)
         finally:
             dying.communicate(timeout=30)
         for each in (tried_url, right_url):
@@ -149,20 +165,6 @@ def run_statements(
         torn=found["torn"],
         not_healed=found["not_healed"],
     )
-
-
-def _counted(dying: subprocess.Popen[str], server: psycopg.Connection[Any], url: str, tried_url: str) -> int:
-    """How many exchanges the transaction of the batch takes: found by halves, a death at a time."""
-    least, most = 1, 4096
-    while least < most:
-        middle = (least + most + 1) // 2
-        if _killed(dying, middle, "before"):
-            least = middle
-        else:
-            most = middle - 1
-            _copied(server, url, tried_url)
-        _wait_until_gone(server, tried_url)
-    return least
 
 
 def _killed(dying: subprocess.Popen[str], statement: int, when: str) -> bool:
