@@ -95,7 +95,8 @@ class Rebuilder(threading.Thread):
                 act_recorded(self._settings, self._settings.database_url or "", "rebuild.started", _BY, told)
 
     def _spawned(self, run_id: int) -> Popen[bytes]:
-        paths = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+        environment = self._settings.environment()
+        paths = [str(ROOT), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
         return spawn(
             [
                 sys.executable,
@@ -110,7 +111,7 @@ class Rebuilder(threading.Thread):
             log=2,
             death_signal=signal.SIGTERM,
             env={
-                **self._settings.environment(),
+                **environment,
                 "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
                 "PYTHONSAFEPATH": "1",
             },

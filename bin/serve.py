@@ -283,9 +283,9 @@ def part_child(
         command += ["--fd", str(listener.fileno())]
     # The code is found from wherever we were started; a folder named bin/ in the working directory is not.
     # What the caller's PYTHONPATH adds (projections of another distribution) stands behind ours.
-    paths = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    environment = {
-        **settings.environment(),
+    environment = settings.environment()
+    paths = [str(ROOT), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+    environment |= {
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
         "PYTHONSAFEPATH": "1",
     }

@@ -80,6 +80,18 @@ def test_a_projection_of_another_distribution_is_run_listed_and_rebuilt(
     assert json.loads(done.stdout)["differences_total"] == 0, done.stderr
 
 
+def test_the_example_of_the_readme_runs_as_it_stands(beside: Beside, database_url: str) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    installed(beside.folder, "our_hours", code)
+    part = Parts(beside.settings, beside.folder, beside.said)
+    try:
+        wait_until(lambda: live(database_url, "our_hours") == (1, 60), "it to be run", within_s=60)
+    finally:
+        part.end()
+    with psycopg.connect(database_url) as conn:
+        assert conn.execute("SELECT sum(contacts)::int FROM read.our_hours").fetchone() == (60,)
+
+
 def test_those_that_cannot_be_loaded_are_told_and_stop_no_other(beside: Beside, database_url: str) -> None:
     """An import that fails, a name taken twice, rows that no column holds."""
     installed(beside.folder, "a_broken", "import there_is_no_such_module\n")
