@@ -14,13 +14,36 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+import orjson
 import psycopg
 import pytest
 
+import projections  # noqa: F401 - registers every projection
 from adapters.embedded.processes import started
+from adapters.postgres.event_log import Item, connect_log
+from domain.entry import event_id_of, uuid_text
+from projections.projection import PROJECTIONS
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
+CALL = Item(
+    event_id_of("desk", "1"),
+    "call.ended",
+    orjson.dumps(
+        {
+            "channel": "phone",
+            "event_id": uuid_text(event_id_of("desk", "1")),
+            "id": "1",
+            "occurred_at": "2026-01-01T00:00:00.000000Z",
+            "principal": "key:test",
+            "source": "desk",
+            "subjects": [("01234567-89ab-4def-8123-456789abcdef", "email", "")],
+            "type": "call.ended",
+            "version": 1,
+        }
+    ),
+    b"\x00" * 16,
+)
 
 
 class Serve:
@@ -127,6 +150,8 @@ def test_it_starts_heals_stops_and_continues(tmp_path: Path, servings: list[Serv
     for name, lives in (
         ("http", lambda: answers(told["http_url"])),
         ("relay", lambda: True),
+        ("projectors", lambda: True),
+        ("projectors-later", lambda: True),
         ("nats", lambda: greets(told["nats_url"])),
         ("postgres", lambda: stores(told["database_url"])),
     ):
@@ -189,6 +214,50 @@ def test_two_stand_side_by_side_and_parts_can_be_chosen(tmp_path: Path, servings
     assert one.told()["database_url"] != two.told()["database_url"]
     assert one.stop().startswith("exit 0")
     assert two.stop().startswith("exit 0")
+
+
+def test_what_must_be_fresh_does_not_wait_for_what_comes_later(tmp_path: Path, servings: list[Serve]) -> None:
+    # given read models that follow the log
+    serve = Serve(tmp_path / "data", "--only", "projectors")
+    servings.append(serve)
+    serve.ready_line()
+    with psycopg.connect(serve.told()["database_url"], autocommit=True) as connection:
+
+        def positions() -> dict[str, int]:
+            return dict(connection.execute("SELECT name, position FROM touchlog.projections").fetchall())
+
+        wait_until(lambda: set(positions()) == set(PROJECTIONS), "all read models were begun")
+        log = connect_log(serve.told()["database_url"], role="touchlog_app", pool=1)
+        # when one that may come later cannot be written
+        with psycopg.connect(serve.told()["database_url"]) as other:
+            other.execute("LOCK TABLE read.daily_volumes")
+            log.append([CALL])
+            # then those that are live go on, and it comes to the end when it can
+            wait_until(lambda: positions()["contact_history"] == 1, "the history is at the head")
+            wait_until(lambda: positions()["identities"] == 1, "the identities are at the head")
+            assert positions()["daily_volumes"] == 0
+        wait_until(lambda: set(positions().values()) == {1}, "all read models are at the head")
+        log.datastore.close()
+
+
+def test_projections_can_be_chosen(tmp_path: Path, servings: list[Serve]) -> None:
+    one = Serve(tmp_path / "one", "--only", "projectors", "--projections", "persons,conversations")
+    wrong = Serve(tmp_path / "two", "--only", "projectors", "--projections", "persons,nobody")
+    servings.extend((one, wrong))
+    one.ready_line()
+    assert one.told()["pids"].keys() == {"postgres", "nats", "projectors-later"}
+    with psycopg.connect(one.told()["database_url"], autocommit=True) as connection:
+
+        def begun() -> list[tuple[str]]:
+            return connection.execute("SELECT name FROM touchlog.projections ORDER BY 1").fetchall()
+
+        wait_until(lambda: begun() == [("conversations",), ("persons",)], "the chosen ones run")
+    outcome = wrong.outcome()
+    assert outcome.startswith("exit 2"), outcome
+    assert "There is no projection 'nobody'; there are: audit_trail" in " ".join(
+        outcome.replace("│", " ").split()
+    )
+    assert one.stop().startswith("exit 0")
 
 
 def test_a_taken_port_is_named(tmp_path: Path, servings: list[Serve]) -> None:

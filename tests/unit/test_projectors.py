@@ -1,0 +1,67 @@
+"""Paces of projections: a declared one only, and events gather only while they come."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any, ClassVar
+
+import pytest
+
+from adapters.nats.heads import HeadListener
+from bin import projectors
+from projections.projection import PROJECTIONS, Projection, projection
+
+LONG_S = 60.0
+
+
+def gathered_s(listener: HeadListener, stopping: threading.Event, *, enough: int) -> float:
+    """Gather for a long time; how long it took."""
+    started_s = time.monotonic()
+    projectors._gather(enough, LONG_S, listener, stopping)
+    return time.monotonic() - started_s
+
+
+def test_a_pace_that_nobody_runs_is_refused() -> None:
+    with pytest.raises(ValueError, match="The pace of hasty is 'soon'; write one of live, later"):
+
+        @projection
+        class Hasty(Projection):
+            name = "hasty"
+            pace: ClassVar[Any] = "soon"
+
+    assert "hasty" not in PROJECTIONS
+
+
+def test_a_projection_comes_later_unless_it_says_otherwise() -> None:
+    assert Projection.pace == "later"
+    live = {each.name for each in projectors.chosen_projections("live")}
+    assert live == {"contact_history", "identities"}
+    assert live.isdisjoint(each.name for each in projectors.chosen_projections("later"))
+
+
+def test_gathering_ends_when_the_log_is_quiet() -> None:
+    assert gathered_s(HeadListener(None, "t"), threading.Event(), enough=10) < LONG_S / 2
+
+
+@pytest.mark.parametrize("ends_by", ["a whole batch", "the wish to stop"])
+def test_gathering_ends_with_a_whole_batch_and_with_the_wish_to_stop(ends_by: str) -> None:
+    # given a log to which something comes all the time
+    listener, stopping, ended = HeadListener(None, "t"), threading.Event(), threading.Event()
+
+    def tell() -> None:
+        while not ended.wait(0.001):
+            listener.news.set()
+            if ends_by == "a whole batch":
+                listener.head += 1
+
+    telling = threading.Thread(target=tell)
+    telling.start()
+    if ends_by == "the wish to stop":
+        threading.Timer(0.2, stopping.set).start()
+    # when, then
+    took_s = gathered_s(listener, stopping, enough=100)
+    ended.set()
+    telling.join()
+    assert took_s < LONG_S / 2
+    assert listener.head >= 100 or stopping.is_set()
