@@ -72,7 +72,7 @@ class Rebuild:
         schema: where its tables are made; by default the name that `schema_for` gives.
         until: stop at this position and stay there; None follows the head.
         as_of: only what had happened by then, as corrected.
-        batch: how many events are folded per transaction.
+        batch: how many events are folded per transaction; the house's number by default.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Rebuild:
         schema: str | None = None,
         until: int | None = None,
         as_of: datetime | None = None,
-        batch: int = BATCH_EVENTS,
+        batch: int | None = None,
     ) -> None:
         self.projection = fresh(name)
         self.moment = until is not None or as_of is not None
@@ -94,7 +94,7 @@ class Rebuild:
         self._store = ReadModels(url, schema=self.schema)
         self._reader = reader
         self._projector = Projector(
-            reader, self._store, [self.projection], batch=batch, until=until, as_of=as_of
+            reader, self._store, [self.projection], batch=batch or BATCH_EVENTS, until=until, as_of=as_of
         )
 
     @property

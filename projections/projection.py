@@ -556,14 +556,14 @@ def projection(cls: type[Projection]) -> type[Projection]:
     """
     if cls.name in PROJECTIONS and type(PROJECTIONS[cls.name]) is not cls:
         raise ValueError(f"Two projections are named {cls.name!r}; give yours another name.")
+    if cls.pace not in get_args(Pace):
+        raise ValueError(f"The pace of {cls.name} is {cls.pace!r}; write one of {', '.join(get_args(Pace))}.")
     mine = {table.name for table in cls.tables}
     for other in PROJECTIONS.values():
         if other.name != cls.name and (shared := mine & {table.name for table in other.tables}):
             raise ValueError(
                 f"The projections {other.name!r} and {cls.name!r} both have a table {min(shared)!r}; rename yours."
             )
-    if cls.pace not in get_args(Pace):
-        raise ValueError(f"The pace of {cls.name} is {cls.pace!r}; write one of {', '.join(get_args(Pace))}.")
     PROJECTIONS[cls.name] = cls()
     return cls
 

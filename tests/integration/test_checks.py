@@ -140,8 +140,7 @@ FAULTS: dict[str, tuple[str, tuple[str, str, str, dict[str, Any], list[str] | No
         ("contact_history", "contact_history", "changed", {"position": 41}, ["known_to"]),
     ),
     "a row of an event that is not there": (
-        ("INSERT INTO read.audit_trail SELECT 999999, event_id, type, recorded_at, occurred_at, principal, on_behalf_of, source, "
-        "source_id, channel, subject, correlation, causation, import_id, known_from, known_to FROM read.audit_trail WHERE position = 3"),
+        "INSERT INTO read.audit_trail SELECT (jsonb_populate_record(t, '{\"position\": 999999}')).* FROM read.audit_trail t WHERE position = 3",
         ("audit_trail", "audit_trail", "extra", {"position": 999999}, None),
     ),
     "a changed row of audit_trail": (
@@ -185,8 +184,10 @@ FAULTS: dict[str, tuple[str, tuple[str, str, str, dict[str, Any], list[str] | No
         ("conversations", "conversations", "missing", {"conversation": "conversation:c-3"}, None),
     ),
     "an extra story": (
-        ("INSERT INTO read.conversations SELECT 'conversation:none', subject, channels, first_type, last_type, started_at, last_at, "
-        "events, inbound, outbound, last_position FROM read.conversations LIMIT 1"),
+        (
+            "INSERT INTO read.conversations SELECT (jsonb_populate_record(t, '{\"conversation\": \"conversation:none\"}')).* "
+            "FROM read.conversations t LIMIT 1"
+        ),
         ("conversations", "conversations", "extra", {"conversation": "conversation:none"}, None),
     ),
     "a missing event of a story": (
@@ -195,17 +196,19 @@ FAULTS: dict[str, tuple[str, tuple[str, str, str, dict[str, Any], list[str] | No
         ("conversations", "conversations_events", "missing", {"key": "conversation:c-3"}, None),
     ),
     "an extra event of a story": (
-        "INSERT INTO read.conversations_events VALUES ('conversation:c-3', 999999)",
+        "INSERT INTO read.conversations_events VALUES ('conversation:c-3', 999999, 999999, NULL)",
         ("conversations", "conversations_events", "extra", {"position": 999999}, None),
     ),
-    "a changed end of a story": (
-        "UPDATE read.conversations_ends SET source_id = 'x' WHERE key = 'conversation:c-3'",
-        ("conversations", "conversations_ends", "changed", {"key": "conversation:c-3"}, ["source_id"]),
+    "a missing event of a story, known no longer": (
+        (
+            "UPDATE read.conversations_events SET known_to = known_from + 1 WHERE key = 'conversation:c-3' AND position = "
+            "(SELECT min(position) FROM read.conversations_events WHERE key = 'conversation:c-3')"
+        ),
+        ("conversations", "conversations_events", "missing", {"key": "conversation:c-3"}, None),
     ),
     "a story that is gone altogether": (
         ("DELETE FROM read.conversations WHERE conversation = 'conversation:c-3'; "
-        "DELETE FROM read.conversations_events WHERE key = 'conversation:c-3'; "
-        "DELETE FROM read.conversations_ends WHERE key = 'conversation:c-3'"),
+        "DELETE FROM read.conversations_events WHERE key = 'conversation:c-3'"),
         ("conversations", "conversations", "missing", {"conversation": "conversation:c-3"}, None),
     ),
     "a changed identity": (

@@ -148,6 +148,6 @@ def test_joined_in_batches_of_any_size_they_equal_those_told_in_order(
             ("SELECT * FROM read.conversations_events", "SELECT * FROM read.in_order_events"),
         )
         for joined, told in pairs:
-            rows = [conn.execute(f"{asked} ORDER BY 1, 2".encode()).fetchall() for asked in (joined, told)]
+            rows = [conn.execute(f"{asked} ORDER BY 1, 2, 3".encode()).fetchall() for asked in (joined, told)]
             assert rows[0] == rows[1]
             assert len(rows[0]) > 5
