@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -47,19 +48,23 @@ class _Way(NamedTuple):
     """How the projections of one pace are run.
 
     `gather_s` tells how long to let events gather behind a step of so many events that was no full batch.
+    `rest` times as long as a full batch took is left to others, while the log is written to.
     """
 
     niceness: int
     batch_events: int
     gather_s: Callable[[int], float]
+    rest: float = 0.0
 
 
 # A transaction costs the same for few events as for many. Live: above some 5,000 events/s a step every 20 ms
 # halves their number, below that nothing waits. Later: above 100 events/s steps grow until there is one a second.
 _WAYS: dict[Pace, _Way] = {
     "live": _Way(0, 4000, lambda events: 0.02 if events >= 100 else 0.0),
-    "later": _Way(15, 5000, lambda events: min(1.0, events / 100)),
+    "later": _Way(15, 5000, lambda events: min(1.0, events / 100), rest=4.0),
 }
+MOST_BEHIND = 500_000
+"""Positions; whoever is further behind rests no more: a rush is let pass, a rate that lasts is kept up with."""
 
 
 def chosen_projections(pace: Pace | None = None, names: Sequence[str] = ()) -> list[Projection]:
@@ -197,6 +202,7 @@ def _fold_onward(projector: Projector, way: _Way, listener: HeadListener, stoppi
     has_all = projector.take_leases()
     renewed_s = asked_s = active_s = time.monotonic()
     while not stopping.is_set():
+        began_s = time.monotonic()
         count = projector.step()
         now_s = time.monotonic()
         if count:
@@ -213,6 +219,8 @@ def _fold_onward(projector: Projector, way: _Way, listener: HeadListener, stoppi
         elif count < way.batch_events:
             enough = min(projector.positions.values(), default=0) + way.batch_events
             _gather(enough, way.gather_s(count), listener, stopping)
+        elif way.rest and listener.head - min(projector.positions.values(), default=0) < MOST_BEHIND:
+            _gather(sys.maxsize, min(way.rest * (now_s - began_s), RENEW_EVERY_S), listener, stopping)
 
 
 def _gather(enough: int, span_s: float, listener: HeadListener, stopping: threading.Event) -> None:

@@ -46,7 +46,10 @@ def bench(report: Report, scratch: Scratch) -> None:
             "Requests are made before; all processes share this machine's cores."
         ),
         "copy: as in append, on the same PostgreSQL, while nothing else runs.",
-        "lag_positions: read models behind the log at the last answer; drained_s: until they are at its head.",
+        (
+            "lag_positions: histories and identities behind the log at the last answer; drained_s: until they are at its head. "
+            "later_: the same of all read models, those that follow at a lower priority included."
+        ),
         "http_new_subjects: every event names two identifiers that were never seen.",
         "The recorded counts of all answers were summed and are equal to the rows of the log.",
     ]
@@ -78,7 +81,8 @@ def _measure(report: Report, scratch: Scratch, serving: Serving, load: Load) -> 
         posted += events
         done = load.go()
         recorded += done.recorded
-        return done, serving.lag_positions(conn), serving.drained_s(conn)
+        lags = serving.lag_positions(conn, "live"), serving.lag_positions(conn)
+        return done, lags, (serving.drained_s(conn, "live"), serving.drained_s(conn))
 
     with (
         psycopg.connect(url, autocommit=True) as conn,
@@ -101,12 +105,14 @@ def _measure(report: Report, scratch: Scratch, serving: Serving, load: Load) -> 
         for number in range(report.rounds):
             report.say(f"ingest: round {number + 1} of {report.rounds}")
             report.baseline("copy", copy(ROUND_EVENTS))
-            done, lag, drained_s = post(ROUND_EVENTS, conn)
+            done, lags, drained = post(ROUND_EVENTS, conn)
             report.figure("http", done.posted / done.seconds)
             report.figure("http_p50_ms", done.p50_ms)
             report.figure("http_p99_ms", done.p99_ms)
-            report.figure("lag_positions", lag)
-            report.figure("drained_s", drained_s)
+            report.figure("lag_positions", lags[0])
+            report.figure("drained_s", drained[0])
+            report.figure("later_lag_positions", lags[1])
+            report.figure("later_drained_s", sum(drained))
             done, _, _ = post(NEW_SUBJECTS_ROUND_EVENTS, conn, new_subjects=True)
             report.figure("http_new_subjects", done.posted / done.seconds)
         row = conn.execute("SELECT count(*) FROM touchpoint_log.events").fetchone()

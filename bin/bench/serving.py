@@ -16,9 +16,11 @@ from urllib.parse import urlsplit
 import msgspec
 import psycopg
 
+import projections  # noqa: F401 - registers every projection
 from bin.bench.http_load import Done, Order
 from bin.settings import Settings
 from domain.errors import Unavailable
+from projections.projection import PROJECTIONS
 
 __all__ = ["Load", "Serving"]
 
@@ -123,19 +125,23 @@ class Serving:
         host, port = self.address()
         return Order(host=host, port=port, key=self.key, **more)
 
-    def lag_positions(self, conn: psycopg.Connection[Any]) -> int:
-        """How many events the slowest read model is behind the log."""
+    def lag_positions(self, conn: psycopg.Connection[Any], pace: str | None = None) -> int:
+        """How many events the slowest read model (of *pace*; default: of all) is behind the log."""
+        names = [name for name, one in PROJECTIONS.items() if pace in (None, one.pace)]
         row = conn.execute(
-            "SELECT h.position - coalesce((SELECT min(position) FROM touchlog.projections WHERE state = 'live'), 0) "
-            "FROM touchpoint_log.head h"
+            "SELECT h.position - coalesce((SELECT min(position) FROM touchlog.projections "
+            "WHERE state = 'live' AND name = ANY(%s)), 0) FROM touchpoint_log.head h",
+            (names,),
         ).fetchone()
         assert row is not None
         return int(row[0])
 
-    def drained_s(self, conn: psycopg.Connection[Any], *, within_s: float = DRAINED_WITHIN_S) -> float:
+    def drained_s(
+        self, conn: psycopg.Connection[Any], pace: str | None = None, *, within_s: float = DRAINED_WITHIN_S
+    ) -> float:
         """Wait until every read model is at the head; how long that took."""
         started = time.perf_counter()
-        while self.lag_positions(conn):
+        while self.lag_positions(conn, pace):
             if time.perf_counter() - started > within_s:
                 raise Unavailable(f"The read models did not come to the head within {within_s:,.0f} s.")
             time.sleep(0.005)
