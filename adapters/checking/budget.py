@@ -11,8 +11,9 @@ import psycopg
 
 __all__ = ["Budget"]
 
-BURST_S = 6.0
-"""CPU seconds that may be used at once: what a tenth of a core gives in a minute."""
+BURST_S = 0.5
+"""CPU seconds that may be used at once: what a tenth of a core gives in five seconds. A longer burst would be felt by
+those who append at that time."""
 
 
 class Budget:
