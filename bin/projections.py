@@ -59,34 +59,38 @@ def register(app: typer.Typer) -> None:  # noqa: C901 - a command after the othe
 
         out = Console(highlight=False)
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-        for title, justify in (
+        for title, justify in (  # at most 79 columns wide: a terminal's width
             ("projection", "left"),
-            ("schema", "left"),
-            ("version", "right"),
             ("state", "left"),
             ("position", "right"),
             ("lag", "right"),
-            ("lag", "right"),
+            ("", "right"),
             ("parked", "right"),
-            ("rows that differ", "right"),
+            ("differ", "right"),
             ("swept", "left"),
         ):
-            table.add_column(title, justify=justify)  # type: ignore[arg-type]
+            table.add_column(title, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+        beside = [row for row in found["projections"] if row["schema"] != "read"]
         for row in found["projections"]:
+            if row in beside:
+                continue
             table.add_row(
-                row["name"],
-                row["schema"],
-                str(row["version"]),
+                f"{row['name']} {row['version']}",
                 row["state"],
                 f"{row['position']:,}",
-                f"{row['lag_positions']:,} positions",
+                f"{row['lag_positions']:,}",
                 f"{row['lag_s']:,.1f} s",
                 f"{row['parked']:,}" if row["parked"] else "none",
                 f"{row['differences']:,}" if row["differences"] else "none",
-                f"{row['swept_at'].astimezone(UTC):%Y-%m-%d %H:%M} UTC" if row["swept_at"] else "not yet",
+                f"{row['swept_at'].astimezone(UTC):%m-%d %H:%M}" if row["swept_at"] else "not yet",
             )
         out.print(table)
         out.print(f"\nhead {found['head']:,}")
+        for row in beside:
+            out.print(
+                f"schema {row['schema']}: {row['name']} version {row['version']}, {row['state']}, position {row['position']:,}",
+                soft_wrap=True,
+            )
         for run in found["rebuilds"]:
             out.print(_rebuild(run), soft_wrap=True)
         for line in found["not_loaded"]:
