@@ -53,7 +53,7 @@ class Store(Protocol):
         *,
         amendments: Sequence[tuple[str, int]] = (),
         parked: Sequence[tuple[str, int, str | None, str, bool]] = (),
-        healed: Sequence[tuple[str, int]] = (),
+        healed: Sequence[tuple[str, int, str | None]] = (),
     ) -> list[Any]: ...
 
 
@@ -268,7 +268,7 @@ class Projector:
                     [(tracking, self._projections[name], changes)],
                     tracking.position,
                     None,
-                    healed=[(name, one.position)],
+                    healed=[(name, one.position, subject)],
                 )
                 healed += 1
             self._parked[name] = {str(p.subject) for p in self._store.parked(name) if p.subject}

@@ -407,14 +407,14 @@ class ReadModels:
         *,
         amendments: Sequence[tuple[str, int]] = (),
         parked: Sequence[tuple[str, int, str | None, str, bool]] = (),
-        healed: Sequence[tuple[str, int]] = (),
+        healed: Sequence[tuple[str, int, str | None]] = (),
     ) -> list[Tracking]:
         """Write the changes of a batch and move every tracking position to *position*: all or nothing.
 
         Args:
             amendments: (target, position) of the corrections and retractions among the batch.
             parked: (projection, position, subject, reason, its own fold failed) of what could not be folded.
-            healed: (projection, position) of what was parked and is folded now.
+            healed: (projection, position, subject) of what was parked and is folded now.
 
         Raises:
             LeaseLost: a tracking position or an epoch is not the one that was read.
@@ -452,13 +452,14 @@ class ReadModels:
             for name, at, subject, reason, culprit in parked:
                 conn.execute(
                     "INSERT INTO touchlog.parked (name, schema, position, subject, reason, culprit) VALUES (%s, %s, %s, %s, %s, %s) "
-                    "ON CONFLICT (name, schema, position) DO UPDATE SET reason = excluded.reason, culprit = excluded.culprit, retry = false",
+                    "ON CONFLICT (name, schema, position, subject) DO UPDATE SET reason = excluded.reason, culprit = excluded.culprit, retry = false",
                     (name, self._schema, at, subject, reason, culprit),
                 )
-            for name, at in healed:
+            for name, at, subject in healed:
                 conn.execute(
-                    "DELETE FROM touchlog.parked WHERE name = %s AND schema = %s AND position = %s",
-                    (name, self._schema, at),
+                    "DELETE FROM touchlog.parked WHERE name = %s AND schema = %s AND position = %s "
+                    "AND subject IS NOT DISTINCT FROM %s::uuid",
+                    (name, self._schema, at, subject),
                 )
         return moved
 
@@ -466,7 +467,7 @@ class ReadModels:
         """What is parked, in log order."""
         rows = self.connection.execute(
             "SELECT name, schema, position, subject, reason, culprit, parked_at FROM touchlog.parked "
-            "WHERE schema = %s AND (%s::text IS NULL OR name = %s) AND (%s::boolean IS NULL OR retry = %s) ORDER BY name, position",
+            "WHERE schema = %s AND (%s::text IS NULL OR name = %s) AND (%s::boolean IS NULL OR retry = %s) ORDER BY name, position, subject",
             (self._schema, name, name, retry, retry),
         ).fetchall()
         return [Parked(*row) for row in rows]

@@ -416,6 +416,20 @@ def test_every_read_model_may_have_parked_events(log: LogRecorder, database_url:
     check_now(database_url)
     assert told(database_url) == []
 
+    # and when the mended projection has tried them again, then nothing waits, and nothing differs
+    store = ReadModels(database_url)
+    try:
+        mended = Projector(log, store, [form()])
+        assert mended.take_leases()
+        store.ask_retry(name)
+        mended.retry_parked()
+        mended.release_leases()
+        assert store.parked(name) == []
+    finally:
+        store.close()
+    check_now(database_url)
+    assert told(database_url) == []
+
 
 def test_a_difference_is_gone_when_the_row_is_right_again(
     log: LogRecorder, owner: psycopg.Connection[Any], database_url: str
