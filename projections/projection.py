@@ -84,6 +84,13 @@ class Step(msgspec.Struct, frozen=True, gc=False):
     before: Effective | None
     after: Effective | None
 
+    @property
+    def concerns(self) -> Recorded:
+        """The event that appears, is corrected or is taken back, as it is behind this step where it still is."""
+        side = self.after or self.before
+        assert side is not None, "a step has a side"
+        return side.recorded
+
 
 class Index(msgspec.Struct, frozen=True):
     """An index of a table: its columns, and its method (`btree` or `brin`)."""

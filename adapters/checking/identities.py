@@ -132,7 +132,7 @@ def compare_subjects(snap: Snapshot, subjects: Iterable[UUID]) -> tuple[set[UUID
                     members.update(UUID(s[0]) for s in side.recorded.event.subjects)
         if (len(members), len(clusters)) == size:
             break
-    waiting = {subject for _, subject in snap.live[name].parked}
+    waiting = snap.live[name].waiting
     if waiting and any(str(m) in waiting for m in members):
         return members, []  # told as parked, not as different
     projection, changes, nothing = Identities(), Changes(), _Nothing()

@@ -256,7 +256,7 @@ class Recent:
                 if not resolvable(snap):
                     return
                 apart = identities.unlinked(snap, self._stated[: 10 * AT_ONCE])
-                parked = {subject for _, subject in snap.live[name].parked}
+                parked = snap.live[name].waiting
                 more = False
                 if snap.live[name].position <= self._window:
                     stored = identities.next_subjects(snap, behind, limit=AT_ONCE)

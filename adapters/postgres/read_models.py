@@ -24,6 +24,7 @@ from adapters.postgres.amendments import StoredAmendments
 from adapters.postgres.binary_copy import pack_known, pack_rows
 from domain.errors import Unavailable
 from projections.projection import Changes, Effective, Projection, Table
+from projections.projector import Waiting
 
 __all__ = ["LeaseLost", "ReadModels", "Tracking", "make_tables"]
 
@@ -75,6 +76,7 @@ class Parked(NamedTuple):
     name: str
     schema: str
     position: int
+    event: int  # position of the event that it concerns
     subject: UUID | None
     reason: str
     culprit: bool
@@ -230,7 +232,7 @@ class _Load:
         if row is not None:
             rows = self._conn.execute(
                 "SELECT position FROM read.contact_history WHERE subject = ANY(%(subjects)s) AND position <= %(until)s "
-                "UNION SELECT position FROM touchlog.parked WHERE name = 'contact_history' AND schema = 'read' AND position <= %(until)s",
+                "UNION SELECT event FROM touchlog.parked WHERE name = 'contact_history' AND schema = 'read' AND position <= %(until)s",
                 {"subjects": wanted, "until": self._until},
                 prepare=True,
             ).fetchall()
@@ -406,15 +408,15 @@ class ReadModels:
         recorded_at: datetime | None,
         *,
         amendments: Sequence[tuple[str, int]] = (),
-        parked: Sequence[tuple[str, int, str | None, str, bool]] = (),
-        healed: Sequence[tuple[str, int, str | None]] = (),
+        parked: Sequence[Waiting] = (),
+        healed: Sequence[Waiting] = (),
     ) -> list[Tracking]:
         """Write the changes of a batch and move every tracking position to *position*: all or nothing.
 
         Args:
             amendments: (target, position) of the corrections and retractions among the batch.
-            parked: (projection, position, subject, reason, its own fold failed) of what could not be folded.
-            healed: (projection, position, subject) of what was parked and is folded now.
+            parked: what could not be folded.
+            healed: what was parked and is folded now.
 
         Raises:
             LeaseLost: a tracking position or an epoch is not the one that was read.
@@ -449,25 +451,32 @@ class ReadModels:
                         position=position, recorded_at=recorded_at or tracking.recorded_at, moved_at=row[0]
                     )
                 )
-            for name, at, subject, reason, culprit in parked:
+            for one in parked:
                 conn.execute(
-                    "INSERT INTO touchlog.parked (name, schema, position, subject, reason, culprit) VALUES (%s, %s, %s, %s, %s, %s) "
-                    "ON CONFLICT (name, schema, position, subject) DO UPDATE SET reason = excluded.reason, culprit = excluded.culprit, retry = false",
-                    (name, self._schema, at, subject, reason, culprit),
+                    "INSERT INTO touchlog.parked (name, schema, position, event, subject, reason, culprit) VALUES (%s, %s, %s, %s, %s, %s, %s) "
+                    "ON CONFLICT (name, schema, position, event) DO UPDATE SET reason = excluded.reason, culprit = excluded.culprit, retry = false",
+                    (
+                        one.projection,
+                        self._schema,
+                        one.position,
+                        one.event,
+                        one.subject,
+                        one.reason,
+                        one.culprit,
+                    ),
                 )
-            for name, at, subject in healed:
+            for one in healed:
                 conn.execute(
-                    "DELETE FROM touchlog.parked WHERE name = %s AND schema = %s AND position = %s "
-                    "AND subject IS NOT DISTINCT FROM %s::uuid",
-                    (name, self._schema, at, subject),
+                    "DELETE FROM touchlog.parked WHERE name = %s AND schema = %s AND position = %s AND event = %s",
+                    (one.projection, self._schema, one.position, one.event),
                 )
         return moved
 
     def parked(self, name: str | None = None, *, retry: bool | None = None) -> list[Parked]:
         """What is parked, in log order."""
         rows = self.connection.execute(
-            "SELECT name, schema, position, subject, reason, culprit, parked_at FROM touchlog.parked "
-            "WHERE schema = %s AND (%s::text IS NULL OR name = %s) AND (%s::boolean IS NULL OR retry = %s) ORDER BY name, position, subject",
+            "SELECT name, schema, position, event, subject, reason, culprit, parked_at FROM touchlog.parked "
+            "WHERE schema = %s AND (%s::text IS NULL OR name = %s) AND (%s::boolean IS NULL OR retry = %s) ORDER BY name, position, event",
             (self._schema, name, name, retry, retry),
         ).fetchall()
         return [Parked(*row) for row in rows]
