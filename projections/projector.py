@@ -292,11 +292,17 @@ class Projector:
     def _leave(self, name: str, one: Waiting) -> None:
         self._move_none(name, Changes(), parked=[one])
 
-    def _move_none(self, name: str, changes: Changes, **how: Sequence[Waiting]) -> None:
+    def _move_none(
+        self, name: str, changes: Changes, *, parked: Sequence[Waiting] = (), healed: Sequence[Waiting] = ()
+    ) -> None:
         """Write *changes* where the projection stands."""
         tracking = self._held[name]
         (self._held[name],) = self._store.save(
-            [(tracking, self._projections[name], changes)], tracking.position, None, **how
+            [(tracking, self._projections[name], changes)],
+            tracking.position,
+            None,
+            parked=parked,
+            healed=healed,
         )
 
     def _next_batch(self, start: int, limit: int) -> _Batch:
