@@ -121,8 +121,10 @@ class Table(msgspec.Struct, Generic[R], frozen=True):
 class Load(Protocol):
     """How `prepare` asks for rows; an implementation answers from the database as of this batch's start."""
 
-    def where(self, table: Table[R], column: str, values: Iterable[Hashable]) -> list[R]:
-        """Bring all rows whose *column* is one of *values* into the changes; answers with them."""
+    def where(
+        self, table: Table[R], column: str | tuple[str, ...], values: Iterable[Hashable]
+    ) -> list[R]:
+        """Bring all rows whose *column* (or columns together) is one of *values* into the changes; answers with them."""
 
     def effective(self, positions: Iterable[int]) -> list[Effective]:
         """The events at *positions* as known before this batch; those taken back are absent."""

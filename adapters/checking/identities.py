@@ -90,7 +90,9 @@ def hashes(snap: Snapshot, subjects: Iterable[UUID]) -> dict[UUID, tuple[Any, ..
 class _Nothing:
     """Before the first event there is nothing."""
 
-    def where(self, table: Table[Any], column: str, values: Iterable[Hashable]) -> list[Any]:
+    def where(
+        self, table: Table[Any], column: str | tuple[str, ...], values: Iterable[Hashable]
+    ) -> list[Any]:
         return []
 
     def effective(self, positions: Iterable[int]) -> list[Effective]:
