@@ -28,7 +28,6 @@ from projections.linking import (
     Cluster,
     Evidence,
     Identity,
-    KeptApart,
     Merged,
     Pair,
     Reference,
@@ -260,9 +259,7 @@ class Identities(Projection):
             part.is_whole = bool(joined) and part.earliest <= max(joined)
 
     @staticmethod
-    def _small_sums(
-        clusters: set[UUID], standing: dict[UUID, list[Merged]], load: Load
-    ) -> dict[UUID, _Sum]:
+    def _small_sums(clusters: set[UUID], standing: dict[UUID, list[Merged]], load: Load) -> dict[UUID, _Sum]:
         """What would be noted of small clusters, none of whose links is refused.
 
         With a merge, which link was the last to join cannot be told from the cluster alone: the last of all is
@@ -472,7 +469,12 @@ class Identities(Projection):
                 one_way = link_of(link)
                 if ends not in fresh or order_of(one_way) < order_of(fresh[ends]):
                     fresh[ends] = one_way
-        people = {row.person for link in fresh.values() for s in (link.a, link.b) if (row := changes.get(IDENTITIES, (s,)))}
+        people = {
+            row.person
+            for link in fresh.values()
+            for s in (link.a, link.b)
+            if (row := changes.get(IDENTITIES, (s,)))
+        }
         kept = [row for row in rows if row.person in people]
         groups: dict[UUID, list[UUID]] = {}
         for row in kept:

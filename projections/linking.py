@@ -147,9 +147,7 @@ REFERENCES = Table(
     indexes=(Index(("reference",)), Index(("subject",)), Index(("position",), "brin")),
     known=True,
 )
-MERGES = Table(
-    "merges", Merged, key=("event_id",), indexes=(Index(("a_cluster",)), Index(("b_cluster",)))
-)
+MERGES = Table("merges", Merged, key=("event_id",), indexes=(Index(("a_cluster",)), Index(("b_cluster",))))
 SPLITS = Table("splits", KeptApart, key=("event_id",), indexes=(Index(("cluster",)),))
 CLUSTERS = Table("clusters", Cluster, key=("cluster",))
 
@@ -205,7 +203,10 @@ def kept_apart_of(recorded: Recorded) -> KeptApart | None:
     if event.type != SPLIT:
         return None
     data = event.data
-    subject, sides = _uuid(data.get("subject")), (_uuids(data.get("person_subjects")), _uuids(data.get("subject_subjects")))
+    subject, sides = (
+        _uuid(data.get("subject")),
+        (_uuids(data.get("person_subjects")), _uuids(data.get("subject_subjects"))),
+    )
     if subject is None or not sides[0]:
         return None
     return KeptApart(

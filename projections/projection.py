@@ -121,9 +121,7 @@ class Table(msgspec.Struct, Generic[R], frozen=True):
 class Load(Protocol):
     """How `prepare` asks for rows; an implementation answers from the database as of this batch's start."""
 
-    def where(
-        self, table: Table[R], column: str | tuple[str, ...], values: Iterable[Hashable]
-    ) -> list[R]:
+    def where(self, table: Table[R], column: str | tuple[str, ...], values: Iterable[Hashable]) -> list[R]:
         """Bring all rows whose *column* (or columns together) is one of *values* into the changes; answers with them."""
 
     def effective(self, positions: Iterable[int]) -> list[Effective]:

@@ -55,9 +55,7 @@ class Reference:
     merges: list[Joined] = field(default_factory=list)
     splits: list[Parted] = field(default_factory=list)
 
-    def persons(
-        self, known_at: int | None = None, as_of: datetime | None = None
-    ) -> set[frozenset[str]]:
+    def persons(self, known_at: int | None = None, as_of: datetime | None = None) -> set[frozenset[str]]:
         """Who is one person at one moment of both axes."""
         known_at = 10**9 if known_at is None else known_at
         steps: list[tuple[datetime, str, str, int, str, str, int | None]] = []
@@ -69,7 +67,9 @@ class Reference:
                 if position <= known_at:
                     time = corrected
             first, *others = event.subjects
-            steps += [(time, event.source, event.id, n, first, other, None) for n, other in enumerate(others, 1)]
+            steps += [
+                (time, event.source, event.id, n, first, other, None) for n, other in enumerate(others, 1)
+            ]
         for merge in self.merges:
             if merge.position <= known_at and (merge.undone_at is None or merge.undone_at > known_at):
                 steps.append((merge.time, merge.source, merge.id, 0, merge.a, merge.b, merge.position))

@@ -244,9 +244,7 @@ class _Load:
             found.update(p for (p,) in rows)
         return self._amendments.effective(found, self._until)
 
-    def where(
-        self, table: Table[R], column: str | tuple[str, ...], values: Iterable[Hashable]
-    ) -> list[R]:
+    def where(self, table: Table[R], column: str | tuple[str, ...], values: Iterable[Hashable]) -> list[R]:
         columns = table.columns
         wanted: list[Any] = list(values)
         if not wanted:

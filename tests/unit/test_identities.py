@@ -51,7 +51,8 @@ class Memory:
         rows = [
             row
             for row in self.tables[table.name].values()
-            if (tuple(getattr(row, c) for c in columns) if len(columns) > 1 else getattr(row, columns[0])) in wanted
+            if (tuple(getattr(row, c) for c in columns) if len(columns) > 1 else getattr(row, columns[0]))
+            in wanted
         ]
         for row in rows:
             self._changes.brought_in(table, row)
@@ -115,7 +116,9 @@ class Memory:
         return {frozenset(map(str, members)) for members in found.members}
 
 
-def body(number: int, type_: str, subjects: Sequence[str], time: datetime, data: dict[str, Any] | None = None) -> Body:
+def body(
+    number: int, type_: str, subjects: Sequence[str], time: datetime, data: dict[str, Any] | None = None
+) -> Body:
     ordered = sorted(subjects, key=lambda s: RANK[KINDS[s]])
     return Body(
         event_id=str(UUID(int=10_000 + number)),
@@ -207,7 +210,11 @@ def told_by(data: st.DataObject, *, most: int = 25) -> Told:
             person = data.draw(st.sampled_from(sorted(reference.persons(), key=sorted)))
             if len(person) > 1:
                 subject, other = data.draw(st.permutations(sorted(person)))[:2]
-                stayed = data.draw(st.sets(st.sampled_from(sorted(person - {subject, other})))) if len(person) > 2 else set()
+                stayed = (
+                    data.draw(st.sets(st.sampled_from(sorted(person - {subject, other}))))
+                    if len(person) > 2
+                    else set()
+                )
                 told.parts(other, subject, {other, *stayed}, time)
         elif act == "correct" and standing:
             told.corrects(data.draw(st.sampled_from(standing)), time)
@@ -249,9 +256,10 @@ def test_batches_of_any_size_leave_the_same_rows(data: st.DataObject) -> None:
     told = told_by(data)
     large = data.draw(st.sampled_from([1, 3, 64]))
     sizes = data.draw(st.lists(st.integers(1, 6), min_size=1, max_size=4))
-    assert in_batches(told.steps, sizes, large=large).all_rows() == in_batches(
-        told.steps, [len(told.steps)], large=large
-    ).all_rows()
+    assert (
+        in_batches(told.steps, sizes, large=large).all_rows()
+        == in_batches(told.steps, [len(told.steps)], large=large).all_rows()
+    )
 
 
 @settings(max_examples=100)
@@ -264,7 +272,9 @@ def test_split_after_merge_leaves_the_rows_of_never_merged(data: st.DataObject) 
 
     told.merges(a, b, data.draw(moments))
     told.undoes(told.reference.merges[-1], data.draw(moments))
-    memory = in_batches(told.steps, data.draw(st.lists(st.integers(1, 6), min_size=1, max_size=4)), large=large)
+    memory = in_batches(
+        told.steps, data.draw(st.lists(st.integers(1, 6), min_size=1, max_size=4)), large=large
+    )
 
     found = memory.all_rows()
     found["merges"] = [m for m in found["merges"] if m.known_to != told.position]
