@@ -21,14 +21,14 @@ from psycopg_pool import AsyncConnectionPool
 
 from adapters.identifiers import normalised
 from adapters.postgres.event_log import refusal
-from adapters.postgres.subjects import Subjects
+from adapters.postgres.subjects import Subjects, told_subjects
 from adapters.resolution import Resolutions
 from adapters.unsealing import unseal
 from domain.correction import Amendment, amended, patched
 from domain.entry import Body, Recorded, decode_body, moment
 from domain.errors import Behind, Invalid, NotFound, Problem
 from domain.event import headline, upcast
-from domain.identity import Identifier, kind_of, parse_ref
+from domain.identity import Identifier, parse_ref
 
 __all__ = ["Histories", "Page", "Person"]
 
@@ -293,13 +293,7 @@ class Histories:
             at = await self._moment(as_of, known_at)
             members = await self._members(await self._owner(subject, at), at)
         described = await self._subjects.describe(members)
-        subjects = [
-            {"subject": str(s.subject), "kind": s.kind, "namespace": s.namespace, "value": s.value}
-            for s in sorted(
-                described.values(),
-                key=lambda s: (kind_of(s.kind).priority, s.kind, s.namespace, s.value or "", s.subject),
-            )
-        ]
+        subjects = told_subjects(described.values())
         return Person(str(min(members)), subjects, moment(as_of) if as_of else None, at.known_at, at.known_at)
 
     async def _who_now(self, subject: UUID) -> tuple[list[UUID], Moment] | None:
@@ -356,7 +350,9 @@ class Histories:
                     wanted[ref] = UUID(identifier.value)
                     continue
                 identifier = normalised(identifier, self._region) if identifier is not None else None
-                wanted[ref] = identifier and (identifier.kind, identifier.namespace, identifier.value)
+                wanted[ref] = (
+                    (identifier.kind, identifier.namespace, identifier.value) if identifier else None
+                )
         named = await self._subjects.find_all({w for w in wanted.values() if isinstance(w, tuple)})
         subjects = {
             ref: named.get(w) if isinstance(w, tuple) else w for ref, w in wanted.items() if w is not None

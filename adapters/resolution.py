@@ -17,8 +17,6 @@ import psycopg
 from psycopg import sql
 from psycopg_pool import AsyncConnectionPool
 
-from domain.entry import moment
-from domain.identity import Identifier
 from domain.resolution import Link, Persons, RefusedLink
 from projections.linking import (
     LINKS,
@@ -31,7 +29,7 @@ from projections.linking import (
 )
 from projections.projection import Table
 
-__all__ = ["Reach", "Resolutions", "refusal_told"]
+__all__ = ["Reach", "Resolutions"]
 
 AT_LENGTH = 2_000
 """Rows of evidence from which on resolving is done in a thread, so that others have their turn."""
@@ -176,43 +174,6 @@ class Resolutions:
             if isinstance(each.evidence, Link)
             and of[each.evidence.a, each.evidence.b, each.evidence.position] == cluster
         ]
-
-
-def refusal_told(refused: RefusedLink[UUID], named: dict[UUID, Identifier | None]) -> dict[str, Any]:
-    """A refused link for people and programs.
-
-    Args:
-        named: the identifiers of both subjects, None where it was erased.
-    """
-    step = refused.evidence
-
-    def end(subject: UUID) -> dict[str, Any]:
-        identifier = named.get(subject)
-        return {"subject": str(subject), "ref": str(identifier) if identifier is not None else None}
-
-    found: dict[str, Any] = {
-        "a": end(step.a),
-        "b": end(step.b),
-        "reason": refused.reason,
-        "since": moment(step.occurred_at),
-        "position": step.position,
-        "source": step.source,
-        "source_id": step.source_id,
-    }
-    if refused.reason == "limit":
-        kind = f"{refused.kind}@{refused.namespace}" if refused.namespace else refused.kind
-        found |= {
-            "kind": refused.kind,
-            "namespace": refused.namespace,
-            "limit": refused.limit,
-            "would_be": refused.would_be,
-        }
-        found["words"] = (
-            f"one person would have {refused.would_be:,} values of {kind}, and {refused.limit:,} is the limit"
-        )
-    else:
-        found["words"] = "a split keeps the two apart; only a later merge joins them"
-    return found
 
 
 async def _rows(conn: Any, table: Table[Any], condition: sql.SQL, parameters: tuple[Any, ...]) -> list[Any]:

@@ -416,7 +416,8 @@ class Identities(Projection):
             return
         self._rename(changes)
         whole = {self._labels.of(c) for part in self._parts.values() if part.is_whole for c in part.clusters}
-        rows, going = [], []
+        rows: list[Identity] = []
+        going: list[Identity] = []
         for row in changes.all(IDENTITIES):
             (rows if row.cluster in whole else going).append(row)
         links: dict[UUID, int] = {}

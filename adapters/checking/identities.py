@@ -192,7 +192,13 @@ def compare_subjects(snap: Snapshot, subjects: Iterable[UUID]) -> tuple[set[UUID
     projection.finish(changes)
     found: list[Found] = []
     noted = stored_structs(snap.conn, CLUSTERS, "cluster", list(clusters))
-    every = ((IDENTITIES, rows), (LINKS, links), (MERGES, merges), (SPLITS, splits), (CLUSTERS, noted))
+    every: tuple[tuple[Table[Any], list[Any]], ...] = (
+        (IDENTITIES, rows),
+        (LINKS, links),
+        (MERGES, merges),
+        (SPLITS, splits),
+        (CLUSTERS, noted),
+    )
     for table, stored in every:
         have = {table.key_of(r): r for r in stored}
         want = {table.key_of(r): r for r in changes.all(table)}

@@ -17,8 +17,9 @@ from psycopg_pool import AsyncConnectionPool
 
 from adapters.keys import KeyFile, SubjectKeys
 from adapters.postgres import arrays
+from domain.identity import kind_of
 
-__all__ = ["Named", "Subject", "Subjects"]
+__all__ = ["Named", "Subject", "Subjects", "told_subjects"]
 
 Named = tuple[str, str, str]
 """(kind, namespace, normalised value): an identifier as it is looked up."""
@@ -237,6 +238,17 @@ class Subjects:
                     plain = None
             found[subject] = Subject(subject, kind, namespace, plain)
         return found
+
+
+def told_subjects(subjects: Iterable[Subject]) -> list[dict[str, Any]]:
+    """Subjects as answers tell them: in the order of their kinds' priority; a value of null is erased."""
+    ordered = sorted(
+        subjects, key=lambda s: (kind_of(s.kind).priority, s.kind, s.namespace, s.value or "", s.subject)
+    )
+    return [
+        {"subject": str(s.subject), "kind": s.kind, "namespace": s.namespace, "value": s.value}
+        for s in ordered
+    ]
 
 
 def _uuid4(raw: bytes) -> bytes:

@@ -16,7 +16,7 @@ from domain.entry import Body, Recorded
 from projections import identities
 from projections.identities import Identities
 from projections.linking import CLUSTERS, IDENTITIES, LINKS, MERGES, SPLITS, resolved
-from projections.projection import Changes, Effective, Step
+from projections.projection import Changes, Effective, Step, Table
 from tests.identity_reference import Joined, Named, Parted, Reference
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
@@ -31,7 +31,7 @@ KINDS: dict[str, str] = {}
 for at, (kind, _) in enumerate(SUBJECTS):
     KINDS[str(UUID(int=(at * 7919 + 13) % 97 + 1))] = kind
 NAMES = list(KINDS)
-TABLES = (IDENTITIES, LINKS, MERGES, SPLITS, CLUSTERS)
+TABLES: tuple[Table[Any], ...] = (IDENTITIES, LINKS, MERGES, SPLITS, CLUSTERS)
 
 
 class Memory:
