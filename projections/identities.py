@@ -99,6 +99,7 @@ class Identities(Projection):
     name = "identities"
     version = 3
     pace = "live"
+    folds_timeless = True
     tables: ClassVar[tuple[Table[Any], ...]] = (IDENTITIES, LINKS, REFERENCES, MERGES, SPLITS, CLUSTERS)
 
     def __init__(self) -> None:

@@ -227,6 +227,9 @@ class Projection:
     `Touchpoint` is the root of all, and what undeclared types (`custom.…`) are.
     """
 
+    folds_timeless: ClassVar[bool] = False
+    """Whether what counts from when it is known (`steps.TIMELESS`) is folded, also where only what had happened by a time is."""
+
     def handled(self, steps: Sequence[Step]) -> Sequence[Step]:
         """Those of *steps* whose event is of a class that this projection handles; a correction never changes that."""
         if Touchpoint in self.handles:

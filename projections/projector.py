@@ -224,6 +224,8 @@ class Projector:
         projection = self._projections[name]
         changes = Changes()
         steps = projection.handled(steps)
+        if self._as_of is not None and not projection.folds_timeless:
+            steps = [s for s in steps if _happened(s, self._as_of)]
         if steps:
             projection.prepare(steps, self._store.load(changes, self._held[name].position))
             for step in steps:
@@ -308,6 +310,12 @@ def _subject(step: Step) -> str | None:
     """Whose event a step is: the unit that is parked together."""
     side = step.after or step.before
     return side.recorded.subject if side is not None else None
+
+
+def _happened(step: Step, as_of: datetime) -> bool:
+    return all(
+        side is None or side.recorded.event.occurred_at <= as_of for side in (step.before, step.after)
+    )
 
 
 def _recorded(position: int, recorded_at: datetime, body: bytes) -> Recorded | None:
