@@ -313,9 +313,7 @@ def _subject(step: Step) -> str | None:
 
 
 def _happened(step: Step, as_of: datetime) -> bool:
-    return all(
-        side is None or side.recorded.event.occurred_at <= as_of for side in (step.before, step.after)
-    )
+    return all(side is None or side.recorded.event.occurred_at <= as_of for side in (step.before, step.after))
 
 
 def _recorded(position: int, recorded_at: datetime, body: bytes) -> Recorded | None:
