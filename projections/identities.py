@@ -16,6 +16,7 @@ import msgspec
 
 from domain.entry import Recorded
 from domain.resolution import Link, Order, Persons, order_of, persons
+from projections.clusters import Part, Sets, Sum, row_of, small_sums, sum_of
 from projections.linking import (
     CLUSTERS,
     IDENTITIES,
@@ -53,45 +54,6 @@ _Named = tuple[str, str, str]
 _Key = tuple[UUID, UUID, int, int]
 
 
-class _Sets:
-    """Disjoint sets of clusters; each is called by its smallest."""
-
-    def __init__(self) -> None:
-        self._parent: dict[UUID, UUID] = {}
-
-    def of(self, one: UUID) -> UUID:
-        parent = self._parent
-        while (above := parent.get(one, one)) != one:
-            parent[one] = parent.get(above, above)
-            one = above
-        return one
-
-    def join(self, one: UUID, other: UUID) -> None:
-        one, other = self.of(one), self.of(other)
-        if one != other:
-            self._parent[max(one, other)] = min(one, other)
-
-
-class _Sum(msgspec.Struct):
-    """What is noted of a cluster."""
-
-    links: int = 0
-    refused: int = 0
-    joined: Order | None = None
-
-    def joins(self, order: Order | None) -> None:
-        if order is not None and (self.joined is None or order > self.joined):
-            self.joined = order
-
-
-class _Part(msgspec.Struct):
-    """Clusters that are resolved together, because links or merges of this batch or before lead from one to the other."""
-
-    clusters: set[UUID] = msgspec.field(default_factory=set)
-    earliest: Order | None = None  # of the new links
-    is_whole: bool = False
-
-
 @projection
 class Identities(Projection):
     """Keeps the evidence of links, the merges and splits, and the persons that follow from them."""
@@ -112,10 +74,10 @@ class Identities(Projection):
         self._stated: dict[Pair, dict[int, tuple[Order, Recorded]]] = {}
         self._before: set[frozenset[UUID]] = set()  # pairs with evidence before this batch
         self._cluster: dict[UUID, UUID] = {}  # by subject, before this batch
-        self._labels = _Sets()  # clusters, as the links of this batch join them
-        self._reach = _Sets()  # the same over merges: what is resolved together
-        self._parts: dict[UUID, _Part] = {}
-        self._sums: dict[UUID, _Sum] = {}  # by cluster, of those that are not resolved whole
+        self._labels = Sets()  # clusters, as the links of this batch join them
+        self._reach = Sets()  # the same over merges: what is resolved together
+        self._parts: dict[UUID, Part] = {}
+        self._sums: dict[UUID, Sum] = {}  # by cluster, of those that are not resolved whole
         self._fresh: list[_Key] = []
         self._touched = False
 
@@ -215,7 +177,7 @@ class Identities(Projection):
         for merge in merges:
             self._reach.join(self._cluster_of(merge.a), self._cluster_of(merge.b))
         for cluster in seen:
-            self._parts.setdefault(self._reach.of(cluster), _Part()).clusters.add(cluster)
+            self._parts.setdefault(self._reach.of(cluster), Part()).clusters.add(cluster)
         for pair, order in said.items():
             part = self._parts[self._reach.of(self._cluster_of(UUID(pair[0])))]
             part.earliest = order if part.earliest is None else min(part.earliest, order)
@@ -250,7 +212,7 @@ class Identities(Projection):
                 small |= set() if part.is_whole else alone
             else:
                 part.is_whole = True
-        self._sums = {c: _sum_of(row) for c, row in noted.items()} | self._small_sums(small, standing, load)
+        self._sums = {c: sum_of(row) for c, row in noted.items()} | small_sums(small, standing, load)
         for part in self._parts.values():
             if part.is_whole:
                 continue
@@ -258,32 +220,6 @@ class Identities(Projection):
             joined = [s.joined for c in part.clusters if (s := self._sums.get(c)) and s.joined]
             joined += [order_of(merge_of(m)) for c in part.clusters for m in standing.get(c, ())]
             part.is_whole = bool(joined) and part.earliest <= max(joined)
-
-    @staticmethod
-    def _small_sums(clusters: set[UUID], standing: dict[UUID, list[Merged]], load: Load) -> dict[UUID, _Sum]:
-        """What would be noted of small clusters, none of whose links is refused.
-
-        With a merge, which link was the last to join cannot be told from the cluster alone: the last of all is
-        taken, which is as late or later. Nothing of that is written down: such a cluster gets no new link here.
-        """
-        if not clusters:
-            return {}
-        sums = {c: _Sum() for c in clusters}
-        rows = load.where(IDENTITIES, "cluster", clusters)
-        links = load.where(LINKS, "cluster", clusters)
-        of = {row.subject: row.cluster for row in rows}
-        for link in links:
-            sums[link.cluster].links += 1
-            if link.cluster in standing and link.known_to is None:
-                sums[link.cluster].joins(order_of_link(link))
-        found = persons(
-            {row.subject: (row.kind, row.namespace) for row in rows},
-            [link_of(link) for link in links if link.known_to is None],
-            splits=[split_of(s) for s in load.where(SPLITS, "cluster", clusters)],
-        )
-        for step in found.joining:
-            sums[of[step.a]].joins(order_of(step))
-        return sums
 
     # ---- what each step says
 
@@ -438,7 +374,7 @@ class Identities(Projection):
                 merges=[merge_of(m) for m in merges if m.a in here and m.b in here],
                 splits=splits,
             )
-            sums = {cluster: _Sum(links.get(cluster, 0)) for cluster in whole}
+            sums = {cluster: Sum(links.get(cluster, 0)) for cluster in whole}
             self._note(found, sums, rows, changes)
             merged = {s for m in merges for s in (m.a, m.b)}
             for row in rows:  # a subject that nothing but a merge had joined, and now is undone
@@ -450,12 +386,12 @@ class Identities(Projection):
     def _go_on(self, rows: Sequence[Identity], splits: Iterable[Any], changes: Changes) -> None:
         """Follow the new links of large clusters from the persons at their ends."""
         fresh: dict[frozenset[UUID], Link[UUID]] = {}
-        sums: dict[UUID, _Sum] = {}
+        sums: dict[UUID, Sum] = {}
         for part in self._parts.values():
             if not part.is_whole:
                 for cluster in part.clusters:
                     if (before := self._sums.get(cluster)) is not None:
-                        one = sums.setdefault(self._labels.of(cluster), _Sum())
+                        one = sums.setdefault(self._labels.of(cluster), Sum())
                         one.links += before.links
                         one.refused += before.refused
                         one.joins(before.joined)
@@ -465,7 +401,7 @@ class Identities(Projection):
             assert link is not None
             if link.cluster not in going:
                 continue
-            sums.setdefault(link.cluster, _Sum()).links += 1
+            sums.setdefault(link.cluster, Sum()).links += 1
             ends = frozenset((link.a, link.b))
             if ends not in self._before:
                 one_way = link_of(link)
@@ -491,7 +427,7 @@ class Identities(Projection):
 
     @staticmethod
     def _note(
-        found: Persons[UUID], sums: dict[UUID, _Sum], rows: Sequence[Identity], changes: Changes
+        found: Persons[UUID], sums: dict[UUID, Sum], rows: Sequence[Identity], changes: Changes
     ) -> None:
         """Write down the persons of *rows*, and what is noted of their clusters."""
         names = [min(members) for members in found.members]
@@ -509,7 +445,7 @@ class Identities(Projection):
                 sums[cluster[step.a]].joins(order_of(step))
         for name, total in sums.items():
             if total.links >= LARGE or total.refused:
-                changes.put(CLUSTERS, _row_of(name, total))
+                changes.put(CLUSTERS, row_of(name, total))
             else:
                 changes.remove(CLUSTERS, (name,))
 
@@ -538,23 +474,3 @@ class Identities(Projection):
 
 def _key(link: Evidence) -> _Key:
     return link.a, link.b, link.position, link.known_from
-
-
-def _sum_of(row: Cluster) -> _Sum:
-    joined = None
-    if row.joined_at is not None:
-        joined = (row.joined_at, row.joined_source or "", row.joined_id or "", row.joined_place or 0)
-    return _Sum(row.links, row.refused, joined)
-
-
-def _row_of(cluster: UUID, total: _Sum) -> Cluster:
-    at, source, id_, place = total.joined or (None, None, None, None)
-    return Cluster(
-        cluster=cluster,
-        links=total.links,
-        refused=total.refused,
-        joined_at=at,
-        joined_source=source,
-        joined_id=id_,
-        joined_place=place,
-    )
