@@ -37,6 +37,14 @@ __all__ = [
 ]
 
 SUBJECTS_AT_ONCE = 1000
+_WHOSE = {
+    IDENTITIES.name: "subject",
+    LINKS.name: "a",
+    MERGES.name: "a",
+    SPLITS.name: "subject",
+    CLUSTERS.name: "cluster",
+}
+"""The column with the subject of whom a row is compared."""
 TABLES = (IDENTITIES.name, LINKS.name, MERGES.name, SPLITS.name, CLUSTERS.name)
 
 
@@ -206,8 +214,7 @@ def compare_subjects(snap: Snapshot, subjects: Iterable[UUID]) -> tuple[set[UUID
             one, other = want.get(key), have.get(key)
             if one == other:
                 continue
-            subject = key[0]
-            assert isinstance(subject, UUID)
+            subject = getattr(one if one is not None else other, _WHOSE[table.name])
             kind = "missing" if other is None else "extra" if one is None else "changed"
             columns = (
                 tuple(c for c in table.columns if getattr(one, c) != getattr(other, c))
