@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,10 +10,9 @@ import msgspec
 from psycopg_pool import AsyncConnectionPool
 
 from adapters.history import Histories, Person
-from adapters.postgres.subjects import Subject, Subjects
+from adapters.postgres.subjects import Subjects, told_subjects
 from domain.entry import moment
 from domain.errors import Invalid, Problem
-from domain.identity import kind_of
 
 __all__ = ["Persons", "PersonsPage", "Summary"]
 
@@ -209,7 +207,7 @@ class Persons:
             mine = by_person.get(person, [])
             summaries[person] = Summary(
                 id=str(person),
-                subjects=_told([described[s] for s in members if s in described]),
+                subjects=told_subjects([described[s] for s in members if s in described]),
                 events=sum(r[2] for r in mine),
                 first_at=moment(first_at) if first_at else None,
                 last_at=moment(last_at) if last_at else None,
@@ -217,13 +215,3 @@ class Persons:
             )
         following = str(persons[-1]) if len(found) > limit else None
         return PersonsPage([summaries[p] for p in persons], following, head)
-
-
-def _told(subjects: Sequence[Subject]) -> list[dict[str, Any]]:
-    ordered = sorted(
-        subjects, key=lambda s: (kind_of(s.kind).priority, s.kind, s.namespace, s.value or "", s.subject)
-    )
-    return [
-        {"subject": str(s.subject), "kind": s.kind, "namespace": s.namespace, "value": s.value}
-        for s in ordered
-    ]

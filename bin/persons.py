@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 import typer
 
+from bin.identity import add_to
 from bin.reading import (
     JSON_OPTION,
     asked,
@@ -100,7 +101,7 @@ def show_one(known: Known, zone: ZoneInfo) -> None:
 
 
 def register(app: typer.Typer) -> None:
-    """Add `touchlog persons list|show`."""
+    """Add `touchlog persons list|show`, and what bin/identity.py has."""
     persons = typer.Typer(
         help="Persons: identifiers that belong together, and what happened with them.",
         epilog="Example: touchlog persons list",
@@ -173,4 +174,5 @@ def register(app: typer.Typer) -> None:
         else:
             show_one(known, zone)
 
+    add_to(persons)
     app.add_typer(persons, name="persons")

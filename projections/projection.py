@@ -128,8 +128,8 @@ class Table(msgspec.Struct, Generic[R], frozen=True):
 class Load(Protocol):
     """How `prepare` asks for rows; an implementation answers from the database as of this batch's start."""
 
-    def where(self, table: Table[R], column: str, values: Iterable[Hashable]) -> list[R]:
-        """Bring all rows whose *column* is one of *values* into the changes; answers with them."""
+    def where(self, table: Table[R], column: str | tuple[str, ...], values: Iterable[Hashable]) -> list[R]:
+        """Bring all rows whose *column* (or columns together) is one of *values* into the changes; answers with them."""
 
     def effective(self, positions: Iterable[int]) -> list[Effective]:
         """The events at *positions* as known before this batch; those taken back are absent."""
@@ -233,6 +233,9 @@ class Projection:
 
     `Touchpoint` is the root of all, and what undeclared types (`custom.…`) are.
     """
+
+    folds_timeless: ClassVar[bool] = False
+    """Whether what counts from when it is known (`steps.TIMELESS`) is folded, also where only what had happened by a time is."""
 
     def handled(self, steps: Sequence[Step]) -> Sequence[Step]:
         """Those of *steps* whose event is of a class that this projection handles; a correction never changes that."""

@@ -246,17 +246,30 @@ class _Load:
             found.update(p for (p,) in rows)
         return self._amendments.effective(found, self._until)
 
-    def where(self, table: Table[R], column: str, values: Iterable[Hashable]) -> list[R]:
+    def where(self, table: Table[R], column: str | tuple[str, ...], values: Iterable[Hashable]) -> list[R]:
         columns = table.columns
+        wanted: list[Any] = list(values)
+        if not wanted:
+            return []
+        if isinstance(column, str):
+            condition = sql.SQL("{} = ANY(%s)").format(sql.Identifier(column))
+            parameters = [wanted]
+        else:
+            kinds = dict(declared_columns(table))
+            condition = sql.SQL("({}) IN (SELECT * FROM unnest({}))").format(
+                sql.SQL(", ").join(map(sql.Identifier, column)),
+                sql.SQL(", ").join(sql.SQL("%s::" + kinds[c] + "[]") for c in column),
+            )
+            parameters = [list(each) for each in zip(*wanted, strict=True)]
         with self._conn.cursor(binary=True) as curs:
             curs.execute(
-                sql.SQL("SELECT {} FROM {} WHERE {} = ANY(%s){}").format(
+                sql.SQL("SELECT {} FROM {} WHERE {}{}").format(
                     sql.SQL(", ").join(map(sql.Identifier, columns)),
                     sql.Identifier(self._schema, table.name),
-                    sql.Identifier(column),
+                    condition,
                     sql.SQL(" AND known_to IS NULL" if table.known else ""),
                 ),
-                (list(values),),
+                parameters,
                 prepare=True,
             )
             rows = list(map(_made_of(table.row), curs.fetchall()))

@@ -41,8 +41,13 @@ class IdentityLinkRefused(_Pair, frozen=True, kw_only=True):
 
 @event("identity.merged", channel="identity", touchpoint=False)
 class IdentityMerged(_Pair, frozen=True, kw_only=True):
-    """Somebody decided that two persons are one, in spite of any guard."""
+    """Somebody decided that two persons are one, in spite of any guard.
 
+    It names one subject as its own, and the other in its data: an event that names two states a link.
+    """
+
+    b_kind: str | None = None  # of the identifier of `b`; that of `a` stands with the event's first subject
+    b_namespace: str | None = None
     a_subjects: list[str] | None = None  # both sides as resolved when it was recorded
     b_subjects: list[str] | None = None
     event_count: Count | None = None

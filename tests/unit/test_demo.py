@@ -16,7 +16,8 @@ import pytest
 import domain.touchpoints  # noqa: F401  (declares the types)
 from bin.demo import demo_events, demo_mailing
 from domain.event import TYPES, headline, validate
-from domain.identity import Link, in_priority, kind_of, parse_ref, persons
+from domain.identity import in_priority, kind_of, parse_ref
+from domain.resolution import Link, persons
 
 NOW = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
 Event = dict[str, Any]
