@@ -12,13 +12,14 @@ from psycopg_pool import AsyncConnectionPool
 
 from adapters.history import Histories, Person
 from adapters.postgres.subjects import Subject, Subjects
+from adapters.profiles import Profile, Profiles
 from domain.entry import moment
 from domain.errors import Invalid, Problem
 from domain.identity import kind_of
 
 __all__ = ["Persons", "PersonsPage", "Summary"]
 
-READ_MODELS = ("contact_history", "identities", "persons")
+READ_MODELS = ("contact_history", "identities", "persons", "profiles")
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +36,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 class Known(Summary, frozen=True, kw_only=True):
     """A person at one moment of both axes."""
 
+    profile: Profile
     as_of: str | None
     known_at: int
     head: int
@@ -113,6 +115,7 @@ class Persons:
         self._pool = pool
         self._subjects = subjects
         self._histories = histories
+        self._profiles = Profiles(pool, histories)
 
     async def one(
         self,
@@ -132,7 +135,8 @@ class Persons:
         )
 
     async def of(self, person: Person, *, as_of: datetime | None = None) -> Known:
-        """The numbers of a person that was resolved at *as_of* and its own `known_at`."""
+        """The numbers and the profile of a person that was resolved at *as_of* and its own `known_at`."""
+        profile = await self._profiles.of(person, as_of=as_of)
         async with self._pool.connection() as conn:
             rows = await (
                 await conn.execute(
@@ -151,6 +155,7 @@ class Persons:
             first_at=moment(min(r[4] for r in rows)) if rows else None,
             last_at=moment(max(r[5] for r in rows)) if rows else None,
             channels={r[0]: {"events": r[1], "inbound": r[2], "outbound": r[3]} for r in rows},
+            profile=profile,
             as_of=person.as_of,
             known_at=person.known_at,
             head=person.head,
