@@ -93,9 +93,7 @@ class Profiles:
             )
             rows = await curs.fetchall()
         updates, erased = await self._opened(rows)
-        return Profile(
-            traits=shown_traits(folded_profile(updates)), updates=len(rows), erased_updates=erased
-        )
+        return Profile(traits=shown_traits(folded_profile(updates)), updates=len(rows), erased_updates=erased)
 
     async def now(self, subjects: Sequence[UUID]) -> dict[UUID, list[ProfileUpdate]]:
         """The updates of each subject as known now, unsealed; those that were erased are left out."""

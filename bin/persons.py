@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 import typer
 
+from bin import finding
 from bin.reading import (
     JSON_OPTION,
     asked,
@@ -95,12 +96,14 @@ def show_one(known: Known, zone: ZoneInfo) -> None:
     for name, told in sorted(known.channels.items(), key=lambda item: (-item[1]["events"], item[0])):
         rows.add_row(escape(name), f"{told['events']:,}", f"{told['inbound']:,}", f"{told['outbound']:,}")
     out.print(rows)
+    if known.profile.updates:
+        finding.show_profile(known.profile, zone)
     cut = f" · as of {known.as_of}" if known.as_of else ""
     out.print(f"known at position {known.known_at:,}{cut}", style="dim")
 
 
 def register(app: typer.Typer) -> None:
-    """Add `touchlog persons list|show`."""
+    """Add `touchlog persons list|show`, and find, profile and duplicates."""
     persons = typer.Typer(
         help="Persons: identifiers that belong together, and what happened with them.",
         epilog="Example: touchlog persons list",
@@ -149,7 +152,7 @@ def register(app: typer.Typer) -> None:
         data: Path | None = DATA_OPTION,
         json: bool = JSON_OPTION,
     ) -> None:
-        """Tell who a REF names, with all identifiers, first and last contact, and events by channel."""
+        """Tell who a REF names, with all identifiers, profile, first and last contact, and events by channel."""
         from adapters.persons import READ_MODELS, Persons
         from bin.history import known_at_of, moment_of
 
@@ -173,4 +176,5 @@ def register(app: typer.Typer) -> None:
         else:
             show_one(known, zone)
 
+    finding.add_to(persons)
     app.add_typer(persons, name="persons")

@@ -36,7 +36,9 @@ def test_each_trait_is_the_one_that_happened_last() -> None:
     early = update({"city": "Leeds", "name": "Ann"}, minute=1, id_="1")
     late = update({"city": "York"}, minute=2, id_="2")
     assert values(late, early) == {"city": "York", "name": "Ann"}
-    assert folded_profile([late, early])["name"].event_id == "shop/1", "where each comes from is told by trait"
+    assert folded_profile([late, early])["name"].event_id == "shop/1", (
+        "where each comes from is told by trait"
+    )
 
 
 def test_ties_are_broken_by_source_and_then_by_id() -> None:
