@@ -40,6 +40,7 @@ _PLAIN = str.maketrans("", "", "_- .")
 # Letters that no decomposition makes plain (Unicode has none for them).
 _LETTERS = str.maketrans({"ł": "l", "ø": "o", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i"})
 _SPELT_OUT = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"})
+_SPELT = re.compile("([aou])e")
 _WORD = re.compile(r"[^\W_]+")
 _MOST_WORDS = 12
 """Of one name; longer ones are no names."""
@@ -81,12 +82,15 @@ def words_in(text: str) -> list[str]:
 
 
 def spellings(text: str) -> list[list[str]]:
-    """For each word of a name its folded spellings: `Müller` is `muller` and, spelt out, `mueller`."""
+    """For each word of a name its folded spellings: `Müller` and `Mueller` are both `muller` and `mueller`."""
     plain = words_in(text)
     spelt = words_in(normalize("NFC", text.casefold()).translate(_SPELT_OUT))
     if len(spelt) != len(plain):
-        return [[word] for word in plain]
-    return [list(dict.fromkeys(both)) for both in zip(plain, spelt, strict=True)]
+        spelt = plain
+    return [
+        list(dict.fromkeys((word, longer, _SPELT.sub(r"\1", word))))
+        for word, longer in zip(plain, spelt, strict=True)
+    ]
 
 
 _CODES = {

@@ -45,6 +45,7 @@ def test_case_and_accents_are_folded(text: str, words: list[str]) -> None:
 
 def test_an_umlaut_may_be_spelt_out() -> None:
     assert spellings("Jürgen Müller") == [["jurgen", "juergen"], ["muller", "mueller"]]
+    assert spellings("Mueller") == [["mueller", "muller"]]
 
 
 @given(st.text(max_size=40))
