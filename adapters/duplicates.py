@@ -172,6 +172,7 @@ class Duplicates:
         limit: int = 50,
         most_compared: int | None = None,
         after: int = 0,
+        within_s: float | None = None,
         progress: Progress | None = None,
     ) -> DuplicatesPage:
         """The likeliest pairs as known now.
@@ -180,15 +181,18 @@ class Duplicates:
             limit: at most so many pairs, 1,000 at a time.
             most_compared: compare so many candidates at most, those with the most telling thing in common first.
             after: wait until the read models have seen this position.
+            within_s: how long the search index may take to come to where the profiles are; None: as long as it takes.
 
         Raises:
-            Behind: the read models do not come to *after* in time.
+            Behind: the read models do not come to *after*, or the index to the profiles, in time.
         """
         limit = max(1, min(limit, 1000))
         tell = progress or _silent
         if after:
             await self._histories.wait_until(after, models=READ_MODELS)
-        await self._index.catch_up(progress=lambda done, of: tell("reading profiles", done, of))
+        await self._index.catch_up(
+            within_s=within_s, progress=lambda done, of: tell("reading profiles", done, of)
+        )
         head = await self._histories.seen(READ_MODELS)
         candidates = await self._candidates(tell)
         ordered = sorted(candidates.pairs, key=lambda pair: (candidates.pairs[pair], pair))

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
 import msgspec
 from psycopg_pool import AsyncConnectionPool
 
-from adapters.history import Histories, Person
+from adapters.history import WAIT_S, Histories, Person
 from adapters.keys import KeyFile
 from adapters.members import members_now
 from adapters.profiles import Profiles, traits_of
@@ -100,7 +100,14 @@ class Finding:
         self._index = SearchIndex(pool, keys, self._profiles, region=region)
 
     async def page(
-        self, text: str, *, limit: int = 20, cursor: str | None = None, after: int = 0
+        self,
+        text: str,
+        *,
+        limit: int = 20,
+        cursor: str | None = None,
+        after: int = 0,
+        within_s: float | None = WAIT_S,
+        progress: Callable[[int, int], None] | None = None,
     ) -> FoundPage:
         """Persons whom *text* names, those named by an identifier first, then by whole words, then by beginnings.
 
@@ -108,10 +115,12 @@ class Finding:
             limit: at most so many, 200 at a time.
             cursor: `next` of the page before.
             after: wait until the read models have seen this position.
+            within_s: how long the search index may take to come to where the profiles are; None: as long as it takes.
+            progress: called with (position of the index, position of the profiles) meanwhile.
 
         Raises:
             Invalid: the cursor was not made here.
-            Behind: the read models do not come to *after* in time.
+            Behind: the read models do not come to *after*, or the index to the profiles, in time.
         """
         limit = max(1, min(limit, 200))
         place = _read_cursor(cursor) if cursor else None
@@ -125,7 +134,7 @@ class Finding:
                 found[person.id] = await self._shown(person, "identifier")
         following = None
         if len(found) < limit and _may_be_a_name(text):
-            await self._index.catch_up(windows=5)
+            await self._index.catch_up(within_s=within_s, progress=progress)
             skipped = {person.id for person in named}
             following = await self._by_name(text, limit, place, skipped, found)
         head = max((one.head for one in found.values()), default=0) or await self._histories.seen()

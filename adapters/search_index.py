@@ -8,6 +8,7 @@ finds it behind. Two at once do no harm: the progress moves by compare-and-set w
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from uuid import UUID
@@ -18,6 +19,7 @@ from psycopg_pool import AsyncConnectionPool
 from adapters.identifiers import normalised
 from adapters.keys import KeyFile
 from adapters.profiles import Profiles, traits_of
+from domain.errors import Behind
 from domain.identity import Identifier
 from domain.portrait import Portrait, portrait_of, sound_of, spellings
 
@@ -25,7 +27,8 @@ __all__ = ["SearchIndex", "Words", "contacts_of", "prefix_length"]
 
 RULE = 1
 """Version of the rule that makes tokens; raise it, and they are made anew."""
-WINDOW_POSITIONS = 20_000
+WINDOW_POSITIONS = 5_000
+"""Positions that are gone through at a time: at most half a second of work."""
 PREFIXES = (3, 5)
 """Letters. Of a beginning only these tokens are kept: enough to look for, little to learn from."""
 _OPENED_AT_ONCE = 1_000  # subjects
@@ -117,13 +120,22 @@ class SearchIndex:
     # -- following ---------------------------------------------------------------------------------
 
     async def catch_up(
-        self, *, windows: int | None = None, progress: Callable[[int, int], None] | None = None
+        self,
+        *,
+        within_s: float | None = None,
+        windows: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> bool:
-        """Follow the profiles to where they are now; False where more than *windows* would be needed.
+        """Follow the profiles to where they are now; False where that is not reached in so many windows.
 
         Args:
+            within_s: how long it may take; None: as long as it takes.
             progress: called with (position reached, position of the profiles).
+
+        Raises:
+            Behind: it takes longer than that; what was done is kept.
         """
+        started_s = time.monotonic()
         while True:
             after, seen = await self._positions()
             if progress is not None:
@@ -134,6 +146,11 @@ class SearchIndex:
                 if windows == 0:
                     return False
                 windows -= 1
+            if within_s is not None and time.monotonic() - started_s > within_s:
+                raise Behind(
+                    f"The search index has seen position {after:,}, the profiles are at {seen:,}; ask again in a moment.",
+                    lag_positions=seen - after,
+                )
             await self._advance(after, min(seen, after + self._window))
 
     async def _positions(self) -> tuple[int, int]:

@@ -185,7 +185,14 @@ def add_to(persons: typer.Typer) -> None:
 
         async def work(parts: Core) -> FoundPage:
             finding = Finding(parts.pool, parts.keys, parts.histories, region=settings.phone_region)
-            page = await finding.page(text, limit=limit, cursor=cursor)
+            with on_terminal(quiet=json) as tell:
+                page = await finding.page(
+                    text,
+                    limit=limit,
+                    cursor=cursor,
+                    within_s=None,
+                    progress=lambda done, of: tell("reading profiles", done, of),
+                )
             about = [s["subject"] for person in page.persons for s in person.subjects]
             await on_record(parts, "persons find", about=about, query=text, count=len(page.persons))
             return page

@@ -38,7 +38,7 @@ _WEIGHTS = {
 }
 _AGAINST = {"other_name": 0.5, "other_birth_date": 0.4}
 _STRONG = frozenset(("same_email", "same_phone", "named_together"))
-_SAME, _ALIKE, _UNLIKE = 97.0, 85.0, 60.0
+_SAME, _ALIKE, _UNLIKE = 99.9, 85.0, 60.0
 
 What = Literal[
     "same_email", "same_phone", "named_together", "same_name", "similar_name", "same_address", "similar_address",

@@ -9,6 +9,7 @@ from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
 from adapters.duplicates import Duplicates, DuplicatesPage
+from adapters.history import WAIT_S
 from adapters.http.auth import house_of
 from adapters.http.house import House
 from adapters.http.persons import access_recorded
@@ -26,7 +27,7 @@ async def likely_duplicates(house: House, *, limit: int, after: int = 0) -> Dupl
     """The likeliest pairs, of the candidates with the most telling thing in common."""
     core = house.core
     asking = Duplicates(core.pool, core.keys, core.subjects, core.histories, region=core.ingest.region)
-    return await asking.page(limit=limit, most_compared=MOST_COMPARED, after=after)
+    return await asking.page(limit=limit, most_compared=MOST_COMPARED, after=after, within_s=WAIT_S)
 
 
 @get(

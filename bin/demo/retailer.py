@@ -11,9 +11,10 @@ from bin.demo.selling import Selling
 from bin.demo.shops import Shops
 from bin.demo.telling import Person, numbered, plainly
 from bin.demo.texts import CAMPAIGNS
+from bin.demo.twice import Twice
 
 
-class Retailer(Shops, Campaigns, Selling, Consents):
+class Retailer(Shops, Campaigns, Selling, Consents, Twice):
     """The retailer's systems over eighteen months; every story adds events to one list."""
 
     def __init__(self, now: datetime, persons: int, seed: int) -> None:
@@ -29,6 +30,7 @@ class Retailer(Shops, Campaigns, Selling, Consents):
         for campaign in self.campaigns:
             self._campaign(campaign)
         self._corrections()
+        self._known_twice()
 
     def _person(self, n: int) -> Person:
         dice = self.dice
