@@ -28,7 +28,7 @@ from domain.identity import Identifier, kind_of
 from domain.likeness import Facts, Likeness, Reason, compared
 from domain.portrait import portrait_of
 
-__all__ = ["Duplicates", "DuplicatesPage", "Pair", "Side"]
+__all__ = ["Candidates", "Duplicates", "DuplicatesPage", "Pair", "Side"]
 
 READ_MODELS = ("contact_history", "identities", "profiles")
 MOST_OF_ONE_TOKEN = 50
@@ -64,7 +64,8 @@ class DuplicatesPage(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         candidates: pairs that share something.
-        compared: how many of them were unsealed and compared; fewer where the caller said how many at most.
+        compared: how many of them were unsealed and compared; fewer where the caller said how many at most,
+            or where those were looked at again that were likely a moment ago.
         left_out: groups of more than 50 persons that share one token; a common landline, say.
     """
 
@@ -122,13 +123,23 @@ def _silent(_what: str, _done: int, _of: int) -> None:
     """Nobody wants to know how far it is."""
 
 
-class _Candidates:
-    """Pairs with what brought them together, those first that share the most telling thing."""
+class Candidates:
+    """Pairs that share something, with what brought them together; surrogates only, nothing personal."""
 
     def __init__(self) -> None:
         self.pairs: dict[Pairing, int] = {}
         self.named: dict[Pairing, set[UUID]] = {}
         self.left_out = 0
+        self.head = 0
+        self.count = 0
+
+    def likeliest(self, pairs: Iterable[Pairing]) -> Candidates:
+        """These *pairs* alone, in their order: what is worth to be looked at again soon."""
+        fewer = Candidates()
+        fewer.pairs = {pair: n for n, pair in enumerate(pairs)}
+        fewer.named = {pair: self.named[pair] for pair in fewer.pairs if pair in self.named}
+        fewer.left_out, fewer.head, fewer.count = self.left_out, self.head, self.count
+        return fewer
 
     def add(self, one: UUID, other: UUID, rank: int) -> Pairing:
         pair = (one, other) if one < other else (other, one)
@@ -168,33 +179,20 @@ class Duplicates:
 
     async def page(
         self,
+        candidates: Candidates,
         *,
         limit: int = 50,
         most_compared: int | None = None,
-        after: int = 0,
-        within_s: float | None = None,
         progress: Progress | None = None,
     ) -> DuplicatesPage:
-        """The likeliest pairs as known now.
+        """The likeliest pairs among *candidates*, as known now.
 
         Args:
             limit: at most so many pairs, 1,000 at a time.
             most_compared: compare so many candidates at most, those with the most telling thing in common first.
-            after: wait until the read models have seen this position.
-            within_s: how long the search index may take to come to where the profiles are; None: as long as it takes.
-
-        Raises:
-            Behind: the read models do not come to *after*, or the index to the profiles, in time.
         """
         limit = max(1, min(limit, 1000))
         tell = progress or _silent
-        if after:
-            await self._histories.wait_until(after, models=READ_MODELS)
-        await self._index.catch_up(
-            within_s=within_s, progress=lambda done, of: tell("reading profiles", done, of)
-        )
-        head = await self._histories.seen(READ_MODELS)
-        candidates = await self._candidates(tell)
         ordered = sorted(candidates.pairs, key=lambda pair: (candidates.pairs[pair], pair))
         chosen = ordered[:most_compared]
         found: list[tuple[float, Pairing, Likeness]] = []
@@ -206,33 +204,52 @@ class Duplicates:
         tell("comparing pairs", len(chosen), len(chosen))
         return DuplicatesPage(
             pairs=await self._shown(found),
-            candidates=len(ordered),
+            candidates=candidates.count,
             compared=len(chosen),
             left_out=candidates.left_out,
-            head=head,
+            head=candidates.head,
         )
 
     # -- which pairs -------------------------------------------------------------------------------
 
-    async def _candidates(self, tell: Progress) -> _Candidates:
-        found = _Candidates()
+    async def candidates(
+        self, *, after: int = 0, within_s: float | None = None, progress: Progress | None = None
+    ) -> Candidates:
+        """All pairs that share something, as known now.
+
+        Args:
+            after: wait until the read models have seen this position.
+            within_s: how long the search index may take to come to where the profiles are; None: as long as it takes.
+
+        Raises:
+            Behind: the read models do not come to *after*, or the index to the profiles, in time.
+        """
+        tell = progress or _silent
+        if after:
+            await self._histories.wait_until(after, models=READ_MODELS)
+        await self._index.catch_up(
+            within_s=within_s, progress=lambda done, of: tell("reading profiles", done, of)
+        )
+        found = Candidates()
+        found.head = await self._histories.seen(READ_MODELS)
         tell("looking for what is shared", 0, 4)
         async with self._pool.connection() as conn:
             rows = await (await conn.execute(_NAMED_TOGETHER, {"contacts": list(_CONTACTS)})).fetchall()
         for one, other, a, b in rows:
             found.named.setdefault(found.add(one, other, 1), set()).update((a, b))
-        tell("looking for what is shared", 1, 4)
-        for rank, question in ((0, _SHARED_CONTACTS), (2, _NAMED_ALIKE)):
+        for done, rank, question in ((1, 0, _SHARED_CONTACTS), (2, 2, _NAMED_ALIKE)):
+            tell("looking for what is shared", done, 4)
             async with self._pool.connection() as conn:
                 groups = await (await conn.execute(question)).fetchall()
             for (persons,) in groups:
                 found.group(persons, rank)
-            tell("looking for what is shared", 2 if rank == 0 else 3, 4)
+        tell("looking for what is shared", 3, 4)
         await self._same_whatsapp(found)
         tell("looking for what is shared", 4, 4)
+        found.count = len(found.pairs)
         return found
 
-    async def _same_whatsapp(self, found: _Candidates) -> None:
+    async def _same_whatsapp(self, found: Candidates) -> None:
         """A WhatsApp id is a phone number, under another kind: its subject may be another person than the phone's."""
         last = UUID(int=0)
         while True:
@@ -256,8 +273,9 @@ class Duplicates:
     # -- how alike ---------------------------------------------------------------------------------
 
     async def _compared(
-        self, pairs: Sequence[Pairing], candidates: _Candidates
+        self, pairs: Sequence[Pairing], candidates: Candidates
     ) -> list[tuple[float, Pairing, Likeness]]:
+        pairs = await self._still_two(pairs)
         persons = list(dict.fromkeys(person for pair in pairs for person in pair))
         members = await members_now(self._pool, persons)
         every = [subject for subjects in members.values() for subject in subjects]
@@ -289,6 +307,19 @@ class Duplicates:
             if likeness is not None:
                 found.append((likeness.score, pair, likeness))
         return found
+
+    async def _still_two(self, pairs: Sequence[Pairing]) -> list[Pairing]:
+        """Those *pairs* whose persons have not become others since they were found."""
+        async with self._pool.connection() as conn:
+            rows = await (
+                await conn.execute(
+                    "SELECT subject FROM read.identities WHERE subject = ANY(%s) AND person <> subject",
+                    ([person for pair in pairs for person in pair],),
+                    prepare=True,
+                )
+            ).fetchall()
+        others = {subject for (subject,) in rows}
+        return [pair for pair in pairs if others.isdisjoint(pair)]
 
     async def _shown(self, found: Sequence[tuple[float, Pairing, Likeness]]) -> list[Pair]:
         persons = list(dict.fromkeys(person for _, pair, _ in found for person in pair))

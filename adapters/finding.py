@@ -6,7 +6,6 @@ of these; what a beginning may mean is told apart by unsealing the candidates, i
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,12 +14,13 @@ from uuid import UUID
 import msgspec
 from psycopg_pool import AsyncConnectionPool
 
+from adapters.cursors import read_cursor, write_cursor
 from adapters.history import WAIT_S, Histories, Person
 from adapters.keys import KeyFile
 from adapters.members import members_now
 from adapters.profiles import Profiles, traits_of
 from adapters.search_index import SearchIndex, prefix_length
-from domain.errors import Invalid, NotFound, Problem
+from domain.errors import Invalid, NotFound
 from domain.portrait import portrait_of, spellings
 
 __all__ = ["Finding", "Found", "FoundPage"]
@@ -123,7 +123,7 @@ class Finding:
             Behind: the read models do not come to *after*, or the index to the profiles, in time.
         """
         limit = max(1, min(limit, 200))
-        place = _read_cursor(cursor) if cursor else None
+        place = read_cursor(cursor, _Place) if cursor else None
         if after:
             await self._histories.wait_until(after, models=READ_MODELS)
         text = text.strip()
@@ -186,14 +186,14 @@ class Finding:
             for rank, subject in rows:
                 if subject in matches:
                     if len(found) == limit:
-                        return _write_cursor(place) if place is not None else None
+                        return write_cursor(place) if place is not None else None
                     person = await self._histories.person(str(subject))
                     if person.id not in skipped:
                         found.setdefault(person.id, _found(person, *matches[subject]))
                 place = _Place(rank, subject)
             if len(rows) < _CANDIDATES:
                 return None
-        return _write_cursor(place) if place is not None else None
+        return write_cursor(place) if place is not None else None
 
     async def _matching(
         self, rows: Sequence[tuple[int, UUID]], asked: list[list[str]]
@@ -253,22 +253,3 @@ def _spelt(kind: str, text: str) -> str:
     if kind in ("phone", "whatsapp") and re.match(r"\(?00[1-9\s]", text):
         return "+" + text.lstrip("(").removeprefix("00").lstrip()
     return text
-
-
-def _write_cursor(place: _Place) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str) -> _Place:
-    try:
-        return msgspec.json.decode(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)), type=_Place)
-    except (ValueError, msgspec.DecodeError):
-        raise Invalid(
-            [
-                Problem(
-                    "/cursor",
-                    "This cursor was not made here; use `next` of the page before as it is.",
-                    "cursor",
-                )
-            ]
-        ) from None

@@ -8,7 +8,20 @@ from uuid import UUID
 
 from psycopg_pool import AsyncConnectionPool
 
-__all__ = ["members_now"]
+__all__ = ["OWNERS_AT", "members_now"]
+
+OWNERS_AT = """
+WITH owner AS MATERIALIZED (
+    SELECT unnest(%(subjects)s::uuid[]) AS subject UNION SELECT o.reference FROM (
+        SELECT DISTINCT ON (r.reference) r.reference, r.subject FROM read.references r
+         WHERE r.reference IN (SELECT c.reference FROM read.references c WHERE c.subject = ANY(%(subjects)s))
+           AND r.known_from <= %(known_at)s AND (r.known_to IS NULL OR r.known_to > %(known_at)s)
+           AND (%(as_of)s::timestamptz IS NULL OR r.occurred_at <= %(as_of)s)
+         ORDER BY r.reference, r.occurred_at, r.source, r.source_id) o
+     WHERE o.subject = ANY(%(subjects)s)
+)
+"""
+"""Begins a statement: whose rows are a person's at one moment: its subjects, and the orders and cases that are its own."""
 
 
 async def members_now(pool: AsyncConnectionPool[Any], persons: Iterable[UUID]) -> dict[UUID, list[UUID]]:

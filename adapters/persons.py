@@ -11,6 +11,7 @@ import msgspec
 from psycopg_pool import AsyncConnectionPool
 
 from adapters.history import Histories, Person
+from adapters.members import OWNERS_AT
 from adapters.postgres.subjects import Subject, Subjects
 from adapters.profiles import Profile, Profiles
 from domain.entry import moment
@@ -89,16 +90,9 @@ SELECT o.person, min(f.occurred_at), max(l.occurred_at), (SELECT array_agg(m.sub
  GROUP BY o.person
 """
 )
-_AT = """
-WITH owner AS MATERIALIZED (
-    SELECT unnest(%(subjects)s::uuid[]) AS subject UNION SELECT o.reference FROM (
-        SELECT DISTINCT ON (r.reference) r.reference, r.subject FROM read.references r
-         WHERE r.reference IN (SELECT c.reference FROM read.references c WHERE c.subject = ANY(%(subjects)s))
-           AND r.known_from <= %(known_at)s AND (r.known_to IS NULL OR r.known_to > %(known_at)s)
-           AND (%(as_of)s::timestamptz IS NULL OR r.occurred_at <= %(as_of)s)
-         ORDER BY r.reference, r.occurred_at, r.source, r.source_id) o
-     WHERE o.subject = ANY(%(subjects)s)
-)
+_AT = (
+    OWNERS_AT
+    + """
 SELECT h.channel, count(*), count(*) FILTER (WHERE h.direction = 'inbound'), count(*) FILTER (WHERE h.direction = 'outbound'),
        min(h.occurred_at), max(h.occurred_at)
   FROM owner o JOIN read.contact_history h ON h.subject = o.subject
@@ -106,6 +100,7 @@ SELECT h.channel, count(*), count(*) FILTER (WHERE h.direction = 'inbound'), cou
    AND (%(as_of)s::timestamptz IS NULL OR h.occurred_at <= %(as_of)s)
  GROUP BY h.channel ORDER BY 2 DESC, 1
 """
+)
 
 
 class Persons:

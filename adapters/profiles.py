@@ -11,6 +11,7 @@ import msgspec
 from psycopg_pool import AsyncConnectionPool
 
 from adapters.history import Histories, Person
+from adapters.members import OWNERS_AT
 from domain.entry import moment
 from domain.profile import ProfileUpdate, Trait, folded_profile
 
@@ -45,21 +46,15 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     erased_updates: int
 
 
-_AT = """
-WITH owner AS MATERIALIZED (
-    SELECT unnest(%(subjects)s::uuid[]) AS subject UNION SELECT o.reference FROM (
-        SELECT DISTINCT ON (r.reference) r.reference, r.subject FROM read.references r
-         WHERE r.reference IN (SELECT c.reference FROM read.references c WHERE c.subject = ANY(%(subjects)s))
-           AND r.known_from <= %(known_at)s AND (r.known_to IS NULL OR r.known_to > %(known_at)s)
-           AND (%(as_of)s::timestamptz IS NULL OR r.occurred_at <= %(as_of)s)
-         ORDER BY r.reference, r.occurred_at, r.source, r.source_id) o
-     WHERE o.subject = ANY(%(subjects)s)
-)
+_AT = (
+    OWNERS_AT
+    + """
 SELECT p.position, p.recorded_at, p.occurred_at, p.source, p.source_id, p.body, p.patches
   FROM owner o JOIN read.profile_updates p ON p.subject = o.subject
  WHERE p.known_from <= %(known_at)s AND (p.known_to IS NULL OR p.known_to > %(known_at)s)
    AND (%(as_of)s::timestamptz IS NULL OR p.occurred_at <= %(as_of)s)
 """
+)
 _NOW = """
 SELECT position, recorded_at, occurred_at, source, source_id, body, patches, subject
   FROM read.profile_updates WHERE subject = ANY(%s) AND known_to IS NULL

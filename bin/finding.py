@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from adapters.profiles import Profile
     from bin.compose import Core
 
-_AS_OF = typer.Option(None, "--as-of", metavar="T", help="Only what had happened by then.")
-_KNOWN_AT = typer.Option(
+AS_OF_OPTION = typer.Option(None, "--as-of", metavar="T", help="Only what had happened by then.")
+KNOWN_AT_OPTION = typer.Option(
     None, "--known-at", metavar="T|@P", help="As known then: a time, or a position such as @123."
 )
 
@@ -163,6 +163,32 @@ def on_terminal(*, quiet: bool) -> Iterator[Progress]:
         yield told
 
 
+def known_person(
+    action: str, ref: str, as_of: str | None, known_at: str | None, data: Path | None
+) -> tuple[Known, ZoneInfo]:
+    """The person whom *ref* names at one moment, with the installation's zone; the look is on record.
+
+    Raises:
+        typer.BadParameter: a REF or time that is none.
+    """
+    from adapters.persons import READ_MODELS, Persons
+    from bin.history import known_at_of, moment_of
+
+    settings, zone = data_zone(data)
+    readable_ref(ref)
+    happened_by = None if as_of is None else moment_of(as_of, zone)
+    known_by = None if known_at is None else known_at_of(known_at, zone)
+
+    async def work(parts: Core) -> Known:
+        known = await Persons(parts.pool, parts.subjects, parts.histories).one(
+            ref, as_of=happened_by, known_at=known_by
+        )
+        await on_record(parts, action, about=[s["subject"] for s in known.subjects], query=ref, count=1)
+        return known
+
+    return asked(settings, "persons", READ_MODELS, work), zone
+
+
 def add_to(persons: typer.Typer) -> None:
     """Add find, profile and duplicates to `touchlog persons`."""
 
@@ -212,30 +238,13 @@ def add_to(persons: typer.Typer) -> None:
         ref: str = typer.Argument(
             ..., metavar="REF", help="Who: email:…, phone:+…, crm:…, user:… or a subject id."
         ),
-        as_of: str | None = _AS_OF,
-        known_at: str | None = _KNOWN_AT,
+        as_of: str | None = AS_OF_OPTION,
+        known_at: str | None = KNOWN_AT_OPTION,
         data: Path | None = DATA_OPTION,
         json: bool = JSON_OPTION,
     ) -> None:
         """Tell what is known of a person: each trait as it was said last, by whom and when."""
-        from adapters.persons import READ_MODELS, Persons
-        from bin.history import known_at_of, moment_of
-
-        settings, zone = data_zone(data)
-        readable_ref(ref)
-        happened_by = None if as_of is None else moment_of(as_of, zone)
-        known_by = None if known_at is None else known_at_of(known_at, zone)
-
-        async def work(parts: Core) -> Known:
-            known = await Persons(parts.pool, parts.subjects, parts.histories).one(
-                ref, as_of=happened_by, known_at=known_by
-            )
-            await on_record(
-                parts, "persons profile", about=[s["subject"] for s in known.subjects], query=ref, count=1
-            )
-            return known
-
-        known = asked(settings, "persons", READ_MODELS, work)
+        known, zone = known_person("persons profile", ref, as_of, known_at, data)
         if json:
             print_json(
                 {
@@ -268,7 +277,9 @@ def add_to(persons: typer.Typer) -> None:
                 parts.pool, parts.keys, parts.subjects, parts.histories, region=settings.phone_region
             )
             with on_terminal(quiet=json) as progress:
-                page = await asking.page(limit=limit, progress=progress)
+                page = await asking.page(
+                    await asking.candidates(progress=progress), limit=limit, progress=progress
+                )
             about = list(
                 dict.fromkeys(
                     s["subject"] for pair in page.pairs for side in (pair.a, pair.b) for s in side.subjects

@@ -18,7 +18,6 @@ from bin.reading import (
     data_zone,
     on_record,
     print_json,
-    readable_ref,
     table,
     when,
 )
@@ -143,34 +142,13 @@ def register(app: typer.Typer) -> None:
         ref: str = typer.Argument(
             ..., metavar="REF", help="Who: email:…, phone:+…, crm:…, user:… or a subject id."
         ),
-        as_of: str | None = typer.Option(
-            None, "--as-of", metavar="T", help="Only what had happened by then."
-        ),
-        known_at: str | None = typer.Option(
-            None, "--known-at", metavar="T|@P", help="As known then: a time, or a position such as @123."
-        ),
+        as_of: str | None = finding.AS_OF_OPTION,
+        known_at: str | None = finding.KNOWN_AT_OPTION,
         data: Path | None = DATA_OPTION,
         json: bool = JSON_OPTION,
     ) -> None:
         """Tell who a REF names, with all identifiers, profile, first and last contact, and events by channel."""
-        from adapters.persons import READ_MODELS, Persons
-        from bin.history import known_at_of, moment_of
-
-        settings, zone = data_zone(data)
-        readable_ref(ref)
-        happened_by = None if as_of is None else moment_of(as_of, zone)
-        known_by = None if known_at is None else known_at_of(known_at, zone)
-
-        async def work(parts: Core) -> Known:
-            known = await Persons(parts.pool, parts.subjects, parts.histories).one(
-                ref, as_of=happened_by, known_at=known_by
-            )
-            await on_record(
-                parts, "persons show", about=[s["subject"] for s in known.subjects], query=ref, count=1
-            )
-            return known
-
-        known = asked(settings, "persons", READ_MODELS, work)
+        known, zone = finding.known_person("persons show", ref, as_of, known_at, data)
         if json:
             print_json(known)
         else:

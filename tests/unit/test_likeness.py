@@ -73,7 +73,7 @@ def test_a_name_alone_makes_nobody_a_duplicate() -> None:
 
 
 def test_an_address_alone_makes_nobody_a_duplicate() -> None:
-    home = {"street": "Mill Street 4", "postcode": "LS1 4QD"}
+    home: dict[str, Any] = {"street": "Mill Street 4", "postcode": "LS1 4QD"}
     assert pair(facts(name="Ann Bell", **home), facts(name="Tom Bell", **home)) is None
 
 
