@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from random import Random
 
 from bin.demo.catalogue import AGENTS, Data
@@ -16,12 +17,15 @@ class Twice(Telling):
     def _known_twice(self) -> None:
         """Orders by telephone under another address of theirs, each time spelt a little otherwise."""
         dice = Random(f"{len(self.persons)} twice")  # noqa: S311 - its own, so that all else stays as it is
-        known = [person for person in self.persons if person.user and person.known_at is not None][24:]
-        for n, person in enumerate(known[:KNOWN_TWICE]):
-            self._typed_in(person, n, dice)
+        known = [
+            (person, person.known_at)
+            for person in self.persons
+            if person.known_at is not None and person.known_at < self.now - timedelta(days=40)
+        ][24:]
+        for n, (person, known_at) in enumerate(known[:KNOWN_TWICE]):
+            self._typed_in(person, self.soon(known_at, 3_600, 86_400), n, dice)
 
-    def _typed_in(self, person: Person, n: int, dice: Random) -> None:
-        at = self.day(person.known_at or self.start, "desk")
+    def _typed_in(self, person: Person, at: datetime, n: int, dice: Random) -> None:
         street, _, postcode = person.address.rpartition(", ")
         home: Data = {"street": street, "postcode": postcode, "city": person.city}
         born = f"{dice.randint(1948, 2004)}-{dice.randint(1, 12):02d}-{dice.randint(1, 28):02d}"
@@ -36,7 +40,7 @@ class Twice(Telling):
             {"name": f"{person.last}, {person.first}", "address": home | {"city": ""}, "birthday": born},
         ]
         tell = self.on("service", f"email:desk.{other}")
-        heard = self.later(at, 1, 60, "desk")
+        heard = self.later(at, 1, 30, "desk")
         tell(
             "profile.updated",
             heard,
