@@ -304,6 +304,33 @@ async def test_fewer_are_compared_where_so_asked(it: House) -> None:
     assert {reason.what for reason in page.pairs[0].reasons} == {"same_email", "other_name"}
 
 
+MAILS = ["a@x.example", "b@x.example", "c@x.example"]
+SAID = st.lists(st.tuples(st.sets(st.sampled_from(MAILS), max_size=2), st.booleans()), min_size=2, max_size=5)
+
+
+@settings(max_examples=8)
+@given(SAID, st.sets(st.sampled_from(MAILS)))
+def test_whoever_shares_a_contact_is_told_and_nobody_else(
+    tmp_path_factory: pytest.TempPathFactory, new_database: NewDatabase, said: Any, owned: Any
+) -> None:
+    has: dict[str, set[str]] = {f"o{mail[0]}": {mail} for mail in owned}
+    told = [event(f"o-{mail}", subject=f"user:o{mail[0]}", identifiers=f"email:{mail}") for mail in owned]
+    for n, (mails, calls) in enumerate(said):
+        has[f"u{n}"] = {*mails, *(["+441614960001"] if calls else [])}
+        phone = {"phone": "+44 161 496 0001"} if calls else {}
+        told.append(person(f"u{n}", "", emails=[mail.upper() for mail in sorted(mails)], **phone))
+    names = sorted(has)
+    expected = {frozenset((a, b)) for a in names for b in names if a < b and has[a] & has[b]}
+
+    async def whole() -> None:
+        async with core(Settings.load({}, data=tmp_path_factory.mktemp("pairs")), new_database()) as parts:
+            it = House(parts)
+            await it.given(*told)
+            assert {frozenset(who) for who, _ in await pairs(it)} == expected
+
+    asyncio.run(whole())
+
+
 # -- over HTTP and by command ----------------------------------------------------------------------------
 
 
