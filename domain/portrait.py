@@ -72,7 +72,7 @@ class Portrait(msgspec.Struct, frozen=True, kw_only=True):
 
 def folded_text(text: str) -> str:
     """*text* without case and accents: `Łukasz MÜLLER` is `lukasz muller`."""
-    parts = normalize("NFKD", text.casefold())
+    parts = normalize("NFKD", normalize("NFKD", text).casefold())  # what decomposes may be in upper case
     return normalize("NFC", "".join(c for c in parts if category(c) != "Mn")).translate(_LETTERS)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rapidfuzz.fuzz import token_sort_ratio
 
@@ -49,6 +49,8 @@ def test_an_umlaut_may_be_spelt_out() -> None:
 
 
 @given(st.text(max_size=40))
+@example("㉐")
+@example("ΐ")
 def test_folding_twice_is_folding_once(text: str) -> None:
     assert folded_text(folded_text(text)) == folded_text(text)
 
