@@ -317,7 +317,7 @@ def test_whoever_shares_a_contact_is_told_and_nobody_else(
     told = [event(f"o-{mail}", subject=f"user:o{mail[0]}", identifiers=f"email:{mail}") for mail in owned]
     for n, (mails, calls) in enumerate(said):
         has[f"u{n}"] = {*mails, *(["+441614960001"] if calls else [])}
-        phone = {"phone": "+44 161 496 0001"} if calls else {}
+        phone: dict[str, Any] = {"phone": "+44 161 496 0001"} if calls else {}
         told.append(person(f"u{n}", "", emails=[mail.upper() for mail in sorted(mails)], **phone))
     names = sorted(has)
     expected = {frozenset((a, b)) for a in names for b in names if a < b and has[a] & has[b]}
