@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from datetime import date, datetime, time, timedelta
 from typing import Any
 from uuid import UUID
@@ -11,6 +10,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from psycopg_pool import AsyncConnectionPool
 
+from adapters.cursors import read_cursor, write_cursor
 from adapters.history import Histories
 from domain.entry import moment
 from domain.errors import Invalid, NotFound, Problem
@@ -103,7 +103,7 @@ class AuditTrails:
         Raises:
             Invalid, NotFound, FutureTime, Behind.
         """
-        place = _read_cursor(cursor) if cursor else None
+        place = read_cursor(cursor, _Place) if cursor else None
         limit = max(1, min(limit, 1000))
         if place is not None:
             known_at, as_of = place.known_at, place.as_of
@@ -144,7 +144,7 @@ class AuditTrails:
                 )
             ).fetchall()
         entries = [_entry(row) for row in rows[:limit]]
-        following = _write_cursor(_Place(position, rows[limit - 1][0], as_of)) if len(rows) > limit else None
+        following = write_cursor(_Place(position, rows[limit - 1][0], as_of)) if len(rows) > limit else None
         return TrailPage(entries, following, about, moment(as_of) if as_of else None, position, position)
 
     async def _of_event(self, text: str, known_at: int) -> dict[str, Any]:
@@ -211,22 +211,3 @@ def _entry(row: Any) -> dict[str, Any]:
         "known_from": row[14],
         "amended_by": row[15] or [],
     }
-
-
-def _write_cursor(place: _Place) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str) -> _Place:
-    try:
-        return msgspec.json.decode(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)), type=_Place)
-    except (ValueError, msgspec.DecodeError):
-        raise Invalid(
-            [
-                Problem(
-                    "/cursor",
-                    "This cursor was not made here; use `next` of the page before as it is.",
-                    "cursor",
-                )
-            ]
-        ) from None

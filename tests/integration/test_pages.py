@@ -138,9 +138,62 @@ def test_a_timeline_shows_what_happened_and_escapes_it(served: Served, browser: 
     assert browser.get("/persons/email:nobody@example.com").status_code == 404
 
 
+def said(served: Served, name: str, **traits: object) -> str:
+    """Record what somebody is called; gives the REF."""
+    data = {"traits": {"name": name, **traits}}
+    return recorded(served, type="profile.updated", data=data, time="2026-01-06T09:00:00Z")
+
+
+def test_a_person_is_found_by_name_and_shown_with_profile_and_provenance(
+    served: Served, browser: httpx.Client
+) -> None:
+    who = said(served, "Zoë <i>Quill</i>", address={"street": "Mill Street 4"})
+    answer = browser.post("/search", data={"q": "zoe quill"})
+    assert answer.status_code == 303, answer.text
+    page = browser.get(answer.headers["location"]).text
+    assert who.removeprefix("email:") in page
+    assert "Zoë &lt;i&gt;Quill&lt;/i&gt;" in page
+    assert "<i>Quill" not in page
+    assert "Mill Street 4" in page
+    assert "said by shop" in page
+    assert "6 January 2026" in page
+    earlier = browser.get(answer.headers["location"], params={"as_of": "2026-01-01T00:00:00Z"}).text
+    assert "Nothing was said yet" in earlier
+    assert "None yet" in earlier
+
+
+def test_more_than_a_page_is_found_page_by_page(served: Served, browser: httpx.Client) -> None:
+    for n in range(23):
+        said(served, f"Yorick Number{n:02d}")
+    first = browser.post("/search", data={"q": "yorick"})
+    assert "20 or more persons found" in first.text
+    cursor = re.findall(r'name="cursor" value="([^"]+)"', first.text)
+    second = browser.post("/search", data={"q": "yorick", "cursor": cursor[0]}).text
+    names = set(re.findall(r"Yorick Number\d\d", first.text)) | set(re.findall(r"Yorick Number\d\d", second))
+    assert len(names) == 23
+    assert (
+        "from their first three letters on" in browser.post("/search", data={"q": "nobody of this name"}).text
+    )
+
+
+def test_likely_duplicates_are_shown_with_their_reasons(served: Served, browser: httpx.Client) -> None:
+    empty = browser.get("/duplicates")
+    assert "No two persons look like one" in empty.text
+    mail = f"{uuid4().hex}@example.com"
+    said(served, "Ann <b>Bell", email=mail)
+    said(served, "Theo Okafor", email=mail)
+    before = served.records()
+    page = browser.get("/duplicates").text
+    assert served.records() == before + 1
+    assert f"same email: {mail}" in page
+    assert "against" in page
+    assert "touchlog persons merge" in page
+    assert "<b>Bell" not in page
+
+
 def test_no_page_asks_another_host(served: Served, browser: httpx.Client) -> None:
     who = recorded(served)
-    for path in ("/", "/docs", f"/persons/{who}", "/sign-in", "/nothing"):
+    for path in ("/", "/docs", f"/persons/{who}", "/duplicates", "/sign-in", "/nothing"):
         page = browser.get(path)
         assert "default-src 'none'" in page.headers["content-security-policy"]
         links = re.findall(r'(?:src|href|action)="([^"]+)"', page.text)
