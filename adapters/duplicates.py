@@ -232,8 +232,6 @@ class Duplicates:
         )
         found = Candidates()
         found.head = await self._histories.seen(READ_MODELS)
-        if not found.head:
-            return found  # no projector has run yet
         tell("looking for what is shared", 0, 4)
         async with self._pool.connection() as conn:
             rows = await (await conn.execute(_NAMED_TOGETHER, {"contacts": list(_CONTACTS)})).fetchall()

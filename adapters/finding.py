@@ -133,8 +133,7 @@ class Finding:
             for person in named[:limit]:
                 found[person.id] = await self._shown(person, "identifier")
         following = None
-        # Before the first projector has run there is nobody to be found, nor a table to look in.
-        if len(found) < limit and _may_be_a_name(text) and await self._histories.seen(READ_MODELS):
+        if len(found) < limit and _may_be_a_name(text):
             await self._index.catch_up(within_s=within_s, progress=progress)
             skipped = {person.id for person in named}
             following = await self._by_name(text, limit, place, skipped, found)

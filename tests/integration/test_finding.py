@@ -85,14 +85,6 @@ async def test_any_identifier_finds_its_person(it: House) -> None:
         assert await found(it, text) == [], text
 
 
-@story
-async def test_before_the_first_projector_nobody_is_found(it: House) -> None:
-    """And nothing fails."""
-    await it.given(person("u1", "Ann Bell"), projected=False)
-    assert await found(it, "bell") == []
-    assert await pairs(it) == []
-
-
 # -- by name ---------------------------------------------------------------------------------------------
 
 
