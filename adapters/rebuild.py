@@ -20,8 +20,9 @@ from psycopg import sql
 
 from adapters.postgres.event_log import LogRecorder
 from adapters.postgres.read_models import ReadModels, Tracking, make_indexes, make_tables, tables_of
+from adapters.rebuild_stripes import Stripes
 from domain.errors import NotFound, Refused, Unavailable
-from projections.projection import PROJECTIONS, Projection
+from projections.projection import PROJECTIONS, Projection, foldable_apart
 from projections.projector import Projector
 
 __all__ = ["Difference", "Rebuild", "drop", "schema_for"]
@@ -73,6 +74,7 @@ class Rebuild:
         until: stop at this position and stay there; None follows the head.
         as_of: only what had happened by then, as corrected.
         batch: how many events are folded per transaction; the house's number by default.
+        stripe: how many events make a stripe, where stripes are folded side by side; the house's number by default.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Rebuild:
         until: int | None = None,
         as_of: datetime | None = None,
         batch: int | None = None,
+        stripe: int | None = None,
     ) -> None:
         self.projection = fresh(name)
         self.moment = until is not None or as_of is not None
@@ -96,6 +99,14 @@ class Rebuild:
         self._projector = Projector(
             reader, self._store, [self.projection], batch=batch or BATCH_EVENTS, until=until, as_of=as_of
         )
+        self._stripes = Stripes(
+            self._store, self.projection, self.schema, until=until, as_of=as_of, events=stripe
+        )
+
+    @property
+    def stripes_peak_mb(self) -> float:
+        """Most memory that the processes beside this one held, together; 0 where there were none."""
+        return self._stripes.peak_mb
 
     @property
     def connection(self) -> psycopg.Connection[Any]:
@@ -127,7 +138,6 @@ class Rebuild:
                 sql.SQL("GRANT USAGE ON SCHEMA {} TO touchlog_analyst").format(sql.Identifier(self.schema))
             )
             make_tables(conn, self.projection, schema=self.schema, indexed=False)
-            make_indexes(conn, self.projection, schema=self.schema, only_needed=True)
             conn.execute(
                 "INSERT INTO touchlog.projections (name, schema, version, state, until, as_of, tables) VALUES (%s, %s, %s, 'building', %s, %s, %s) "
                 "ON CONFLICT DO NOTHING",
@@ -140,6 +150,9 @@ class Rebuild:
                     [table.name for table in tables_of(self.projection)],
                 ),
             )
+        if foldable_apart(self.projection) and self._stripes.worth_it():
+            self._stripes.fold(progress)
+        make_indexes(conn, self.projection, schema=self.schema, only_needed=True)
         if not self._projector.take_leases():
             raise Unavailable(
                 f"Another process is at the rebuild of {name} in schema {self.schema}; wait for it to end."
