@@ -25,7 +25,7 @@ from domain.entry import Recorded, decode_body
 from projections.projection import Changes, Projection, Table
 from projections.steps import Steps
 
-__all__ = ["Dealt", "Folded", "Order", "work"]
+__all__ = ["Dealt", "Folded", "Order", "peak_mb", "work"]
 
 PAGE_EVENTS = 4_000
 """Events that are read, folded and written at once: some MB, which stay in the processor's caches."""
@@ -69,8 +69,8 @@ def work() -> None:
     stripes = _Stripes(order, getattr(import_module(module), name)())
     load_foreign()
     gc.collect()
-    gc.freeze()  # the fold makes millions of short-lived objects and no cycles
-    gc.set_threshold(200_000, 20, 50)
+    gc.freeze()
+    gc.disable()  # the fold makes millions of short-lived objects and no cycles: looking for some took half the time
     for line in sys.stdin.buffer:
         dealt = msgspec.json.decode(line, type=Dealt)
         failed = lost = None
@@ -80,9 +80,14 @@ def work() -> None:
             lost = f"{type(error).__name__}: {error}"[:300]
         except Exception as error:  # noqa: BLE001 - whatever a fold raises is told, and parks its event later
             failed = f"{type(error).__name__}: {error}"[:300]
-        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT / 1e6
-        sys.stdout.buffer.write(msgspec.json.encode(Folded(peak_mb, failed, lost)) + b"\n")
+        gc.collect()
+        sys.stdout.buffer.write(msgspec.json.encode(Folded(peak_mb(), failed, lost)) + b"\n")
         sys.stdout.buffer.flush()
+
+
+def peak_mb() -> float:
+    """Most memory that this process held at once."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT / 1e6
 
 
 class LostLease(Exception):

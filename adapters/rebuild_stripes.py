@@ -19,7 +19,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime
-from typing import Any
 
 import msgspec
 import structlog
@@ -227,9 +226,7 @@ class Stripes:
                     ).format(sql.Identifier(self._schema, table.name)),
                     {"name": self._whose[0], "schema": self._whose[1], "table": table.name},
                 )
-            conn.execute(
-                "DELETE FROM touchlog.rebuild_closes WHERE name = %s AND schema = %s", self._whose
-            )
+            conn.execute("DELETE FROM touchlog.rebuild_closes WHERE name = %s AND schema = %s", self._whose)
             self._still_ours(tracking)
 
     def _begin_anew(self, tracking: Tracking) -> None:
@@ -302,7 +299,7 @@ class _Hands:
         Raises:
             Unavailable: too many died.
         """
-        ready, _, _ = select.select([p.stdout for p in self.at_work], [], [], timeout_s)
+        ready, _, _ = select.select([p.stdout for p in self.at_work if p.stdout], [], [], timeout_s)
         found: list[Folded | Dealt] = []
         for process in [p for p in self.at_work if p.stdout in ready]:
             assert process.stdout is not None

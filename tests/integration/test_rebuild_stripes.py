@@ -10,11 +10,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from psycopg import sql
 
 from adapters import rebuild, rebuild_stripes
 from adapters.postgres.event_log import LogRecorder, connect_log
@@ -26,8 +26,8 @@ from bin.settings import Settings
 from bin.soaks.mixed import FROM, mixed, recorded
 from bin.soaks.rows import Digest, digests
 from projections.audit_trail import AuditTrail
-from projections.contact_history import ContactHistory
-from projections.projection import PROJECTIONS, Effective, foldable_apart
+from projections.contact_history import ContactHistory, Entry
+from projections.projection import PROJECTIONS, Effective, Table, foldable_apart
 from tests.integration.test_rebuild import states
 
 EVENTS = 400
@@ -119,7 +119,7 @@ def test_what_no_projector_has_noted_yet_is_folded_in_order(log: LogRecorder, ur
     with psycopg.connect(url, autocommit=True) as conn:
         conn.execute("UPDATE touchlog.projections SET position = least(position, 100) WHERE schema = 'read'")
         one = Rebuild(url, log, "contact_history", stripe=30)
-        one._stripes._close = lambda tracking: folded.append(one.position)  # type: ignore[method-assign]
+        one._stripes._close = lambda _: folded.append(one.position)  # type: ignore[assignment]
         try:
             one.build()
             drop(one.connection, "contact_history", one.schema)
@@ -189,29 +189,30 @@ def test_a_process_that_is_killed_loses_and_doubles_nothing(
 def test_who_lost_the_lease_writes_no_more(log: LogRecorder, url: str) -> None:
     one = Rebuild(url, log, "contact_history", stripe=30)
     thief = ReadModels(url, schema=one.schema)
-    rows = []
+    rows: list[int] = []
+
+    def written(position: int) -> tuple[int, int]:
+        """Count the rows up to *position*, and those behind it that are of no stripe that is told as done."""
+        row = thief.connection.execute(
+            sql.SQL(
+                "SELECT count(*) FILTER (WHERE known_from <= %(at)s), count(*) FILTER (WHERE known_from > %(at)s AND NOT EXISTS "
+                "(SELECT FROM touchlog.rebuild_stripes s WHERE known_from > s.after AND known_from <= s.until)) FROM {}"
+            ).format(sql.Identifier(one.schema, "contact_history")),
+            {"at": position},
+        ).fetchone()
+        assert row is not None
+        return int(row[0]), int(row[1])
 
     def stolen(position: int, _target: int) -> None:
         if not rows:
             thief.steal(one.projection)
-            rows.append(count(position))
-
-    def count(position: int) -> Any:
-        return thief.connection.execute(
-            f"SELECT count(*) FROM {one.schema}.contact_history WHERE known_from <= {position}"
-        ).fetchone()
+            rows.append(written(position)[0])
 
     try:
         with pytest.raises(LeaseLost):
             one.build(progress=stolen)
-        position = one.position
-        assert position > 0
-        assert count(position) == rows[0]
-        beyond = thief.connection.execute(
-            f"SELECT count(*) FROM {one.schema}.contact_history h WHERE known_from > {position} AND NOT EXISTS "
-            "(SELECT FROM touchlog.rebuild_stripes s WHERE h.known_from > s.after AND h.known_from <= s.until)"
-        ).fetchone()
-        assert beyond == (0,)
+        assert one.position > 0
+        assert written(one.position) == (rows[0], 0)
         drop(one.connection, "contact_history", one.schema)
     finally:
         thief.close()
@@ -221,7 +222,7 @@ def test_who_lost_the_lease_writes_no_more(log: LogRecorder, url: str) -> None:
 class Stumbling(ContactHistory):
     """A history that cannot make the rows of one event."""
 
-    def rows(self, event: Effective) -> Iterable[tuple[Any, msgspec.Struct]]:
+    def rows(self, event: Effective) -> Iterable[tuple[Table[Entry], Entry]]:
         if event.recorded.position == 123:
             raise ValueError("a value nobody thought of")
         return super().rows(event)
@@ -231,7 +232,8 @@ def parked_in(url: str, schema: str) -> list[Any]:
     """Give what is parked in one schema."""
     with psycopg.connect(url, autocommit=True) as conn:
         return conn.execute(
-            "SELECT position, subject, culprit FROM touchlog.parked WHERE schema = %s ORDER BY 1, 2", (schema,)
+            "SELECT position, subject, culprit FROM touchlog.parked WHERE schema = %s ORDER BY 1, 2",
+            (schema,),
         ).fetchall()
 
 
