@@ -30,6 +30,8 @@ __all__ = ["Difference", "Rebuild", "drop", "schema_for"]
 log = structlog.get_logger()
 
 BATCH_EVENTS = 10_000
+COLLECT_EVERY = 50
+"""Batches; garbage is not looked for in between."""
 SWAP_WITHIN = 100_000
 """Positions that a rebuild may lag when it is swapped in; the rest is folded while the old one's projector waits."""
 
@@ -158,16 +160,15 @@ class Rebuild:
                 f"Another process is at the rebuild of {name} in schema {self.schema}; wait for it to end."
             )
         gc.collect()
-        gc.freeze()  # the fold makes millions of short-lived objects and no cycles: looking for some costs a tenth
-        threshold = gc.get_threshold()
-        gc.set_threshold(200_000, 20, 50)
+        gc.freeze()
+        gc.disable()  # the fold makes millions of short-lived objects and no cycles: looking for some costs a fifth
         try:
             self._fold(progress)
             # Indexes at once over what is there cost a third of keeping them up row by row.
             make_indexes(conn, self.projection, schema=self.schema)
             self._fold(progress)
         finally:
-            gc.set_threshold(*threshold)
+            gc.enable()
             gc.unfreeze()
         conn.execute(
             "UPDATE touchlog.projections SET state = %s WHERE name = %s AND schema = %s",
@@ -189,7 +190,11 @@ class Rebuild:
     def _fold(self, progress: Callable[[int, int], None] | None) -> None:
         target = self.until if self.until is not None else self._reader.head().position
         renewed = time.monotonic()
+        batches = 0
         while self._projector.step():
+            batches += 1
+            if batches % COLLECT_EVERY == 0:
+                gc.collect()  # what failed may have left cycles
             if progress is not None:
                 progress(next(iter(self._projector.positions.values())), target)
             if time.monotonic() - renewed > 2:  # saving a batch renews the lease; a slow one may not
