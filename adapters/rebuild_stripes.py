@@ -161,6 +161,7 @@ class Stripes:
         while True:
             while hands.free and (dealt := (returned.popleft() if returned else next(missing, None))):
                 hands.deal(dealt)
+            position, _ = self._counted(tracking)  # while they are at work
             if not hands.at_work:
                 return None
             for answer in hands.answers(timeout_s=1.0):
@@ -171,7 +172,6 @@ class Stripes:
                 elif answer.lost is not None:
                     self._store.renew(tracking)  # raises where the lease is what was lost
                     raise Unavailable(f"The rebuild in schema {self._schema} was cut off: {answer.lost}")
-            position, _ = self._counted(tracking)
             if progress is not None:
                 progress(position, self._end())
             if time.monotonic() - renewed > LEASE_S / 4:
@@ -182,6 +182,7 @@ class Stripes:
         """Move the tracking position to the first gap; gives it, and the stripes beyond it that are done."""
         conn = self._store.connection
         with conn.transaction():
+            conn.execute("SET LOCAL synchronous_commit = off")  # as of the stripes themselves
             row = conn.execute(
                 "SELECT position FROM touchlog.projections WHERE name = %s AND schema = %s AND epoch = %s FOR NO KEY UPDATE",
                 (*self._whose, tracking.epoch),
