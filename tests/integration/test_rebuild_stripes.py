@@ -223,7 +223,7 @@ class Stumbling(ContactHistory):
     """A history that cannot make the rows of one event."""
 
     def rows(self, event: Effective) -> Iterable[tuple[Table[Entry], Entry]]:
-        print("told to whoever listens")
+        print("told to whoever listens")  # noqa: T201 - what a projection prints is no answer
         if event.recorded.position == 123:
             raise ValueError("a value nobody thought of")
         return super().rows(event)
