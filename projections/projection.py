@@ -51,6 +51,7 @@ __all__ = [
     "Step",
     "Story",
     "Table",
+    "foldable_apart",
     "load_foreign",
     "projection",
 ]
@@ -283,6 +284,19 @@ class PerEvent(Projection):
         if step.after is not None:
             for table, row in self.rows(step.after):
                 changes.know(table, row, step.position)
+
+
+def foldable_apart(projection: Projection) -> bool:
+    """Whether stripes of the log may be folded side by side: rows follow from single events, and nothing is loaded for it."""
+    kind = type(projection)
+    return (
+        isinstance(projection, PerEvent)
+        and kind.fold is PerEvent.fold
+        and kind.prepare is Projection.prepare
+        and kind.finish is Projection.finish
+        and not projection.beside
+        and all(table.known and not table.key for table in projection.tables)
+    )
 
 
 class Counting(Projection):

@@ -168,7 +168,7 @@ def make_indexes(
     """Create the keys and indexes of *projection* where they do not exist.
 
     Args:
-        only_needed: those that folding needs (keys, and the summaries by position), for a rebuild.
+        only_needed: those that folding needs (keys, and what finds rows by position), for a rebuild.
     """
     for table in tables_of(projection):
         name = sql.Identifier(schema, table.name)
@@ -181,7 +181,8 @@ def make_indexes(
                 )
             )
         for index in table.indexes:
-            if only_needed and not table.key and index.method != "brin":
+            by_position = index.method == "brin" or index.columns == ("position",)
+            if only_needed and not table.key and not by_position:
                 continue
             title = f"{table.name}_{'_'.join(index.columns)}"[:60]
             conn.execute(
