@@ -17,9 +17,11 @@ from adapters.http.house import House
 from adapters.http.operations import ProjectionShown, projections
 from adapters.http.problems import Refusal
 from adapters.http.reading import json_answer
+from adapters.http.rebuilds import rebuilds
 from adapters.http.rendering import HERE, rendered
 from adapters.ingest import Principal
 from adapters.postgres.outage import through_outages
+from adapters.rebuild_runs import RebuildRun
 from domain.units import span
 
 __all__ = ["ROUTES"]
@@ -64,6 +66,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     projections: list[ProjectionShown]
     minutes: list[int] = []
     channels: list[ChannelCount] = []
+    rebuilds: list[RebuildRun] = []  # under way, asked for, or failed
 
     @property
     def most_per_minute(self) -> int:
@@ -107,6 +110,7 @@ async def _status(house: House, *, whole: bool) -> Status:
         projections=shown,
         minutes=[n for _, n in minutes],
         channels=[ChannelCount(*row) for row in channels],
+        rebuilds=[r for r in await rebuilds(house) if r.state != "done"] if whole else [],
     )
 
 

@@ -10,6 +10,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from bin.rebuilder import perform
 from tests.integration.running import Served, served_http
 
 HTML = {"Accept": "text/html"}
@@ -103,6 +104,23 @@ def test_the_overview_shows_how_the_log_stands(served: Served, browser: httpx.Cl
     status = browser.get("/pages/status").json()
     assert status["head"] >= 1
     assert status["lag"] == 0
+
+
+def test_the_overview_shows_a_rebuild_until_it_is_done(served: Served, browser: httpx.Client) -> None:
+    # given a rebuild that was asked for and that no projector has begun
+    recorded(served)
+    assert "Rebuilds" not in browser.get("/").text
+    with served.client() as client:
+        run = client.post("/v1/projections/daily_volumes/rebuild", json={}).json()["rebuild"]
+
+    # when somebody looks, then it is shown as asked for
+    page = browser.get("/").text
+    assert "Rebuilds" in page
+    assert "asked" in page
+
+    # and once it is done, no more
+    perform(served.settings, served.database_url, run["id"])
+    assert "Rebuilds" not in browser.get("/").text
 
 
 def test_a_search_leads_to_the_person_without_a_name_in_the_address(
