@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from bin.rebuilder import perform
+from bin.rebuilding import perform
 from tests.integration.running import Served, served_http
 
 HTML = {"Accept": "text/html"}
