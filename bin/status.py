@@ -157,7 +157,7 @@ def render(status: dict[str, Any]) -> None:
         ("imports", f"{status['imports']:,}"),
         ("subjects", f"{status['subjects']:,}"),
         (
-            "links refused",
+            "refused",
             f"{status['links_refused']:,}"
             + (", touchlog persons refused" if status["links_refused"] else ""),
         ),
