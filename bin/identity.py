@@ -127,7 +127,8 @@ def show_why(why: Why, zone: ZoneInfo) -> None:
         )
     if why.refused:
         _print_refused(why.refused, zone)
-        out.print(f"{why.refused_total:,} refused links concern this person")
+        links = "link concerns" if why.refused_total == 1 else "links concern"
+        out.print(f"{why.refused_total:,} refused {links} this person")
     cut = f" · as of {why.as_of}" if why.as_of else ""
     out.print(f"known at position {why.known_at:,}{cut}", style="dim")
 
@@ -330,8 +331,9 @@ def _add_questions(persons: typer.Typer) -> None:
         )
 
     @persons.command("kinds", epilog="Example: touchlog persons kinds")
-    def kinds_command(json: bool = JSON_OPTION) -> None:
+    def kinds_command(data: Path | None = DATA_OPTION, json: bool = JSON_OPTION) -> None:
         """Show what holds for each kind of identifier: priority, limit, namespace, reference."""
+        del data  # the same in every installation
         from adapters.identity_why import kinds_table
 
         kinds = kinds_table()

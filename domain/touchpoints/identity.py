@@ -41,10 +41,9 @@ class IdentityLinkRefused(_Pair, frozen=True, kw_only=True):
 
 @event("identity.merged", channel="identity", touchpoint=False)
 class IdentityMerged(_Pair, frozen=True, kw_only=True):
-    """Somebody decided that two persons are one, in spite of any guard.
+    """Somebody decided that two persons are one, in spite of any guard."""
 
-    It names one subject as its own, and the other in its data: an event that names two states a link.
-    """
+    # The event names `a` only, and `b` stands in its data: an event that names two subjects would state a link.
 
     b_kind: str | None = None  # of the identifier of `b`; that of `a` stands with the event's first subject
     b_namespace: str | None = None
