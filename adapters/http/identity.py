@@ -21,7 +21,7 @@ from adapters.ingest import Principal
 from adapters.postgres.outage import through_outages
 from domain.errors import Invalid, NotFound, Problem
 
-__all__ = ["ROUTES"]
+__all__ = ["ROUTES", "changes_of", "whys_of"]
 
 MOST_REFS = 10_000
 T = TypeVar("T")
@@ -69,7 +69,7 @@ def _wish(body: bytes, type_: type[T], right: str) -> T:
         raise Invalid([Problem("", f"{error}; right would be {right}.", "invalid")]) from None
 
 
-def _changes(request: Request[Any, Any, Any]) -> IdentityChanges:
+def changes_of(request: Request[Any, Any, Any]) -> IdentityChanges:
     core = house_of(request).core
     return IdentityChanges(core.pool, core.ingest, core.histories, core.subjects)
 
@@ -116,7 +116,9 @@ async def merge_persons(
     )
 
     async def asked() -> Change:
-        return await _changes(request).merge(wish.a, wish.b, reader, reason=wish.reason, dry_run=wish.dry_run)
+        return await changes_of(request).merge(
+            wish.a, wish.b, reader, reason=wish.reason, dry_run=wish.dry_run
+        )
 
     return await _changed(request, reader, asked, wish.a, wish.b)
 
@@ -152,7 +154,7 @@ async def split_persons(
         )
 
     async def asked() -> Change:
-        changes = _changes(request)
+        changes = changes_of(request)
         if wish.merge is not None:
             return await changes.undo(wish.merge, reader, reason=wish.reason, dry_run=wish.dry_run)
         assert wish.person is not None
@@ -181,7 +183,9 @@ async def link_identifiers(
     )
 
     async def asked() -> Change:
-        return await _changes(request).link(wish.a, wish.b, reader, reason=wish.reason, dry_run=wish.dry_run)
+        return await changes_of(request).link(
+            wish.a, wish.b, reader, reason=wish.reason, dry_run=wish.dry_run
+        )
 
     return await _changed(request, reader, asked, wish.a, wish.b)
 
@@ -218,7 +222,7 @@ async def resolve_refs(
     return json_answer({"persons": persons, "head": head}, taken)
 
 
-def _whys(request: Request[Any, Any, Any]) -> Whys:
+def whys_of(request: Request[Any, Any, Any]) -> Whys:
     core = house_of(request).core
     return Whys(core.pool, core.histories, core.subjects)
 
@@ -245,7 +249,7 @@ async def show_why(
     after, at, known = after_of(request), as_of_of(as_of), known_at_of(known_at)
 
     async def asked() -> Why:
-        return await _whys(request).why(ref, as_of=at, known_at=known, after=after)
+        return await whys_of(request).why(ref, as_of=at, known_at=known, after=after)
 
     try:
         why = await through_outages(asked, within_s=3)
@@ -276,7 +280,7 @@ async def list_refused(
     after = after_of(request)
 
     async def asked() -> Refusals:
-        return await _whys(request).refused(limit=limit, cursor=cursor or None, after=after)
+        return await whys_of(request).refused(limit=limit, cursor=cursor or None, after=after)
 
     page = await through_outages(asked, within_s=3)
     about = tuple(dict.fromkeys(end["subject"] for r in page.refused for end in (r["a"], r["b"])))

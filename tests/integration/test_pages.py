@@ -226,3 +226,88 @@ def test_the_api_is_explained(browser: httpx.Client) -> None:
     assert "/v1/persons/{ref}/history" in page
     assert 'id="not-json"' in page
     assert "call.ended" in page
+
+
+def identifiers(served: Served, ref: str) -> list[dict[str, str]]:
+    """All identifiers of a person."""
+    with served.client() as client:
+        found: list[dict[str, str]] = client.get(f"/v1/persons/{ref}").json()["subjects"]
+    return found
+
+
+def changed(browser: httpx.Client, **form: str) -> httpx.Response:
+    """Send the form of a change, as the page does."""
+    return browser.post("/persons/change", data=form)
+
+
+def test_a_merge_is_looked_at_then_made_then_undone_in_the_browser(
+    served: Served, browser: httpx.Client
+) -> None:
+    # given two persons
+    one, two = recorded(served), recorded(served)
+
+    # when somebody looks at merging them, then both are shown and nothing is recorded
+    look = changed(browser, change="merge", a=one, b=two)
+    assert look.status_code == 200
+    assert one.partition(":")[2] in look.text
+    assert two.partition(":")[2] in look.text
+    assert len(identifiers(served, one)) == 1
+
+    # and without a reason nothing is recorded either
+    assert "Say why" in changed(browser, change="merge", a=one, b=two, sure="yes").text
+
+    # when it is made, then the page tells why they are one person, by whom and what for
+    made = changed(browser, change="merge", a=one, b=two, sure="yes", reason="same <lamp>")
+    assert made.status_code == 303
+    served.project()
+    page = browser.get(made.headers["location"]).text
+    assert "same &lt;lamp&gt;" in page
+    assert "Undo …" in page
+
+    # and undone, the two are two again, and it is still told what was
+    (merge,) = re.findall(r'name="merge" value="([0-9a-f-]{36})"', page)
+    assert changed(browser, change="split", merge=merge).status_code == 200
+    undone = changed(browser, change="split", merge=merge, sure="yes", reason="two lamps")
+    served.project()
+    page = browser.get(undone.headers["location"]).text
+    assert "undone by" in page
+    assert len(identifiers(served, two)) == 1
+    assert changed(browser, change="split", merge=merge, sure="yes", reason="again").status_code == 409
+
+
+def test_a_change_of_nobody_is_told_and_one_from_another_site_refused(
+    served: Served, browser: httpx.Client
+) -> None:
+    one = recorded(served)
+    nobody = changed(browser, change="merge", a=one, b="email:nobody@example.com")
+    assert nobody.status_code == 404
+    assert "Nothing was recorded" in nobody.text
+    assert changed(browser, change="merge", a=one, b="ann").status_code == 400
+    assert changed(browser, change="", a=one).status_code == 400
+    foreign = browser.post(
+        "/persons/change",
+        data={"change": "merge", "a": one, "b": one},
+        headers={"Origin": "https://evil.example"},
+    )
+    assert foreign.status_code == 403
+
+
+def test_an_identifier_that_was_taken_out_stays_out(served: Served, browser: httpx.Client) -> None:
+    # given a person of two identifiers
+    other = f"crm:{uuid4().hex}"
+    one = recorded(served, identifiers=other)
+    page = browser.get(f"/persons/{one}/why").text
+    assert "Take out …" in page
+    (subject,) = {s["subject"] for s in identifiers(served, one) if s["kind"] == "crm"}
+
+    # when one is taken out
+    done = changed(browser, change="split", person=one, subject=subject, sure="yes", reason="her sister's")
+    assert done.status_code == 303
+    served.project()
+
+    # then the page tells it, and the link that is refused because of it
+    page = browser.get(done.headers["location"]).text
+    assert "kept apart from" in page
+    assert "her sister&#39;s" in page
+    assert "a split keeps the two apart" in page
+    assert "a split keeps the two apart" in browser.get("/refused").text
