@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+from psycopg.errors import UndefinedTable
 from psycopg_pool import AsyncConnectionPool
 from rapidfuzz.fuzz import token_sort_ratio
 
@@ -152,6 +153,14 @@ class Candidates:
             return
         for one, other in combinations(persons, 2):
             self.add(one, other, rank)
+
+
+_KEPT_APART = """
+SELECT coalesce(i.person, d.one), coalesce(j.person, d.other)
+  FROM (SELECT s.subject AS one, unnest(s.person_side) AS other FROM read.splits s
+         UNION SELECT m.a, m.b FROM read.merges m WHERE m.known_to IS NOT NULL) d
+       LEFT JOIN read.identities i ON i.subject = d.one LEFT JOIN read.identities j ON j.subject = d.other
+"""
 
 
 class Duplicates:
@@ -319,7 +328,17 @@ class Duplicates:
                 )
             ).fetchall()
         others = {subject for (subject,) in rows}
-        return [pair for pair in pairs if others.isdisjoint(pair)]
+        apart = await self._kept_apart()
+        return [pair for pair in pairs if others.isdisjoint(pair) and frozenset(pair) not in apart]
+
+    async def _kept_apart(self) -> set[frozenset[UUID]]:
+        """Pairs of persons of whom somebody said that they are two: by a split, or by undoing a merge."""
+        async with self._pool.connection() as conn:
+            try:
+                rows = await (await conn.execute(_KEPT_APART, prepare=True)).fetchall()
+            except UndefinedTable:  # the version that knows of decisions is being built
+                return set()
+        return {frozenset(row) for row in rows}
 
     async def _shown(self, found: Sequence[tuple[float, Pairing, Likeness]]) -> list[Pair]:
         persons = list(dict.fromkeys(person for _, pair, _ in found for person in pair))

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from adapters.duplicates import Duplicates, DuplicatesPage
 from adapters.finding import Finding
 from adapters.history import Histories
+from adapters.identity_changes import IdentityChanges
+from adapters.ingest import Principal
 from adapters.search_index import SearchIndex
 from bin.compose import core
 from bin.indexer import search_index
@@ -289,6 +291,35 @@ async def test_a_pair_that_was_joined_since_it_was_found_is_left_out(it: House) 
     assert (await asking.page(kept)).pairs == page.pairs
     await it.given(event("2", subject="user:u1", identifiers="email:a@b.example"))
     assert (await asking.page(kept)).pairs == []
+
+
+@story
+async def test_a_pair_that_somebody_said_is_two_is_left_out(it: House) -> None:
+    """By a merge that was undone, or by a split; until then it is told."""
+    await it.given(
+        person("u1", "Ann Bell", email="a@b.example"),
+        person("u2", "Ann Bell", email="a@b.example"),
+        person("u3", "Cy Lund", email="c@d.example"),
+        event("4", subject="user:u3", identifiers="crm:7"),
+        person("u5", "Cy Lund", email="c@d.example"),
+    )
+    changes = IdentityChanges(it.core.pool, it.core.ingest, it.core.histories, it.core.subjects)
+    office = Principal("key:office", "admin")
+    assert len(await pairs(it)) == 2
+
+    merged = await changes.merge("user:u1", "user:u2", office, reason="the same name")
+    await it.projected()
+    assert len(await pairs(it)) == 1
+    assert merged.undo is not None
+    await changes.undo(merged.undo["merge"], office, reason="father and daughter")
+    await it.projected()
+    assert [sides for sides, _ in await pairs(it)] == [{"u3", "u5"}]
+
+    await changes.merge("user:u3", "user:u5", office, reason="the same name")
+    await it.projected()
+    await changes.part("user:u3", "user:u5", office, reason="namesakes")
+    await it.projected()
+    assert await pairs(it) == []
 
 
 @story
