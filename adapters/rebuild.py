@@ -20,7 +20,7 @@ from psycopg import sql
 
 from adapters.postgres.event_log import LogRecorder
 from adapters.postgres.read_models import ReadModels, Tracking, make_indexes, make_tables, tables_of
-from adapters.rebuild_stripes import Stripes
+from adapters.rebuild_stripes import Stripes, forget_stripes
 from domain.errors import NotFound, Refused, Unavailable
 from projections.projection import PROJECTIONS, Projection, foldable_apart
 from projections.projector import Projector
@@ -170,6 +170,7 @@ class Rebuild:
         finally:
             gc.enable()
             gc.unfreeze()
+        self._stripes.finished()
         conn.execute(
             "UPDATE touchlog.projections SET state = %s WHERE name = %s AND schema = %s",
             ("moment" if self.moment else "ready", name, self.schema),
@@ -372,6 +373,7 @@ def drop(conn: psycopg.Connection[Any], name: str, schema: str) -> bool:
             "DELETE FROM touchlog.projections WHERE name = %s AND schema = %s RETURNING state", (name, schema)
         ).fetchone()
         conn.execute("DELETE FROM touchlog.parked WHERE name = %s AND schema = %s", (name, schema))
+        forget_stripes(conn, name, schema)
         if row is None:
             known = conn.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,)).fetchone()
             if known is None:

@@ -19,8 +19,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime
+from typing import Any
 
 import msgspec
+import psycopg
 import structlog
 from psycopg import sql
 
@@ -29,7 +31,7 @@ from adapters.rebuild_stripe import Dealt, Folded, Order
 from domain.errors import Unavailable
 from projections.projection import Projection
 
-__all__ = ["Stripes"]
+__all__ = ["Stripes", "forget_stripes"]
 
 log = structlog.get_logger()
 
@@ -115,6 +117,7 @@ class Stripes:
             raise Unavailable(
                 f"Another process is at the rebuild of {self._whose[0]} in schema {self._schema}; wait for it to end."
             )
+        self._leave_alone(True)
         hands = _Hands(self._order(tracking), self._peaks)
         try:
             failed = self._dealt_out(hands, tracking, progress)
@@ -128,6 +131,21 @@ class Stripes:
             )
             self._begin_anew(tracking)
         self._store.release(tracking)
+
+    def _leave_alone(self, alone: bool) -> None:
+        """Whether autovacuum leaves the tables alone: going over half-filled ones takes the disk from who fills them."""
+        for table in self._projection.tables:
+            self._store.connection.execute(
+                sql.SQL("ALTER TABLE {} {} (autovacuum_enabled{})").format(
+                    sql.Identifier(self._schema, table.name),
+                    sql.SQL("SET" if alone else "RESET"),
+                    sql.SQL(" = false" if alone else ""),
+                )
+            )
+
+    def finished(self) -> None:
+        """The tables are as others are again, those of a rebuild that was cut off included."""
+        self._leave_alone(False)
 
     def _order(self, tracking: Tracking) -> Order:
         kind = type(self._projection)
@@ -217,6 +235,12 @@ class Stripes:
         conn = self._store.connection
         with conn.transaction():
             for table in self._projection.tables:
+                some = conn.execute(
+                    "SELECT FROM touchlog.rebuild_closes WHERE name = %s AND schema = %s AND table_name = %s LIMIT 1",
+                    (*self._whose, table.name),
+                ).fetchone()
+                if some is None:  # the whole table would be gone through for nothing
+                    continue
                 conn.execute(
                     sql.SQL(
                         "UPDATE {} AS t SET known_to = (SELECT min(c.known_to) FROM touchlog.rebuild_closes c "
@@ -236,13 +260,7 @@ class Stripes:
         with conn.transaction():
             for table in self._projection.tables:
                 conn.execute(sql.SQL("TRUNCATE {}").format(sql.Identifier(self._schema, table.name)))
-            for kept in ("rebuild_stripes", "rebuild_closes"):
-                conn.execute(
-                    sql.SQL("DELETE FROM touchlog.{} WHERE name = %s AND schema = %s").format(
-                        sql.Identifier(kept)
-                    ),
-                    self._whose,
-                )
+            forget_stripes(conn, *self._whose)
             conn.execute(
                 "UPDATE touchlog.projections SET position = 0, recorded_at = '-infinity' WHERE name = %s AND schema = %s",
                 self._whose,
@@ -251,6 +269,15 @@ class Stripes:
 
     def _still_ours(self, tracking: Tracking) -> None:
         self._store.renew(tracking)
+
+
+def forget_stripes(conn: psycopg.Connection[Any], name: str, schema: str) -> None:
+    """Forget what was folded of a rebuild, whose rows are gone."""
+    for kept in ("rebuild_stripes", "rebuild_closes"):
+        conn.execute(
+            sql.SQL("DELETE FROM touchlog.{} WHERE name = %s AND schema = %s").format(sql.Identifier(kept)),
+            (name, schema),
+        )
 
 
 class _Hands:

@@ -7,8 +7,7 @@ CREATE TABLE rebuild_stripes (
     schema text   COLLATE "C" NOT NULL,
     after  bigint NOT NULL,
     until  bigint NOT NULL,
-    PRIMARY KEY (name, schema, after),
-    FOREIGN KEY (name, schema) REFERENCES projections ON DELETE CASCADE
+    PRIMARY KEY (name, schema, after)
 );
 
 COMMENT ON TABLE  rebuild_stripes       IS 'Stripes of the log whose rows are in a read model that is being rebuilt, beyond its tracking position.';
@@ -21,8 +20,7 @@ CREATE TABLE rebuild_closes (
     table_name text   COLLATE "C" NOT NULL,
     position   bigint NOT NULL,
     known_to   bigint NOT NULL,
-    PRIMARY KEY (name, schema, table_name, position, known_to),
-    FOREIGN KEY (name, schema) REFERENCES projections ON DELETE CASCADE
+    PRIMARY KEY (name, schema, table_name, position, known_to)
 );
 
 COMMENT ON TABLE  rebuild_closes          IS 'Rows of a read model that is being rebuilt which are still to be closed: their events were corrected or taken back.';
