@@ -180,6 +180,8 @@ class Stripes:
             while hands.free and (dealt := (returned.popleft() if returned else next(missing, None))):
                 hands.deal(dealt)
             position, _ = self._counted(tracking)  # while they are at work
+            if progress is not None:
+                progress(position, self._end())
             if not hands.at_work:
                 return None
             for answer in hands.answers(timeout_s=1.0):
@@ -190,8 +192,6 @@ class Stripes:
                 elif answer.lost is not None:
                     self._store.renew(tracking)  # raises where the lease is what was lost
                     raise Unavailable(f"The rebuild in schema {self._schema} was cut off: {answer.lost}")
-            if progress is not None:
-                progress(position, self._end())
             if time.monotonic() - renewed > LEASE_S / 4:
                 self._store.renew(tracking)
                 renewed = time.monotonic()
