@@ -114,8 +114,6 @@ class _Stripes:
         order, conn = self._order, self._conn
         whose = (self._projection.name, order.schema)
         with conn.transaction():
-            # What a crash of the server takes back is told as missing, too, and is folded again: nobody waits for the disk.
-            conn.execute("SET LOCAL synchronous_commit = off")
             # One that was killed may still be committing this very stripe: this waits for it.
             mine = conn.execute(
                 "INSERT INTO touchlog.rebuild_stripes (name, schema, after, until) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",

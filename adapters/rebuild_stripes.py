@@ -200,7 +200,6 @@ class Stripes:
         """Move the tracking position to the first gap; gives it, and the stripes beyond it that are done."""
         conn = self._store.connection
         with conn.transaction():
-            conn.execute("SET LOCAL synchronous_commit = off")  # as of the stripes themselves
             row = conn.execute(
                 "SELECT position FROM touchlog.projections WHERE name = %s AND schema = %s AND epoch = %s FOR NO KEY UPDATE",
                 (*self._whose, tracking.epoch),
