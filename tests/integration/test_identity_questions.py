@@ -71,7 +71,7 @@ async def test_every_question_follows_a_merge_and_its_split(it: House) -> None:
 
     # and as known before it, about one
     assert await told(it, known_at=before) == apart
-    assert await replayed(it, folder, known_at=f"@{before}") == alone
+    assert await replayed(it, folder, known_at=before) == alone
 
     # when the merge is undone, then every question is as it was, and as known meanwhile still about both
     await undone(it, merge.event_id)
