@@ -68,7 +68,7 @@ class _Mortal(psycopg.Connection[Any]):
         if not _Mortal.mortal:
             return super().wait(gen, interval, timeout)
         _Mortal.exchanges += 1
-        commits = getattr(gen, "__name__", "") == "_exit_gen"
+        commits = getattr(gen, "__qualname__", "") == "BaseTransaction._exit_gen"  # a pipeline has one, too
         if _Mortal.exchanges != _Mortal.dies_at and not (commits and _Mortal.dies_at == COMMIT):
             return super().wait(gen, interval, timeout)
         if _Mortal.dies == "sent":
