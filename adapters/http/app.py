@@ -26,7 +26,8 @@ from adapters.http import (
 )
 from adapters.http.auth import reader
 from adapters.http.browser import is_page, page_of_problem
-from adapters.http.events import Intake, Receive, Scope, Send
+from adapters.http.door import Receive, Scope, Send
+from adapters.http.events import Intake
 from adapters.http.house import House
 from adapters.http.problems import MEDIA_TYPE, answer_problem, document, of_exception
 
