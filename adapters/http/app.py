@@ -20,13 +20,14 @@ from adapters.http import (
     operations,
     persons,
     rebuilds,
+    segment,
     trail,
     types,
     volumes,
 )
 from adapters.http.auth import reader
 from adapters.http.browser import is_page, page_of_problem
-from adapters.http.door import Receive, Scope, Send
+from adapters.http.door import Door, Receive, Scope, Send
 from adapters.http.events import Intake
 from adapters.http.house import House
 from adapters.http.problems import MEDIA_TYPE, answer_problem, document, of_exception
@@ -41,6 +42,7 @@ def routes() -> Sequence[ControllerRouterHandler]:
     """Every documented route."""
     return (
         *events.ROUTES,
+        *segment.ROUTES,
         *feed.ROUTES,
         *persons.ROUTES,
         *conversations.ROUTES,
@@ -53,19 +55,22 @@ def routes() -> Sequence[ControllerRouterHandler]:
 
 
 class Front:
-    """The outermost application: POST /v1/events goes straight to its intake, all else through the framework."""
+    """The outermost application: what brings events goes straight to its door, all else through the framework."""
 
     def __init__(self, house: House, inner: Litestar) -> None:
         self._house = house
-        self._intake = Intake(house)
+        self._doors: dict[str, Door] = {"/v1/events": Intake(house)}
+        self._doors |= dict.fromkeys(segment.PATHS, segment.SegmentDoor(house))
         self._inner = inner
         self._requests = house.figures.requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] == "/v1/events":
-            await self._intake(scope, receive, send)
-            return
+        if scope["type"] == "http" and scope["method"] == "POST":
+            door = self._doors.get(scope["path"])
+            if door is not None:
+                await door(scope, receive, send)
+                return
 
         if scope["type"] != "http":
             await self._inner(scope, receive, send)  # type: ignore[arg-type]

@@ -48,6 +48,7 @@ __all__ = [
     "events_of",
     "may_append",
     "record",
+    "whole_json",
 ]
 
 LARGEST_BATCH = 10_000
@@ -75,7 +76,12 @@ def may_append(principal: Principal) -> None:
 
 
 async def accept(
-    ingest: Ingest, items: Sequence[bytes | Payload], principal: Principal, *, way_in: str
+    ingest: Ingest,
+    items: Sequence[bytes | Payload],
+    principal: Principal,
+    *,
+    way_in: str,
+    keep: bool = True,
 ) -> Answer:
     """Record *items* in order; a long batch in parts, and through a short outage of the database.
 
@@ -90,7 +96,7 @@ async def accept(
         async def record_part(
             part: Sequence[bytes | Payload] = part, places: list[str] | None = places
         ) -> Answer:
-            return await ingest.accept(part, principal, way_in=way_in, places=places)
+            return await ingest.accept(part, principal, way_in=way_in, places=places, keep=keep)
 
         answer = await through_outages(record_part, within_s=DATABASE_BACK_WITHIN_S)
         if whole is None:
@@ -122,7 +128,7 @@ def events_of(headers: Iterable[tuple[bytes, bytes]], content_type: str | None, 
     if charset and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):
         raise Refusal(415, "unsupported", f"JSON travels as UTF-8; charset {charset[1][:40]!r} is not taken.")
     if media_type == "application/cloudevents+json":
-        return [_whole_json(body)]
+        return [whole_json(body)]
     if media_type == "application/cloudevents-batch+json":
         return _batch(body)
     attributes = [(n, v) for n, v in headers if n[:3] == b"ce-"]
@@ -142,13 +148,13 @@ def events_of(headers: Iterable[tuple[bytes, bytes]], content_type: str | None, 
 def _batch(body: bytes) -> list[bytes]:
     """The items of an array; a body that is no array is one item."""
     if body.lstrip(b" \t\r\n")[:1] != b"[":
-        return [_whole_json(body)]
+        return [whole_json(body)]
     try:
         items = split_batch(body)
     except RecursionError:
         items = _split_by_brackets(body)
     except Invalid as wrong:
-        _whole_json(body)
+        whole_json(body)
         raise _not_json(wrong.problems[0].detail) from None
     if len(items) > LARGEST_BATCH:
         raise Refusal(
@@ -188,7 +194,7 @@ def _not_json(detail: str) -> Refusal:
     )
 
 
-def _whole_json(body: bytes) -> bytes:
+def whole_json(body: bytes) -> bytes:
     """*body*, which is one JSON text; what is wrong inside it is told by the ingest, per event.
 
     Raises:
@@ -227,7 +233,7 @@ def _binary(
         members.append(b'"datacontenttype":' + orjson.dumps(content_type))
     if body:
         if not media_type or media_type in ("application/json", "text/json") or media_type.endswith("+json"):
-            members.append(b'"data":' + _whole_json(body))
+            members.append(b'"data":' + whole_json(body))
         else:
             text = None
             if media_type.startswith("text/") or media_type.endswith(("/xml", "+xml")):

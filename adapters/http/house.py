@@ -16,6 +16,7 @@ from adapters.http.problems import Refusal
 from adapters.ingest import Ingest
 from adapters.keys import KeyFile
 from adapters.postgres.api_keys import ApiKeys
+from adapters.postgres.channel_counts import ChannelCounts
 from adapters.postgres.rejected import Rejected
 from adapters.postgres.subjects import Subjects
 from adapters.postgres.writer import Writer
@@ -71,6 +72,7 @@ class House:
     def __init__(self, version: str) -> None:
         self.version = version
         self.figures = Figures()
+        self.channels = ChannelCounts()
         self.closing = asyncio.Event()
         self._opened = asyncio.Event()
         self._core: Core | None = None
