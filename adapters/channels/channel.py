@@ -81,6 +81,7 @@ class Setting(msgspec.Struct, frozen=True):
     name: str
     meaning: str
     default: str = ""
+    secret: bool = False  # kept as a keyed hash only
 
 
 Found = Translated | Untranslated

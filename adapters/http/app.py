@@ -17,6 +17,7 @@ from adapters.http import (
     docs,
     events,
     feed,
+    hooks,
     operations,
     persons,
     rebuilds,
@@ -43,6 +44,7 @@ def routes() -> Sequence[ControllerRouterHandler]:
     return (
         *events.ROUTES,
         *segment.ROUTES,
+        *hooks.ROUTES,
         *feed.ROUTES,
         *persons.ROUTES,
         *conversations.ROUTES,
@@ -60,14 +62,17 @@ class Front:
     def __init__(self, house: House, inner: Litestar) -> None:
         self._house = house
         self._doors: dict[str, Door] = {"/v1/events": Intake(house)}
+        self._hooks = hooks.HooksDoor(house)
         self._doors |= dict.fromkeys(segment.PATHS, segment.SegmentDoor(house))
         self._inner = inner
         self._requests = house.figures.requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] == "http" and scope["method"] == "POST":
-            door = self._doors.get(scope["path"])
+        if scope["type"] == "http":
+            door = self._doors.get(scope["path"]) if scope["method"] == "POST" else None
+            if scope["path"].startswith(hooks.PREFIX) and scope["method"] in ("POST", "GET", "HEAD"):
+                door = self._hooks
             if door is not None:
                 await door(scope, receive, send)
                 return

@@ -81,4 +81,10 @@ class Figures:
         self.rejected_open = Gauge(
             "touchlog_rejected_open", "Kept items that nobody has looked after", registry=self.registry
         )
+        self.refused = Counter(
+            "touchlog_deliveries_refused",
+            "Deliveries whose signature was bad or stale; nothing of them is kept",
+            ["channel", "endpoint"],
+            registry=self.registry,
+        )
         self.streams = Gauge("touchlog_http_streams", "Open event streams", registry=self.registry)

@@ -54,17 +54,27 @@ def test_an_order_of_the_ecommerce_spec_is_an_order_placed_with_its_lines_in_min
                 "coupon": "hasbros",
                 "currency": "USD",
                 "affiliation": "Google Store",
-                "products": [{"product_id": "507f", "sku": "45790-32", "name": "Monopoly", "price": 19, "quantity": 1}],
+                "products": [
+                    {"product_id": "507f", "sku": "45790-32", "name": "Monopoly", "price": 19, "quantity": 1}
+                ],
                 "colour of the box": "red",
             },
         }
     )
     assert event["type"] == "order.placed"
     data = event["data"]
-    assert (data["order_id"], data["amount_minor"], data["currency"]) == ("50314b8e9bcf000000000000", 2750, "USD")
+    assert (data["order_id"], data["amount_minor"], data["currency"]) == (
+        "50314b8e9bcf000000000000",
+        2750,
+        "USD",
+    )
     assert (data["shipping_minor"], data["tax_minor"], data["discount_minor"]) == (300, 200, 250)
     assert data["lines"] == [{"sku": "45790-32", "name": "Monopoly", "quantity": 1, "unit_price_minor": 1900}]
-    assert data["properties"] == {"revenue": 25, "colour of the box": "red", "products": data["properties"]["products"]}
+    assert data["properties"] == {
+        "revenue": 25,
+        "colour of the box": "red",
+        "products": data["properties"]["products"],
+    }
 
 
 @pytest.mark.parametrize(
@@ -105,7 +115,11 @@ def test_all_calls_say_whom_they_are_about() -> None:
 
 def test_a_page_tells_where_it_is() -> None:
     event = one(
-        {"name": "Home", "properties": {"url": "https://example.com/a?utm_source=x", "title": "T", "colour": 1}}, "page"
+        {
+            "name": "Home",
+            "properties": {"url": "https://example.com/a?utm_source=x", "title": "T", "colour": 1},
+        },
+        "page",
     )
     assert event["type"] == "web.page_viewed"
     assert event["data"]["path"] == "/a"
@@ -124,7 +138,13 @@ def test_the_corrected_time_stands_beside_the_one_that_the_client_gave() -> None
 
 
 def test_history_that_is_imported_is_not_corrected() -> None:
-    item = {"type": "track", "event": "x", "userId": "u", "messageId": "m", "timestamp": "2020-01-01T00:00:00Z"}
+    item = {
+        "type": "track",
+        "event": "x",
+        "userId": "u",
+        "messageId": "m",
+        "timestamp": "2020-01-01T00:00:00Z",
+    }
     body = {"batch": [item], "sentAt": "2026-11-22T11:00:00Z"}
     (imported,) = read(body, "import")
     (sent,) = read(body, "batch")
@@ -149,7 +169,13 @@ def test_what_segment_forwards_keeps_the_clients_own_time() -> None:
 
 
 def test_a_retry_that_was_sent_at_another_time_is_the_same_thing() -> None:
-    item = {"type": "track", "event": "x", "userId": "u", "messageId": "m", "timestamp": "2026-11-22T11:00:00Z"}
+    item = {
+        "type": "track",
+        "event": "x",
+        "userId": "u",
+        "messageId": "m",
+        "timestamp": "2026-11-22T11:00:00Z",
+    }
     (first,) = read({"batch": [{**item, "sentAt": "2026-11-22T11:00:01Z"}], "sentAt": "2026-11-22T11:00:01Z"})
     (again,) = read({"sentAt": "2026-11-22T11:05:01Z", "batch": [{**item, "sentAt": "2026-11-22T11:05:01Z"}]})
     assert isinstance(first, Translated)
