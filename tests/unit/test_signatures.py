@@ -177,7 +177,7 @@ def recorded() -> Iterator[Vector]:
         )
     if (v := esp.get("mandrill")) and (body := body_of(v)):
         kept = json.loads((VECTORS / v["body_file"]).with_suffix(".headers.json").read_bytes())
-        type_ = next(value for name, value in kept.items() if name.lower() == "content-type")
+        type_ = kept["content_type"]
         arrived = Arrived(
             body=body,
             headers={"content-type": type_, "x-mandrill-signature": v["expected"]},
