@@ -13,6 +13,7 @@ from litestar.types import ControllerRouterHandler
 
 from adapters.http import (
     browser,
+    channels,
     conversations,
     docs,
     events,
@@ -45,6 +46,7 @@ def routes() -> Sequence[ControllerRouterHandler]:
         *events.ROUTES,
         *segment.ROUTES,
         *hooks.ROUTES,
+        *channels.ROUTES,
         *feed.ROUTES,
         *persons.ROUTES,
         *conversations.ROUTES,
