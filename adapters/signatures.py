@@ -291,7 +291,7 @@ def _twilio(_scheme: Scheme, call: Call) -> Verified:
         if not hmac.compare_digest(hashed.encode(), right_hash.encode()):
             raise Unverified("The body is not the one whose SHA-256 stands in the address.")
     else:
-        of = {}
+        of: dict[str, set[str]] = {}
         for name, value in fields_of(arrived.body, arrived.headers.get("content-type", "")):
             of.setdefault(name, set()).add(value)
         fields = "".join(name + value for name in sorted(of) for value in sorted(of[name])).encode()

@@ -264,13 +264,13 @@ def _register_test(group: typer.Typer) -> None:
         if json:
             print_json({"endpoint": f"{one.channel}/{one.name}", "items": found})
         else:
-            for each in found:
-                if "errors" in each:
-                    for error in each["errors"]:
+            for item in found:
+                if "errors" in item:
+                    for error in item["errors"]:
                         typer.echo(f"would be kept as rejected: {error['pointer']} {error['detail']}")
                 else:
                     typer.echo(
-                        f"would be recorded: {each['type']} {each['id']} at {each['time'] or 'its receipt'}"
+                        f"would be recorded: {item['type']} {item['id']} at {item['time'] or 'its receipt'}"
                     )
             if not found:
                 typer.echo("The delivery holds nothing to record.")

@@ -27,7 +27,7 @@ def _multipart(body: bytes, content_type: str) -> list[tuple[str, str]]:
         if not message.is_multipart():
             return []
         found = []
-        for part in message.iter_parts():  # type: ignore[attr-defined]
+        for part in message.iter_parts():
             name = part.get_param("name", header="content-disposition")
             if isinstance(name, str):
                 raw = part.get_payload(decode=True)

@@ -150,7 +150,7 @@ def _times(item: dict[str, Any], delivery: Delivery, sent: _Sent) -> tuple[datet
     if sent_at is None or sent.historical or received is not None:
         return raw, None
     try:
-        corrected = (received or delivery.received_at) - (sent_at - raw)
+        corrected = delivery.received_at - (sent_at - raw)
     except OverflowError:
         return raw, None
     return raw, corrected if abs(corrected - raw) >= _LEAST_SKEW else None
@@ -268,13 +268,16 @@ class _Of:
         self.currency = currency(properties.get("currency"))
 
     def text(self, *names: str) -> str | None:
-        return self._take(text, names)
+        found: str | None = self._take(text, names)
+        return found
 
     def whole(self, *names: str) -> int | None:
-        return self._take(whole, names)
+        found: int | None = self._take(whole, names)
+        return found
 
     def money(self, *names: str) -> int | None:
-        return self._take(lambda value: minor(value, self.currency), names)
+        found: int | None = self._take(lambda value: minor(value, self.currency), names)
+        return found
 
     def _take(self, read: Callable[[Any], Any], names: tuple[str, ...]) -> Any:
         for name in names:

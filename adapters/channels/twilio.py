@@ -74,7 +74,7 @@ def _call(delivery: Delivery, form: dict[str, Any]) -> Found:
         type_ = f"twilio.call.{status}"  # nothing begins or ends by it
     else:
         type_ = "call.missed" if inbound and not answered else "call.ended"
-    data = {
+    data: dict[str, Any] = {
         "conversation_id": first(get("ParentCallSid"), sid),
         "from_number": get("From"),
         "to_number": get("To"),

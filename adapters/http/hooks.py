@@ -14,13 +14,14 @@ import urllib.request
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 import structlog
 from litestar import Request, Response, post
 from litestar.openapi import ResponseSpec
+from litestar.params import PathParameter
 
 from adapters.channels import CHANNELS, Channel, Delivery
 from adapters.channels.channel import json_of
@@ -295,7 +296,11 @@ def confirm(address: str) -> None:
         503: ResponseSpec(ProblemDocument, description="Paused, or the log is away", generate_examples=False),
     },
 )
-async def deliver(request: Request[Any, Any, Any], channel: str, name: str) -> Response[dict[str, int]]:
+async def deliver(
+    request: Request[Any, Any, Any],
+    channel: Annotated[str, PathParameter()],
+    name: Annotated[str, PathParameter()],
+) -> Response[dict[str, int]]:
     """Stand for the door, which is in front of this handler, in the documentation."""
     raise NotImplementedError("adapters.http.app.Front sends these routes to the door")
 

@@ -124,7 +124,7 @@ def samples() -> Iterator[tuple[str, str, bytes, dict[str, str]]]:
     for body in shared("_wire", "*batch_all_calls.http"):
         yield "segment", "batch", body.partition(b"\r\n\r\n")[2], JSON
     for body in shared("segment", "*.json"):
-        yield "segment", "track", body, JSON
+        yield "segment", "identify", body, JSON  # no event has a name in it
     yield (
         "webhook",
         "",

@@ -380,12 +380,12 @@ def test_no_bit_of_the_signature_may_differ(vector: Vector) -> None:
         for place in range(len(given["signature"])):
             for bit in range(7):
                 letter = chr(ord(given["signature"][place]) ^ 1 << bit)
-                changed = {
+                forged = {
                     **given,
                     "signature": given["signature"][:place] + letter + given["signature"][place + 1 :],
                 }
                 assert not passes(
-                    vector, arrived=with_body(vector.arrived, json.dumps({"signature": changed}).encode())
+                    vector, arrived=with_body(vector.arrived, json.dumps({"signature": forged}).encode())
                 )
         return
     text = vector.arrived.headers[vector.signature]
@@ -500,7 +500,7 @@ def test_what_the_library_of_stripe_signs_and_accepts_we_accept_and_sign() -> No
 
 
 def test_what_the_library_of_twilio_signs_we_accept_and_it_accepts_what_we_do() -> None:
-    from twilio.request_validator import RequestValidator
+    from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]
 
     url, form = (
         "https://shop.example:8443/hooks/twilio/calls?a=1",
