@@ -1,4 +1,4 @@
-"""Signatures of webhooks: one engine and a table of schemes; raw bytes, constant time, several secrets at once.
+"""Signatures of webhooks: the schemes of the vendors, in one table.
 
 Sources: the vendors' own documentation and verifiers, see each scheme. A secret is what the vendor shows;
 of schemes with a public key it is that key.
@@ -12,212 +12,30 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
-import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.x509 import load_pem_x509_certificate
 
 from adapters.channels.forms import fields_of
+from adapters.signing import (
+    Arrived,
+    Call,
+    Scheme,
+    Unverified,
+    Verified,
+    decoded,
+    mac,
+    moment_of,
+    none_fits,
+    same,
+    verify,
+)
 
 __all__ = ["SCHEMES", "SNS_HOST", "Arrived", "Scheme", "Unverified", "Verified", "sns_signed", "verify"]
-
-
-class Unverified(Exception):
-    """A delivery that its sender did not sign, or not now, or not for us; says which, never a secret."""
-
-
-class Arrived(msgspec.Struct, frozen=True, kw_only=True):
-    """What a signature can cover."""
-
-    body: bytes
-    headers: Mapping[str, str]  # names in lower case
-    urls: tuple[str, ...] = ()  # the address as its sender may know it, with its query
-    method: str = "POST"
-
-    def header(self, name: str) -> str:
-        """One header; raises Unverified where it is absent."""
-        value = self.headers.get(name)
-        if not value:
-            raise Unverified(f"The header {name} is missing.")
-        return value
-
-
-class Verified(msgspec.Struct, frozen=True):
-    """A delivery that is signed; `once` names what may come with this very body only."""
-
-    signed_at: datetime | None = None
-    once: str | None = None
-
-
-Fetch = Callable[[str], bytes]
-
-
-class Call(msgspec.Struct, frozen=True):
-    """One verification: what arrived, the secrets in force, the time, and who fetches certificates."""
-
-    arrived: Arrived
-    secrets: tuple[str, ...]
-    now: datetime
-    tolerance_s: float
-    fetch: Fetch
-
-    def in_time(self, signed_at: datetime) -> datetime:
-        """Refuse what was signed too long ago, or too far in the future; 0 seconds is any time."""
-        off_s = abs((self.now - signed_at).total_seconds())
-        if self.tolerance_s and off_s > self.tolerance_s:
-            raise Unverified(
-                f"It was signed {off_s:,.0f} s from now; at most {self.tolerance_s:,.0f} s are taken. Is one of the clocks wrong, or is it a replay?"
-            )
-        return signed_at
-
-
-class Scheme(msgspec.Struct, frozen=True, kw_only=True):
-    """How a vendor signs.
-
-    Attributes:
-        header: where the signature stands; a plain scheme is an HMAC of `signed` under the secret.
-        signed: the signed text: {timestamp}, {id}, {url} and {body} stand for their bytes.
-        prefix: what stands before each signature; others in the header are left aside.
-        separator: between several signatures in one header.
-        timestamp: the header of the time of signing; `element:t` is an element of the signature's header.
-        unit: of the timestamp: s, ms or rfc3339.
-        tolerance_s: how far that time may be from now.
-        by: verifies where the table's columns cannot say it.
-    """
-
-    name: str
-    meaning: str
-    header: str = ""
-    algorithm: str = "sha256"
-    encoding: str = "base64"
-    signed: str = "{body}"
-    prefix: str = ""
-    separator: str = ""
-    timestamp: str = ""
-    unit: str = "s"
-    tolerance_s: float = 300
-    by: Callable[[Scheme, Call], Verified] | None = None
-
-
-def verify(
-    scheme: Scheme,
-    arrived: Arrived,
-    secrets: Sequence[str],
-    *,
-    now: datetime,
-    tolerance_s: float | None = None,
-    fetch: Fetch | None = None,
-) -> Verified:
-    """Say that *arrived* was signed by who holds one of *secrets*.
-
-    Args:
-        tolerance_s: instead of the scheme's; 0 takes any time.
-        fetch: gets a certificate by its address (SNS); without it only configured ones are taken.
-
-    Raises:
-        Unverified: why not.
-    """
-    if not secrets:
-        raise Unverified("The endpoint has no secret.")
-    call = Call(
-        arrived,
-        tuple(secrets),
-        now,
-        scheme.tolerance_s if tolerance_s is None else tolerance_s,
-        fetch or _nobody_fetches,
-    )
-    return (scheme.by or _by_table)(scheme, call)
-
-
-def _nobody_fetches(address: str) -> bytes:
-    raise Unverified(f"The certificate at {address} was not fetched.")
-
-
-# ---- the engine -----------------------------------------------------------------------------------------
-
-
-def _same(given: str, right: bytes, encoding: str) -> bool:
-    """Compare in constant time, as written: Base64 and hex have spellings that decode to the same bytes."""
-    written = right.hex().encode() if encoding == "hex" else base64.b64encode(right)
-    return hmac.compare_digest(given.strip().encode(), written)
-
-
-def _decoded(given: str) -> bytes:
-    """The bytes of a Base64 in its one right spelling; nothing where it is another."""
-    try:
-        raw = base64.b64decode(given, validate=True)
-    except (ValueError, binascii.Error):
-        return b""
-    return raw if base64.b64encode(raw) == given.encode() else b""
-
-
-def _mac(secret: str | bytes, message: bytes, algorithm: str) -> bytes:
-    key = secret.encode() if isinstance(secret, str) else secret
-    return hmac.new(key, message, algorithm).digest()
-
-
-def _none_fits() -> Unverified:
-    return Unverified("The signature fits none of the secrets of this endpoint.")
-
-
-def _elements(header: str) -> list[tuple[str, str]]:
-    """`t=1,v1=abc` as pairs."""
-    pairs = (part.strip().partition("=") for part in header.split(","))
-    return [(name, value) for name, _, value in pairs]
-
-
-def _moment(text: str, unit: str) -> datetime:
-    try:
-        if unit == "rfc3339":
-            at = msgspec.convert(text, datetime)
-            return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
-        if not re.fullmatch(r"\d{1,15}", text, re.ASCII):
-            raise ValueError(text)
-        return datetime.fromtimestamp(int(text) / (1000 if unit == "ms" else 1), UTC)
-    except (ValueError, OverflowError, OSError, msgspec.ValidationError):
-        raise Unverified("The time of signing is no time.") from None
-
-
-def _by_table(scheme: Scheme, call: Call) -> Verified:
-    """An HMAC, as the columns say."""
-    arrived = call.arrived
-    header = arrived.header(scheme.header)
-    timestamp = ""
-    if scheme.timestamp.startswith("element:"):
-        wanted = scheme.timestamp.partition(":")[2]
-        elements = _elements(header)
-        timestamp = next((value for name, value in elements if name == wanted), "")
-        given = [value for name, value in elements if f"{name}=" == scheme.prefix]
-    else:
-        if scheme.timestamp:
-            timestamp = arrived.header(scheme.timestamp)
-        parts = header.split(scheme.separator) if scheme.separator else [header.strip()]
-        given = [part.removeprefix(scheme.prefix) for part in parts if part.startswith(scheme.prefix)]
-    signed_at = call.in_time(_moment(timestamp, scheme.unit)) if scheme.timestamp else None
-    urls = arrived.urls if "{url}" in scheme.signed else ("",)
-    fits = False
-    for secret in call.secrets:
-        for url in urls:
-            right = _mac(secret, _text(scheme.signed, timestamp, url, arrived.body), scheme.algorithm)
-            for one in given:
-                fits |= _same(one, right, scheme.encoding)
-    if not fits:
-        raise _none_fits()
-    return Verified(signed_at)
-
-
-def _text(signed: str, timestamp: str, url: str, body: bytes) -> bytes:
-    parts = {"timestamp": timestamp.encode(), "url": url.encode(), "body": body}
-    return b"".join(
-        parts[part[1:-1]] if part.startswith("{") else part.encode()
-        for part in re.split(r"(\{\w+\})", signed)
-    )
-
 
 # ---- those that say more --------------------------------------------------------------------------------
 
@@ -228,18 +46,18 @@ def _standard(_scheme: Scheme, call: Call) -> Verified:
     family = "webhook" if "webhook-signature" in arrived.headers else "svix"
     id_ = arrived.header(f"{family}-id")
     timestamp = arrived.header(f"{family}-timestamp")
-    signed_at = call.in_time(_moment(timestamp, "s"))
+    signed_at = call.in_time(moment_of(timestamp, "s"))
     message = f"{id_}.{timestamp}.".encode() + arrived.body
     given = [part.partition(",") for part in arrived.header(f"{family}-signature").split(" ")]
     fits = False
     for secret in call.secrets:
         for version, _, signature in given:
             if version == "v1" and not secret.startswith("whpk_"):
-                fits |= _same(signature, _mac(_base64_secret(secret), message, "sha256"), "base64")
+                fits |= same(signature, mac(_base64_secret(secret), message, "sha256"), "base64")
             elif version == "v1a" and secret.startswith("whpk_"):
                 fits |= _ed25519_fits(secret.removeprefix("whpk_"), signature, message)
     if not fits:
-        raise _none_fits()
+        raise none_fits()
     return Verified(signed_at)
 
 
@@ -254,7 +72,7 @@ def _base64_secret(secret: str) -> bytes:
 def _ed25519_fits(key: str, signature: str, message: bytes) -> bool:
     try:
         public = ed25519.Ed25519PublicKey.from_public_bytes(base64.b64decode(key))
-        public.verify(_decoded(signature), message)
+        public.verify(decoded(signature), message)
     except (ValueError, binascii.Error, InvalidSignature):
         return False
     return True
@@ -298,9 +116,9 @@ def _twilio(_scheme: Scheme, call: Call) -> Verified:
     fits = False
     for secret in call.secrets:
         for url in dict.fromkeys(_with_and_without_port(arrived.urls)):
-            fits |= _same(given, _mac(secret, url.encode() + fields, algorithm), "base64")
+            fits |= same(given, mac(secret, url.encode() + fields, algorithm), "base64")
     if not fits:
-        raise _none_fits()
+        raise none_fits()
     return Verified()
 
 
@@ -313,9 +131,9 @@ def _mandrill(_scheme: Scheme, call: Call) -> Verified:
     fits = False
     for secret in call.secrets:
         for url in arrived.urls:
-            fits |= _same(given, _mac(secret, url.encode() + fields, "sha1"), "base64")
+            fits |= same(given, mac(secret, url.encode() + fields, "sha1"), "base64")
     if not fits:
-        raise _none_fits()
+        raise none_fits()
     return Verified()
 
 
@@ -331,12 +149,12 @@ def _mailgun(_scheme: Scheme, call: Call) -> Verified:
     timestamp, token, given = (part[name] for name in ("timestamp", "token", "signature"))
     if not (isinstance(token, str) and token and isinstance(given, str) and timestamp):
         raise Unverified("The body holds no signature with timestamp and token.")
-    signed_at = call.in_time(_moment(str(timestamp), "s"))
+    signed_at = call.in_time(moment_of(str(timestamp), "s"))
     fits = False
     for secret in call.secrets:
-        fits |= _same(given, _mac(secret, f"{timestamp}{token}".encode(), "sha256"), "hex")
+        fits |= same(given, mac(secret, f"{timestamp}{token}".encode(), "sha256"), "hex")
     if not fits:
-        raise _none_fits()
+        raise none_fits()
     return Verified(signed_at, once=token)
 
 
@@ -344,9 +162,9 @@ def _sendgrid(scheme: Scheme, call: Call) -> Verified:
     """SendGrid's event webhook: ECDSA P-256 over the time and the body."""
     arrived = call.arrived
     timestamp = arrived.header(scheme.timestamp)
-    signed_at = call.in_time(_moment(timestamp, "s"))
+    signed_at = call.in_time(moment_of(timestamp, "s"))
     message = timestamp.encode() + arrived.body
-    signature = _decoded(arrived.header(scheme.header))
+    signature = decoded(arrived.header(scheme.header))
     for secret in call.secrets:
         try:
             key = serialization.load_der_public_key(base64.b64decode(secret))
@@ -355,7 +173,7 @@ def _sendgrid(scheme: Scheme, call: Call) -> Verified:
                 return Verified(signed_at)
         except (ValueError, binascii.Error, InvalidSignature):
             continue
-    raise _none_fits()
+    raise none_fits()
 
 
 _HUBSPOT_DECODED = {f"%{ord(c):02X}": c for c in ":/?@!$'()*,;"}
@@ -367,29 +185,29 @@ def _hubspot(_scheme: Scheme, call: Call) -> Verified:
     body = arrived.body
     if "x-hubspot-signature-v3" in arrived.headers:
         timestamp = arrived.header("x-hubspot-request-timestamp")
-        signed_at = call.in_time(_moment(timestamp, "ms"))
+        signed_at = call.in_time(moment_of(timestamp, "ms"))
         given = arrived.header("x-hubspot-signature-v3")
         fits = False
         for secret in call.secrets:
             for url in arrived.urls:
                 for each in (url, re.sub("%[0-9A-Fa-f]{2}", _hubspot_letter, url)):
                     text = arrived.method.encode() + each.encode() + body + timestamp.encode()
-                    fits |= _same(given, _mac(secret, text, "sha256"), "base64")
+                    fits |= same(given, mac(secret, text, "sha256"), "base64")
         if not fits:
-            raise _none_fits()
+            raise none_fits()
         return Verified(signed_at)
     given = arrived.header("x-hubspot-signature")
     version = arrived.headers.get("x-hubspot-signature-version", "")
     fits = False
     for secret in call.secrets:
         if version in ("", "v1"):
-            fits |= _same(given, hashlib.sha256(secret.encode() + body).digest(), "hex")
+            fits |= same(given, hashlib.sha256(secret.encode() + body).digest(), "hex")
         if version in ("", "v2"):
             for url in arrived.urls:
                 text = (secret + arrived.method + url).encode() + body
-                fits |= _same(given, hashlib.sha256(text).digest(), "hex")
+                fits |= same(given, hashlib.sha256(text).digest(), "hex")
     if not fits:
-        raise _none_fits()
+        raise none_fits()
     return Verified()
 
 
@@ -415,9 +233,9 @@ def _sns(_scheme: Scheme, call: Call) -> Verified:
     """
     try:
         message = json.loads(call.arrived.body)
-        signature = _decoded(str(message["Signature"]))
+        signature = decoded(str(message["Signature"]))
         topic, address = str(message["TopicArn"]), str(message["SigningCertURL"])
-        signed_at = _moment(str(message["Timestamp"]), "rfc3339")
+        signed_at = moment_of(str(message["Timestamp"]), "rfc3339")
     except (ValueError, KeyError, TypeError, binascii.Error, RecursionError):
         raise Unverified("The body is no message of Amazon SNS.") from None
     call.in_time(signed_at)
@@ -445,7 +263,7 @@ def _sns(_scheme: Scheme, call: Call) -> Verified:
                 return Verified(signed_at)
         except (ValueError, InvalidSignature):
             continue
-    raise _none_fits()
+    raise none_fits()
 
 
 def _basic(_scheme: Scheme, call: Call) -> Verified:

@@ -83,7 +83,7 @@ class House:
     def opened(self, core: Core, keys: ApiKeys) -> None:
         """Serve from *core* from now on."""
         self._core, self._keys = core, keys
-        self._endpoints = Endpoints(core.pool, core.subjects, core.keys)
+        self._endpoints = None
         self._opened.set()
 
     def shut(self) -> None:
@@ -119,7 +119,8 @@ class House:
     def endpoints(self) -> Endpoints:
         """The endpoints of webhooks; raises a 503 while there are none."""
         if self._endpoints is None:
-            raise _not_yet()
+            core = self.core
+            self._endpoints = Endpoints(core.pool, core.subjects, core.keys)
         return self._endpoints
 
 
