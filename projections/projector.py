@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import structlog
@@ -20,7 +20,7 @@ from domain.entry import Recorded, decode_body
 from projections.projection import Changes, Load, Projection, Step
 from projections.steps import Amendments, Steps
 
-__all__ = ["LogReader", "Projector", "Store"]
+__all__ = ["LogReader", "Projector", "Store", "Waiting"]
 
 log = structlog.get_logger()
 
@@ -33,6 +33,41 @@ class LogReader(Protocol):
 
     def bodies(self, after: int, limit: int) -> list[tuple[int, datetime, bytes]]:
         """(position, recorded_at, body) of the events behind *after*, in order, at most *limit*."""
+
+
+class Waiting(NamedTuple):
+    """A step that waits: it could not be folded, or stands behind one of its subject that could not."""
+
+    projection: str
+    position: int  # of the step: the event itself, its correction, or the retraction of its import
+    event: int  # position of the event that it concerns
+    subject: str | None
+    reason: str
+    culprit: bool  # its own fold failed
+
+
+class _Queue:
+    """Whom the steps that wait hold back: the later ones of their subjects, and of the events themselves."""
+
+    def __init__(self, parked: Iterable[Any] = ()) -> None:
+        self._subjects: set[str] = set()
+        self._events: set[int] = set()
+        for one in parked:
+            self.add(one.event, None if one.subject is None else str(one.subject))
+
+    def __bool__(self) -> bool:
+        return bool(self._events)
+
+    def add(self, event: int, subject: str | None) -> None:
+        """Hold back what comes behind this event, and behind its subject where it has one."""
+        self._events.add(event)
+        if subject is not None:
+            self._subjects.add(subject)
+
+    def holds(self, step: Step) -> bool:
+        """Whether a step must wait. One of an event without a subject waits for that event alone."""
+        event = step.concerns
+        return event.position in self._events or event.subject in self._subjects
 
 
 class Store(Protocol):
@@ -52,15 +87,15 @@ class Store(Protocol):
         recorded_at: datetime | None,
         *,
         amendments: Sequence[tuple[str, int]] = (),
-        parked: Sequence[tuple[str, int, str | None, str, bool]] = (),
-        healed: Sequence[tuple[str, int, str | None]] = (),
+        parked: Sequence[Waiting] = (),
+        healed: Sequence[Waiting] = (),
     ) -> list[Any]: ...
 
 
 _Events = list[tuple[Recorded, bytes]]
 _Batch = tuple[tuple[int, datetime] | None, _Events, int]
 """(position and recorded_at of the last row, events with their bodies, rows read)."""
-_Parked = tuple[str, int, str | None, str, bool]
+BEHIND = "waits behind a parked event of its subject"
 
 
 class Projector:
@@ -90,7 +125,7 @@ class Projector:
         self.until = until
         self._as_of = as_of
         self._steps: dict[int, Steps] = {}  # by the position behind which they continue
-        self._parked: dict[str, set[str]] = {}  # projection -> subjects that wait
+        self._parked: dict[str, _Queue] = {}
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
         self._ahead: tuple[int, int, Future[_Batch]] | None = None
 
@@ -107,7 +142,7 @@ class Projector:
                 if tracking is not None:
                     projection.forget()
                     self._held[name] = tracking
-                    self._parked[name] = {str(p.subject) for p in self._store.parked(name) if p.subject}
+                    self._parked[name] = _Queue(self._store.parked(name))
                     log.info("lease_taken", projection=name, position=tracking.position, epoch=tracking.epoch)
         return len(self._held) == len(self._projections)
 
@@ -162,31 +197,26 @@ class Projector:
         maker = self._steps.pop(start, None) or Steps(self._store.amendments, start, as_of=self._as_of)
         steps, amendments = maker.of(events) if events else ([], [])
         moves = []
-        parked: list[_Parked] = []
+        parked: list[Waiting] = []
         for name in names:
             changes = self._fold(name, steps, parked)
             moves.append((self._held[name], self._projections[name], changes))
         for tracking in self._store.save(moves, position, recorded_at, amendments=amendments, parked=parked):
             self._held[tracking.name] = tracking
         self._steps = {position: maker}
-        for name, at, subject, reason, culprit in parked:
-            if subject is not None:
-                self._parked[name].add(subject)
-            if culprit:
-                log.error("event_parked", projection=name, position=at, reason=reason)
+        for one in parked:
+            self._parked[one.projection].add(one.event, one.subject)
+            if one.culprit:
+                log.error("event_parked", projection=one.projection, position=one.position, reason=one.reason)
         return count
 
-    def _fold(self, name: str, steps: Sequence[Step], parked: list[_Parked]) -> Changes:
+    def _fold(self, name: str, steps: Sequence[Step], parked: list[Waiting]) -> Changes:
         """The changes of one projection; what it cannot fold goes to *parked* with what follows it."""
         waiting = self._parked.get(name)
         going = steps
         if waiting:
-            going = [s for s in steps if _subject(s) not in waiting]
-            parked += [
-                (name, s.position, _subject(s), "waits behind a parked event of its subject", False)
-                for s in steps
-                if _subject(s) in waiting
-            ]
+            going = [s for s in steps if not waiting.holds(s)]
+            parked += [_waits(name, s) for s in steps if waiting.holds(s)]
         try:
             return self._folded(name, going)
         except Exception as failed:  # noqa: BLE001 - whatever a fold raises parks its event
@@ -197,23 +227,17 @@ class Projector:
                 steps=len(going),
             )
             self._projections[name].forget()  # what it remembers of this attempt is not written
-        held_back: set[str] = set()
+        held_back = _Queue()
         kept: list[Step] = []
         for step in going:
-            subject = _subject(step)
-            if subject is not None and subject in held_back:
-                parked.append(
-                    (name, step.position, subject, "waits behind a parked event of its subject", False)
-                )
+            if held_back.holds(step):
+                parked.append(_waits(name, step))
                 continue
             try:
                 self._folded(name, [step])
             except Exception as failed:  # noqa: BLE001
-                parked.append(
-                    (name, step.position, subject, f"{type(failed).__name__}: {failed}"[:1000], True)
-                )
-                if subject is not None:
-                    held_back.add(subject)
+                parked.append(_waits(name, step, failed))
+                held_back.add(step.concerns.position, step.concerns.subject)
                 continue
             finally:
                 self._projections[name].forget()
@@ -224,6 +248,8 @@ class Projector:
         projection = self._projections[name]
         changes = Changes()
         steps = projection.handled(steps)
+        if self._as_of is not None and not projection.folds_timeless:
+            steps = [s for s in steps if _happened(s, self._as_of)]
         if steps:
             projection.prepare(steps, self._store.load(changes, self._held[name].position))
             for step in steps:
@@ -235,52 +261,50 @@ class Projector:
         """Try again what was asked to be tried again, in order; returns how many events were healed."""
         healed = 0
         for name in list(self._held):
-            waiting: set[str] = set()
+            held_back = _Queue()
             for one in self._store.parked(name, retry=True):
-                subject = str(one.subject) if one.subject else None
-                if subject in waiting:
-                    self._save_parked(
-                        name, one.position, subject, "waits behind a parked event of its subject", False
-                    )
+                step = self._parked_step(one.position, one.event)
+                if step is not None and held_back.holds(step):
+                    self._leave(name, _waits(name, step))
                     continue
-                ((position, recorded_at, body),) = self._log.bodies(one.position - 1, 1)
-                recorded = _recorded(position, recorded_at, body)
-                steps = (
-                    []
-                    if recorded is None
-                    else Steps(self._store.amendments, position - 1, as_of=self._as_of).of(
-                        [(recorded, body)]
-                    )[0]
-                )
-                steps = [s for s in steps if _subject(s) == subject]
                 try:
-                    changes = self._folded(name, steps)
+                    changes = self._folded(name, [] if step is None else [step])
                 except Exception as failed:  # noqa: BLE001
+                    assert step is not None
                     self._projections[name].forget()
-                    self._save_parked(
-                        name, one.position, subject, f"{type(failed).__name__}: {failed}"[:1000], True
-                    )
-                    if subject is not None:
-                        waiting.add(subject)
+                    self._leave(name, _waits(name, step, failed))
+                    held_back.add(one.event, step.concerns.subject)
                     continue
-                tracking = self._held[name]
-                (self._held[name],) = self._store.save(
-                    [(tracking, self._projections[name], changes)],
-                    tracking.position,
-                    None,
-                    healed=[(name, one.position, subject)],
+                self._move_none(
+                    name, changes, healed=[Waiting(name, one.position, one.event, None, "", False)]
                 )
                 healed += 1
-            self._parked[name] = {str(p.subject) for p in self._store.parked(name) if p.subject}
+            self._parked[name] = _Queue(self._store.parked(name))
         return healed
 
-    def _save_parked(self, name: str, position: int, subject: str | None, reason: str, culprit: bool) -> None:
+    def _parked_step(self, position: int, event: int) -> Step | None:
+        """The step of *event* at *position*, made anew from the log; None where it changes nothing any more."""
+        ((_, recorded_at, body),) = self._log.bodies(position - 1, 1)
+        recorded = _recorded(position, recorded_at, body)
+        if recorded is None:
+            return None
+        steps, _ = Steps(self._store.amendments, position - 1, as_of=self._as_of).of([(recorded, body)])
+        return next((s for s in steps if s.concerns.position == event), None)
+
+    def _leave(self, name: str, one: Waiting) -> None:
+        self._move_none(name, Changes(), parked=[one])
+
+    def _move_none(
+        self, name: str, changes: Changes, *, parked: Sequence[Waiting] = (), healed: Sequence[Waiting] = ()
+    ) -> None:
+        """Write *changes* where the projection stands."""
         tracking = self._held[name]
         (self._held[name],) = self._store.save(
-            [(tracking, self._projections[name], Changes())],
+            [(tracking, self._projections[name], changes)],
             tracking.position,
             None,
-            parked=[(name, position, subject, reason, culprit)],
+            parked=parked,
+            healed=healed,
         )
 
     def _next_batch(self, start: int, limit: int) -> _Batch:
@@ -304,10 +328,14 @@ class Projector:
         return total
 
 
-def _subject(step: Step) -> str | None:
-    """Whose event a step is: the unit that is parked together."""
-    side = step.after or step.before
-    return side.recorded.subject if side is not None else None
+def _waits(projection: str, step: Step, failed: Exception | None = None) -> Waiting:
+    reason = BEHIND if failed is None else f"{type(failed).__name__}: {failed}"[:1000]
+    event = step.concerns
+    return Waiting(projection, step.position, event.position, event.subject, reason, failed is not None)
+
+
+def _happened(step: Step, as_of: datetime) -> bool:
+    return all(side is None or side.recorded.event.occurred_at <= as_of for side in (step.before, step.after))
 
 
 def _recorded(position: int, recorded_at: datetime, body: bytes) -> Recorded | None:

@@ -27,7 +27,8 @@ class Live(NamedTuple):
     projection: Projection
     position: int
     build: datetime
-    parked: frozenset[tuple[int, str | None]]
+    parked: frozenset[tuple[int, int]]  # (position of the step, of the event it concerns)
+    waiting: frozenset[str]  # their subjects
 
 
 def connected(url: str, *, role: str | None = "touchlog_app") -> psycopg.Connection[Any]:
@@ -98,17 +99,20 @@ class Snapshot:
                 found += [
                     s
                     for s in Steps(self.amendments, position - 1).of(events)[0]
-                    if (s.position, subject_of(s)) in live.parked
+                    if (s.position, s.concerns.position) in live.parked
                 ]
         return found
 
     def seen_by(self, name: str, steps: Iterable[Step]) -> list[Step]:
-        """Those of *steps* that the projection *name* has folded: up to its position, and not parked."""
+        """Those of *steps* that the projection *name* has folded: of its classes, up to its position, and not parked."""
         live = self.live[name]
+        steps = live.projection.handled(list(steps))
         if not live.parked:
             return [s for s in steps if s.position <= live.position]
         return [
-            s for s in steps if s.position <= live.position and (s.position, subject_of(s)) not in live.parked
+            s
+            for s in steps
+            if s.position <= live.position and (s.position, s.concerns.position) not in live.parked
         ]
 
 
@@ -132,14 +136,19 @@ def snapshot(conn: psycopg.Connection[Any], projections: Iterable[Projection]) -
                 sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(sql.SQL(", ").join(tables)),
                 prepare=False,
             )
-        parked: dict[str, set[tuple[int, str | None]]] = {}
-        for name, position, subject in conn.execute(
-            "SELECT name, position, subject::text FROM touchlog.parked WHERE schema = 'read' AND name = ANY(%s)",
+        parked: dict[str, set[tuple[int, int]]] = {}
+        waiting: dict[str, set[str]] = {}
+        for name, position, event, subject in conn.execute(
+            "SELECT name, position, event, subject::text FROM touchlog.parked WHERE schema = 'read' AND name = ANY(%s)",
             (list(live),),
         ):
-            parked.setdefault(name, set()).add((position, subject))
+            parked.setdefault(name, set()).add((position, event))
+            if subject is not None:
+                waiting.setdefault(name, set()).add(subject)
         found = {
-            name: Live(live[name], position, build, frozenset(parked.get(name, ())))
+            name: Live(
+                live[name], position, build, frozenset(parked.get(name, ())), frozenset(waiting.get(name, ()))
+            )
             for name, version, position, build in conn.execute(
                 "SELECT name, version, position, started_at FROM touchlog.projections "
                 "WHERE schema = 'read' AND name = ANY(%s)",
@@ -170,16 +179,8 @@ def decoded(rows: Iterable[tuple[int, datetime, bytes]]) -> Iterator[tuple[Recor
             continue
 
 
-def subject_of(step: Step) -> str | None:
-    """Whose event a step is, as the projector parks it."""
-    side = step.after or step.before
-    return side.recorded.subject if side is not None else None
-
-
 def _place(step: Step) -> tuple[int, int]:
-    side = step.after or step.before
-    assert side is not None
-    return step.position, side.recorded.position
+    return step.position, step.concerns.position
 
 
 def _life(recorded: Recorded, body: bytes, stated: Sequence[Amendment]) -> Iterator[Step]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from adapters.imports.format import Format, Options, Rows, register
-from adapters.imports.maps import Field, Map, Time, Who, read_table
+from adapters.imports.mapped_table import read_table
+from adapters.imports.maps import Field, Map, Time, Who
 from adapters.imports.source_file import SourceFile
 
 __all__ = ["MASTER", "SAMPLE"]

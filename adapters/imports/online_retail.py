@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from adapters.imports.format import Format, register
-from adapters.imports.maps import Field, Map, Rule, Time, Who, read_table
+from adapters.imports.mapped_table import read_table
+from adapters.imports.maps import Field, Map, Rule, Time, Who
 
 __all__ = ["MAP"]
 

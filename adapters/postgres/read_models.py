@@ -24,6 +24,7 @@ from adapters.postgres.amendments import StoredAmendments
 from adapters.postgres.binary_copy import pack_known, pack_rows
 from domain.errors import Unavailable
 from projections.projection import Changes, Effective, Projection, Table
+from projections.projector import Waiting
 
 __all__ = ["LeaseLost", "ReadModels", "Tracking", "make_tables"]
 
@@ -75,6 +76,7 @@ class Parked(NamedTuple):
     name: str
     schema: str
     position: int
+    event: int  # position of the event that it concerns
     subject: UUID | None
     reason: str
     culprit: bool
@@ -166,7 +168,7 @@ def make_indexes(
     """Create the keys and indexes of *projection* where they do not exist.
 
     Args:
-        only_needed: those that folding needs (keys, and the summaries by position), for a rebuild.
+        only_needed: those that folding needs (keys, and what finds rows by position), for a rebuild.
     """
     for table in tables_of(projection):
         name = sql.Identifier(schema, table.name)
@@ -179,7 +181,8 @@ def make_indexes(
                 )
             )
         for index in table.indexes:
-            if only_needed and not table.key and index.method != "brin":
+            by_position = index.method == "brin" or index.columns == ("position",)
+            if only_needed and not table.key and not by_position:
                 continue
             title = f"{table.name}_{'_'.join(index.columns)}"[:60]
             conn.execute(
@@ -230,7 +233,7 @@ class _Load:
         if row is not None:
             rows = self._conn.execute(
                 "SELECT position FROM read.contact_history WHERE subject = ANY(%(subjects)s) AND position <= %(until)s "
-                "UNION SELECT position FROM touchlog.parked WHERE name = 'contact_history' AND schema = 'read' AND position <= %(until)s",
+                "UNION SELECT event FROM touchlog.parked WHERE name = 'contact_history' AND schema = 'read' AND position <= %(until)s",
                 {"subjects": wanted, "until": self._until},
                 prepare=True,
             ).fetchall()
@@ -244,17 +247,30 @@ class _Load:
             found.update(p for (p,) in rows)
         return self._amendments.effective(found, self._until)
 
-    def where(self, table: Table[R], column: str, values: Iterable[Hashable]) -> list[R]:
+    def where(self, table: Table[R], column: str | tuple[str, ...], values: Iterable[Hashable]) -> list[R]:
         columns = table.columns
+        wanted: list[Any] = list(values)
+        if not wanted:
+            return []
+        if isinstance(column, str):
+            condition = sql.SQL("{} = ANY(%s)").format(sql.Identifier(column))
+            parameters = [wanted]
+        else:
+            kinds = dict(declared_columns(table))
+            condition = sql.SQL("({}) IN (SELECT * FROM unnest({}))").format(
+                sql.SQL(", ").join(map(sql.Identifier, column)),
+                sql.SQL(", ").join(sql.SQL("%s::" + kinds[c] + "[]") for c in column),
+            )
+            parameters = [list(each) for each in zip(*wanted, strict=True)]
         with self._conn.cursor(binary=True) as curs:
             curs.execute(
-                sql.SQL("SELECT {} FROM {} WHERE {} = ANY(%s){}").format(
+                sql.SQL("SELECT {} FROM {} WHERE {}{}").format(
                     sql.SQL(", ").join(map(sql.Identifier, columns)),
                     sql.Identifier(self._schema, table.name),
-                    sql.Identifier(column),
+                    condition,
                     sql.SQL(" AND known_to IS NULL" if table.known else ""),
                 ),
-                (list(values),),
+                parameters,
                 prepare=True,
             )
             rows = list(map(_made_of(table.row), curs.fetchall()))
@@ -406,15 +422,15 @@ class ReadModels:
         recorded_at: datetime | None,
         *,
         amendments: Sequence[tuple[str, int]] = (),
-        parked: Sequence[tuple[str, int, str | None, str, bool]] = (),
-        healed: Sequence[tuple[str, int, str | None]] = (),
+        parked: Sequence[Waiting] = (),
+        healed: Sequence[Waiting] = (),
     ) -> list[Tracking]:
         """Write the changes of a batch and move every tracking position to *position*: all or nothing.
 
         Args:
             amendments: (target, position) of the corrections and retractions among the batch.
-            parked: (projection, position, subject, reason, its own fold failed) of what could not be folded.
-            healed: (projection, position, subject) of what was parked and is folded now.
+            parked: what could not be folded.
+            healed: what was parked and is folded now.
 
         Raises:
             LeaseLost: a tracking position or an epoch is not the one that was read.
@@ -449,25 +465,32 @@ class ReadModels:
                         position=position, recorded_at=recorded_at or tracking.recorded_at, moved_at=row[0]
                     )
                 )
-            for name, at, subject, reason, culprit in parked:
+            for one in parked:
                 conn.execute(
-                    "INSERT INTO touchlog.parked (name, schema, position, subject, reason, culprit) VALUES (%s, %s, %s, %s, %s, %s) "
-                    "ON CONFLICT (name, schema, position, subject) DO UPDATE SET reason = excluded.reason, culprit = excluded.culprit, retry = false",
-                    (name, self._schema, at, subject, reason, culprit),
+                    "INSERT INTO touchlog.parked (name, schema, position, event, subject, reason, culprit) VALUES (%s, %s, %s, %s, %s, %s, %s) "
+                    "ON CONFLICT (name, schema, position, event) DO UPDATE SET reason = excluded.reason, culprit = excluded.culprit, retry = false",
+                    (
+                        one.projection,
+                        self._schema,
+                        one.position,
+                        one.event,
+                        one.subject,
+                        one.reason,
+                        one.culprit,
+                    ),
                 )
-            for name, at, subject in healed:
+            for one in healed:
                 conn.execute(
-                    "DELETE FROM touchlog.parked WHERE name = %s AND schema = %s AND position = %s "
-                    "AND subject IS NOT DISTINCT FROM %s::uuid",
-                    (name, self._schema, at, subject),
+                    "DELETE FROM touchlog.parked WHERE name = %s AND schema = %s AND position = %s AND event = %s",
+                    (one.projection, self._schema, one.position, one.event),
                 )
         return moved
 
     def parked(self, name: str | None = None, *, retry: bool | None = None) -> list[Parked]:
         """What is parked, in log order."""
         rows = self.connection.execute(
-            "SELECT name, schema, position, subject, reason, culprit, parked_at FROM touchlog.parked "
-            "WHERE schema = %s AND (%s::text IS NULL OR name = %s) AND (%s::boolean IS NULL OR retry = %s) ORDER BY name, position, subject",
+            "SELECT name, schema, position, event, subject, reason, culprit, parked_at FROM touchlog.parked "
+            "WHERE schema = %s AND (%s::text IS NULL OR name = %s) AND (%s::boolean IS NULL OR retry = %s) ORDER BY name, position, event",
             (self._schema, name, name, retry, retry),
         ).fetchall()
         return [Parked(*row) for row in rows]

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack
-from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -33,6 +31,7 @@ from bin.bench.load import (
     payloads,
     templates,
 )
+from bin.bench.processes import Spawned, accepting, appending, called
 from bin.bench.report import Report
 from bin.bench.scratch import Scratch, fdatasyncs_per_s
 from bin.compose import Core
@@ -43,8 +42,12 @@ CELLS = {1: 400, 10: 3_000, 100: 15_000, 1000: 40_000}
 """Batch size: events a round."""
 CALLERS = {1: 1_000, 16: 5_000, 256: 20_000, 512: 20_000}
 """Callers: events a round."""
+TOLD_BY_TWO = 256
+"""From so many callers on they are measured in two processes too."""
 LIBRARY_BATCH = 200  # beyond it the library's recorder hangs (reference/performance.md, F1)
 WRITER_PROCESSES = 4
+ACCEPTING_PROCESSES = 2
+"""As `serve --workers 2`."""
 FILL_BATCH = 5_000
 
 T = TypeVar("T")
@@ -85,6 +88,7 @@ def bench(report: Report, scratch: Scratch) -> None:
         ("append.c256_over_b1000", "c256", "b1000"),
         ("append.c256_over_copy", "c256", "copy"),
         ("append.c256_full_over_copy", "c256_full", "copy"),
+        ("append.c256_full_two_processes_over_copy", "c256_full_two_processes", "copy"),
         ("append.four_processes_over_copy", "four_processes_b1000", "copy"),
         ("append.four_processes_b100_over_copy", "four_processes_b100", "copy"),
         ("append.four_processes_b1_over_copy", "four_processes_b1", "copy"),
@@ -101,7 +105,8 @@ def bench(report: Report, scratch: Scratch) -> None:
         (
             "b1 to b1000: LogRecorder.append, one call at a time, bodies prepared before. c1 to c512: so many asyncio callers "
             "with one event each through the group-commit writer, bodies prepared before, as the library's are. c1_full to "
-            "c512_full: the same through Ingest.accept (reading, checking, subjects, sealing, group commit), one process."
+            "c512_full: the same through Ingest.accept (reading, checking, subjects, sealing, group commit), one process; "
+            "_two_processes: the same callers shared by two processes, as serve --workers 2 has them."
         ),
         (
             "library: PostgresApplicationRecorder of eventsourcing at its defaults, which tells no repeats; batches of "
@@ -139,12 +144,13 @@ class _Trial:
         self.copying = psycopg.connect(url, autocommit=True)
         self.copied = 1
         self.called = 0
-        self.writers = [_WriterProcess(url, made.another()) for _ in range(WRITER_PROCESSES)]
+        self.writers = [Spawned(appending, url, made.another()) for _ in range(WRITER_PROCESSES)]
+        self.accepters = [Spawned(accepting, scratch.folder, url) for _ in range(ACCEPTING_PROCESSES)]
 
     def close(self) -> None:
         """Let go of processes and connections."""
-        for writer in self.writers:
-            writer.close()
+        for each in (*self.writers, *self.accepters):
+            each.close()
         self.log.datastore.close()
         self.library.datastore.close()
         self.copying.close()
@@ -166,6 +172,7 @@ class _Trial:
             self._call(size, 500)
         self._library(LIBRARY_BATCH, 400)
         self._processes(100, 2_000)
+        self._call_two(256, 2_000)
 
     def round(self) -> None:
         """Measure every cell once, ours and the baselines in turns."""
@@ -178,7 +185,10 @@ class _Trial:
         for size in (100, 10, 1):
             report.figure(f"b{size}", self._append(size, CELLS[size]))
         for callers, events in CALLERS.items():
-            for name, call in ((f"c{callers}", self._write), (f"c{callers}_full", self._call)):
+            cells = [(f"c{callers}", self._write), (f"c{callers}_full", self._call)]
+            if callers >= TOLD_BY_TWO:
+                cells.append((f"c{callers}_full_two_processes", self._call_two))
+            for name, call in cells:
                 rate, latencies = call(callers, events)
                 report.figure(name, rate)
                 for part in (50, 99):
@@ -269,25 +279,21 @@ class _Trial:
     def _callers(
         self, callers: int, items: Sequence[T], one: Callable[[T], Awaitable[bool]]
     ) -> tuple[float, list[float]]:
-        async def call() -> tuple[float, list[float]]:
-            turns, latencies, recorded = iter(items), [], 0
+        started = time.perf_counter()
+        latencies = self.runner.run(called(callers, items, one))
+        return len(items) / (time.perf_counter() - started), sorted(latencies)
 
-            async def caller() -> None:
-                nonlocal recorded
-                for item in turns:
-                    began = time.perf_counter()
-                    done = await one(item)
-                    latencies.append(time.perf_counter() - began)
-                    recorded += done
-
-            started = time.perf_counter()
-            await asyncio.gather(*(caller() for _ in range(callers)))
-            took = time.perf_counter() - started
-            if recorded != len(items):
-                raise AssertionError(f"{recorded} of {len(items)} events were recorded.")
-            return len(items) / took, sorted(latencies)
-
-        return self.runner.run(call())
+    def _call_two(self, callers: int, events: int) -> tuple[float, list[float]]:
+        """The whole way in again, the callers shared by two processes."""
+        share = events // ACCEPTING_PROCESSES
+        for process in self.accepters:
+            process.prepare(callers // ACCEPTING_PROCESSES, self.called, share)
+            self.called += share
+        started = time.perf_counter()
+        for process in self.accepters:
+            process.go()
+        latencies = [latency for process in self.accepters for latency in process.finished()]
+        return len(latencies) / (time.perf_counter() - started), sorted(latencies)
 
     def _library(self, size: int, events: int) -> float:
         batches = [_stored(self.made.items(size)) for _ in range(events // size)]
@@ -309,48 +315,6 @@ class _Trial:
             writer.finished()
         took = time.perf_counter() - started
         return (self.rows() - before) / took
-
-
-class _WriterProcess:
-    """Another process that appends batches through a recorder of its own."""
-
-    def __init__(self, url: str, made: Templates) -> None:
-        spawning = multiprocessing.get_context("spawn")
-        self._pipe, other = spawning.Pipe()
-        self._process = spawning.Process(target=_append_on_command, args=(url, made, other), daemon=True)
-        self._process.start()
-
-    def prepare(self, size: int, batches: int) -> None:
-        """Have it make its batches; returns when they are there."""
-        self._pipe.send((size, batches))
-        self._pipe.recv()
-
-    def go(self) -> None:
-        """Have it append them."""
-        self._pipe.send("go")
-
-    def finished(self) -> None:
-        """Wait until it has."""
-        self._pipe.recv()
-
-    def close(self) -> None:
-        """End it."""
-        self._pipe.send(None)
-        self._process.join(10)
-        self._process.kill()
-
-
-def _append_on_command(url: str, made: Templates, pipe: Connection) -> None:
-    log = connect_log(url, pool=1, role="touchlog_app")
-    while (told := pipe.recv()) is not None:
-        size, count = told
-        batches = made.batches(count, size)
-        pipe.send("prepared")
-        pipe.recv()
-        for batch in batches:
-            log.append(batch)
-        pipe.send("finished")
-    log.datastore.close()
 
 
 def _stored(items: Sequence[Item]) -> list[StoredEvent]:

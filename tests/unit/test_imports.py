@@ -424,10 +424,11 @@ def test_currencies_have_their_own_digits(read: Reads) -> None:
 
 @given(st.decimals(min_value=-(10**12), max_value=10**12, places=2, allow_nan=False))
 def test_money_is_exact(amount: Decimal) -> None:
-    from adapters.imports.maps import Field, _minor, _number
+    from adapters.imports.cells import minor_of, number_of
+    from adapters.imports.maps import Field
 
     field = Field(column="a", type="money", currency="GBP")
-    assert _minor("a", _number("a", str(amount)), field) == int(amount * 100)
+    assert minor_of("a", number_of("a", str(amount)), field) == int(amount * 100)
 
 
 @given(st.lists(st.lists(st.text(alphabet='ab,"\n\r ;', max_size=6), min_size=3, max_size=3), max_size=8))
