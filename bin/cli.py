@@ -19,6 +19,8 @@ COMMANDS = (
     "bin.ingest",
     "bin.status",
     "bin.rejected",
+    "bin.endpoints",
+    "bin.channels",
     "bin.history",
     "bin.imports",
     "bin.persons",

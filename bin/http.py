@@ -47,14 +47,16 @@ async def _opened(house: House, settings: Settings, database_url: str) -> AsyncI
             telling = asyncio.create_task(
                 announce(settings.nats_url, settings.subject_prefix, lambda: writer.head)
             )
+        counting = asyncio.create_task(house.channels.keep_writing(parts.pool))
         house.opened(parts, keys)
         try:
             yield
         finally:
             house.shut()
-            if telling is not None:
-                telling.cancel()
-                await asyncio.gather(telling, return_exceptions=True)
+            for task in (counting, telling):
+                if task is not None:
+                    task.cancel()
+                    await asyncio.gather(task, return_exceptions=True)
 
 
 class HttpPart(uvicorn.Server):

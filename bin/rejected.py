@@ -84,6 +84,7 @@ async def list_items(core: Core, state: str, limit: int) -> list[Shown]:
 
 async def retry(core: Core, numbers: Sequence[int], corrected: bytes | None) -> list[dict[str, Any]]:
     """Try kept payloads again, the oldest first; what is recorded now, or was already, is settled."""
+    from adapters.deliveries import is_letter, take_again
     from bin.ingest import principal
 
     who = principal()
@@ -112,10 +113,13 @@ async def retry(core: Core, numbers: Sequence[int], corrected: bytes | None) -> 
             )
             outcome["errors"] = [{"pointer": "", "detail": detail, "code": "not_an_event"}]
             continue
-        answer = await core.ingest.accept(
-            [payload], who, way_in=one.way_in, places=[one.place or f"rejected {number}"], keep=False
-        )
-        (result,) = answer.results
+        if is_letter(payload):
+            result = await take_again(core.ingest, core.rejected, payload, who, way_in=one.way_in)
+        else:
+            answer = await core.ingest.accept(
+                [payload], who, way_in=one.way_in, places=[one.place or f"rejected {number}"], keep=False
+            )
+            (result,) = answer.results
         outcome |= {
             "status": result.status,
             "position": result.position,

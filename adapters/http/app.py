@@ -13,22 +13,26 @@ from litestar.types import ControllerRouterHandler
 
 from adapters.http import (
     browser,
+    channels,
     conversations,
     docs,
     duplicates,
     events,
     feed,
+    hooks,
     identity,
     operations,
     persons,
     rebuilds,
+    segment,
     trail,
     types,
     volumes,
 )
 from adapters.http.auth import reader
 from adapters.http.browser import is_page, page_of_problem
-from adapters.http.events import Intake, Receive, Scope, Send
+from adapters.http.door import Door, Receive, Scope, Send
+from adapters.http.events import Intake
 from adapters.http.house import House
 from adapters.http.problems import MEDIA_TYPE, answer_problem, document, of_exception
 
@@ -42,6 +46,9 @@ def routes() -> Sequence[ControllerRouterHandler]:
     """Every documented route."""
     return (
         *events.ROUTES,
+        *segment.ROUTES,
+        *hooks.ROUTES,
+        *channels.ROUTES,
         *feed.ROUTES,
         *persons.ROUTES,
         *identity.ROUTES,
@@ -56,19 +63,25 @@ def routes() -> Sequence[ControllerRouterHandler]:
 
 
 class Front:
-    """The outermost application: POST /v1/events goes straight to its intake, all else through the framework."""
+    """The outermost application: what brings events goes straight to its door, all else through the framework."""
 
     def __init__(self, house: House, inner: Litestar) -> None:
         self._house = house
-        self._intake = Intake(house)
+        self._doors: dict[str, Door] = {"/v1/events": Intake(house)}
+        self._hooks = hooks.HooksDoor(house)
+        self._doors |= dict.fromkeys(segment.PATHS, segment.SegmentDoor(house))
         self._inner = inner
         self._requests = house.figures.requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] == "/v1/events":
-            await self._intake(scope, receive, send)
-            return
+        if scope["type"] == "http":
+            door = self._doors.get(scope["path"]) if scope["method"] == "POST" else None
+            if scope["path"].startswith(hooks.PREFIX) and scope["method"] in ("POST", "GET", "HEAD"):
+                door = self._hooks
+            if door is not None:
+                await door(scope, receive, send)
+                return
 
         if scope["type"] != "http":
             await self._inner(scope, receive, send)  # type: ignore[arg-type]

@@ -8,13 +8,11 @@ framework has a handler of that name, which nothing reaches.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import re
 import time
-import zlib
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -23,10 +21,19 @@ import orjson
 from litestar import Request, Response, post
 from litestar.openapi import ResponseSpec
 
-from adapters.cloudevents import split_batch
+from adapters.cloudevents import Payload, split_batch
 from adapters.http.auth import bearer_of, unauthorised
+from adapters.http.door import (
+    DATABASE_BACK_WITHIN_S,
+    LARGEST_BODY_BYTES,
+    Answered,
+    Door,
+    Headers,
+    Receive,
+    Scope,
+)
 from adapters.http.house import House
-from adapters.http.problems import MEDIA_TYPE, ProblemDocument, Refusal, document, of_exception
+from adapters.http.problems import ProblemDocument, Refusal
 from adapters.ingest import Answer, Ingest, Principal
 from adapters.postgres.outage import through_outages
 from domain.errors import Invalid, Problem
@@ -36,24 +43,17 @@ __all__ = [
     "LARGEST_BODY_BYTES",
     "Intake",
     "accept",
+    "appender",
     "encode_answer",
     "events_of",
     "may_append",
+    "record",
+    "whole_json",
 ]
 
 LARGEST_BATCH = 10_000
-LARGEST_BODY_BYTES = 16 * 2**20
-MOST_WAITING_REQUESTS = 2_000
-MOST_WAITING_BYTES = 512 * 2**20
 _AT_ONCE = 1_000
 """Events prepared between two breaths of the event loop: a large batch must not hold up the small ones."""
-_DRAINED_BYTES = 64 * 2**20
-"""How much of a body that was refused is still read, so that its sender hears why instead of a broken pipe."""
-_DATABASE_BACK_WITHIN_S = 20.0
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 encode_answer = msgspec.json.Encoder().encode
 _NAME = re.compile(r"[a-z0-9]{1,64}\Z")
@@ -75,7 +75,14 @@ def may_append(principal: Principal) -> None:
         )
 
 
-async def accept(ingest: Ingest, items: list[bytes], principal: Principal, *, way_in: str) -> Answer:
+async def accept(
+    ingest: Ingest,
+    items: Sequence[bytes | Payload],
+    principal: Principal,
+    *,
+    way_in: str,
+    keep: bool = True,
+) -> Answer:
     """Record *items* in order; a long batch in parts, and through a short outage of the database.
 
     Raises:
@@ -86,10 +93,12 @@ async def accept(ingest: Ingest, items: list[bytes], principal: Principal, *, wa
         part = items[start : start + _AT_ONCE]
         places = [f"item {start + i + 1}" for i in range(len(part))] if start else None
 
-        async def record(part: list[bytes] = part, places: list[str] | None = places) -> Answer:
-            return await ingest.accept(part, principal, way_in=way_in, places=places)
+        async def record_part(
+            part: Sequence[bytes | Payload] = part, places: list[str] | None = places
+        ) -> Answer:
+            return await ingest.accept(part, principal, way_in=way_in, places=places, keep=keep)
 
-        answer = await through_outages(record, within_s=_DATABASE_BACK_WITHIN_S)
+        answer = await through_outages(record_part, within_s=DATABASE_BACK_WITHIN_S)
         if whole is None:
             whole = answer
         else:
@@ -119,7 +128,7 @@ def events_of(headers: Iterable[tuple[bytes, bytes]], content_type: str | None, 
     if charset and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):
         raise Refusal(415, "unsupported", f"JSON travels as UTF-8; charset {charset[1][:40]!r} is not taken.")
     if media_type == "application/cloudevents+json":
-        return [_whole_json(body)]
+        return [whole_json(body)]
     if media_type == "application/cloudevents-batch+json":
         return _batch(body)
     attributes = [(n, v) for n, v in headers if n[:3] == b"ce-"]
@@ -139,13 +148,13 @@ def events_of(headers: Iterable[tuple[bytes, bytes]], content_type: str | None, 
 def _batch(body: bytes) -> list[bytes]:
     """The items of an array; a body that is no array is one item."""
     if body.lstrip(b" \t\r\n")[:1] != b"[":
-        return [_whole_json(body)]
+        return [whole_json(body)]
     try:
         items = split_batch(body)
     except RecursionError:
         items = _split_by_brackets(body)
     except Invalid as wrong:
-        _whole_json(body)
+        whole_json(body)
         raise _not_json(wrong.problems[0].detail) from None
     if len(items) > LARGEST_BATCH:
         raise Refusal(
@@ -185,7 +194,7 @@ def _not_json(detail: str) -> Refusal:
     )
 
 
-def _whole_json(body: bytes) -> bytes:
+def whole_json(body: bytes) -> bytes:
     """*body*, which is one JSON text; what is wrong inside it is told by the ingest, per event.
 
     Raises:
@@ -224,7 +233,7 @@ def _binary(
         members.append(b'"datacontenttype":' + orjson.dumps(content_type))
     if body:
         if not media_type or media_type in ("application/json", "text/json") or media_type.endswith("+json"):
-            members.append(b'"data":' + _whole_json(body))
+            members.append(b'"data":' + whole_json(body))
         else:
             text = None
             if media_type.startswith("text/") or media_type.endswith(("/xml", "+xml")):
@@ -254,246 +263,75 @@ def _header_text(value: bytes) -> bytes:
         )  # told by the ingest: not UTF-8
 
 
-# ---- the body on its way in -----------------------------------------------------------------------------
-
-
-def _too_large() -> Refusal:
-    return Refusal(
-        413,
-        "too-large",
-        f"The body is larger than {LARGEST_BODY_BYTES // 2**20} MiB (after decompression). Nothing was recorded: "
-        "split the batch and send the parts one after the other.",
-    )
-
-
-class _Inflating:
-    """A compressed body, inflated as it comes and never beyond the limit."""
-
-    def __init__(self, coding: str) -> None:
-        self._gzip = coding in ("gzip", "x-gzip")
-        self._inflate = zlib.decompressobj(31 if self._gzip else 15)
-        self._chunks: list[bytes] = []
-        self._size = 0
-        self._begun = False
-
-    def feed(self, data: bytes) -> None:
-        while data:
-            if not self._begun and not self._gzip and (data[0] & 0x0F != 8 or data[0] >> 4 > 7):
-                self._inflate = zlib.decompressobj(-15)  # deflate without its wrapper, as some senders do
-            self._begun = True
-            try:
-                out = self._inflate.decompress(data, LARGEST_BODY_BYTES + 1 - self._size)
-            except zlib.error as wrong:
-                raise _not_compressed(str(wrong)) from None
-            self._size += len(out)
-            self._chunks.append(out)
-            if self._size > LARGEST_BODY_BYTES:
-                raise _too_large()
-            if self._inflate.eof:
-                data = self._inflate.unused_data
-                if data and self._gzip:  # RFC 1952 §2.2: members one after the other
-                    self._inflate = zlib.decompressobj(31)
-                elif data:
-                    raise _not_compressed("something follows its end")
-            else:
-                data = self._inflate.unconsumed_tail
-
-    def whole(self) -> bytes:
-        if self._begun and not self._inflate.eof:
-            raise _not_compressed("it ends too early")
-        return b"".join(self._chunks)
-
-
-def _not_compressed(why: str) -> Refusal:
-    return Refusal(
-        400, "not-json", f"The body is not what its Content-Encoding says: {why}. Nothing was recorded."
-    )
-
-
-async def _read_body(receive: Receive, encoding: str, length: bytes | None) -> bytes:
-    """The whole body, decompressed.
-
-    Raises:
-        Refusal: 413, 415, or 400 for a body that does not decompress.
-    """
-    coding = encoding.strip().lower()
-    if coding in ("", "identity"):
-        if length is not None and length.isdigit() and int(length) > LARGEST_BODY_BYTES:
-            raise _too_large()
-        message = await receive()
-        body: bytes = message.get("body", b"")
-        if message["type"] == "http.disconnect":
-            raise _Gone
-        if not message.get("more_body"):
-            if len(body) > LARGEST_BODY_BYTES:
-                raise _too_large()
-            return body
-        chunks, size = [body], len(body)
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise _Gone
-            chunk = message.get("body", b"")
-            size += len(chunk)
-            if size > LARGEST_BODY_BYTES:
-                raise _too_large()
-            chunks.append(chunk)
-            if not message.get("more_body"):
-                return b"".join(chunks)
-    if coding not in ("gzip", "x-gzip", "deflate"):
-        raise Refusal(
-            415,
-            "unsupported",
-            f"Content-Encoding {coding[:40]!r} is not taken; send gzip, deflate or none.",
-            headers={"Accept-Encoding": "gzip, deflate, identity"},
-        )
-    inflating = _Inflating(coding)
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _Gone
-        inflating.feed(message.get("body", b""))
-        if not message.get("more_body"):
-            return inflating.whole()
-
-
-class _Gone(Exception):
-    """The sender went away; nobody hears an answer."""
-
-
 # ---- the route ------------------------------------------------------------------------------------------
 
 
-class Intake:
-    """The ASGI application behind POST /v1/events.
+class Intake(Door):
+    """The ASGI application behind POST /v1/events."""
 
-    Args:
-        most_waiting: requests that may wait for a commit at once; the next one is answered 429.
-    """
+    def route(self, scope: Scope) -> str:
+        """There is one."""
+        return "POST /v1/events"
 
-    def __init__(self, house: House, *, most_waiting: int = MOST_WAITING_REQUESTS) -> None:
-        self._house = house
-        self._most_waiting = most_waiting
-        self._waiting = 0
-        self._waiting_bytes = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def answer(self, scope: Scope, receive: Receive) -> Answered:
         """Answer one request."""
-        extra: list[tuple[bytes, bytes]] = []
-        incoming = _Incoming(receive)
-        try:
-            status, media_type, body = (
-                200,
-                b"application/json",
-                await self._answer(scope["headers"], incoming),
-            )
-        except _Gone:
-            return
-        except Exception as error:  # noqa: BLE001 - every error becomes a problem document
-            refused = of_exception(error, where="POST /v1/events")
-            status, media_type, body = refused.status, MEDIA_TYPE.encode(), document(refused)
-            extra = [(n.lower().encode(), v.encode()) for n, v in refused.headers.items()]
-            if not await incoming.drained():
-                extra.append((b"connection", b"close"))
-        self._house.figures.requests.labels("POST /v1/events", str(status)).inc()
-        headers = [(b"content-type", media_type), (b"content-length", str(len(body)).encode()), *extra]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-
-    async def _answer(self, headers: list[tuple[bytes, bytes]], receive: Receive) -> bytes:
-        authorization = content_type = length = None
-        encoding = ""
-        for name, value in headers:
-            if name == b"authorization":
-                authorization = value.decode("latin-1")
-            elif name == b"content-type":
-                content_type = value.decode("latin-1")
-            elif name == b"content-length":
-                length = value
-            elif name == b"content-encoding":
-                encoding = f"{encoding},{value.decode('latin-1')}" if encoding else value.decode("latin-1")
+        raw = scope["headers"]
+        headers = Headers(raw)
         house = self._house
-        key = bearer_of(authorization)
+        key = bearer_of(headers.authorization)
         if key is None:
             raise unauthorised(
                 "Send a key: Authorization: Bearer tl_…; `touchlog keys add --role adapter` makes one."
             )
+        principal = await appender(house, key)
 
-        if not house.is_open:
-            await house.until_open(_DATABASE_BACK_WITHIN_S)
-
-        async def known() -> Principal | None:
-            return await house.keys.authenticate(key)
-
-        principal = await through_outages(known, within_s=_DATABASE_BACK_WITHIN_S)
-        if principal is None:
-            raise unauthorised(
-                "This key is unknown or was revoked; `touchlog keys list` shows those in force."
-            )
-        may_append(principal)
-        if self._waiting >= self._most_waiting or self._waiting_bytes >= MOST_WAITING_BYTES:
-            raise Refusal(
-                429,
-                "too-many-waiting",
-                f"{self._waiting:,} requests wait for a commit already. Nothing was recorded: send the same request again in a moment.",
-                headers={"Retry-After": "1"},
-            )
-        self._waiting += 1
-        size = 0
-        try:
-            body = await _read_body(receive, encoding, length)
-            size = len(body)
-            self._waiting_bytes += size
+        async def work(body: bytes) -> Answered:
             started_s = time.perf_counter()
-            items = events_of(headers, content_type, body)
+            items = events_of(raw, headers.content_type, body)
             del body
-            answer = await self._record(items, principal)
+            answer = await record(house, items, principal, way_in="http")
+            if not answer.recorded:  # then no commit of ours told the newest position
+
+                async def head() -> int:
+                    return await house.core.feed.head()
+
+                answer.head = max(answer.head, await through_outages(head, within_s=5))
             house.figures.append_s.observe(time.perf_counter() - started_s)
-            return encode_answer(answer)
-        finally:
-            self._waiting -= 1
-            self._waiting_bytes -= size
+            return Answered(encode_answer(answer))
 
-    async def _record(self, items: list[bytes], principal: Principal) -> Answer:
-        core, figures = self._house.core, self._house.figures
-        answer = await accept(core.ingest, items, principal, way_in="http")
-        if not answer.recorded:  # then no commit of ours told the newest position
-
-            async def head() -> int:
-                return await core.feed.head()
-
-            answer.head = max(answer.head, await through_outages(head, within_s=5))
-        figures.recorded.inc(answer.recorded)
-        figures.duplicates.inc(answer.duplicates)
-        figures.conflicts.inc(answer.conflicts)
-        figures.rejected.inc(answer.rejected)
-        return answer
+        return await self.read_and(receive, headers, work)
 
 
-class _Incoming:
-    """The messages of one request's body."""
+async def appender(house: House, key: str) -> Principal:
+    """Whose key this is, who may append; through a short outage of the database.
 
-    __slots__ = ("_receive", "ended")
+    Raises:
+        Refusal: 401 or 403.
+    """
+    if not house.is_open:
+        await house.until_open(DATABASE_BACK_WITHIN_S)
 
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self.ended = False
+    async def known() -> Principal | None:
+        return await house.keys.authenticate(key)
 
-    async def __call__(self) -> MutableMapping[str, Any]:
-        message = await self._receive()
-        self.ended = not message.get("more_body")
-        return message
+    principal = await through_outages(known, within_s=DATABASE_BACK_WITHIN_S)
+    if principal is None:
+        raise unauthorised("This key is unknown or was revoked; `touchlog keys list` shows those in force.")
+    may_append(principal)
+    return principal
 
-    async def drained(self) -> bool:
-        """Read on what is left, so that the sender can hear the answer; True when the body came to its end."""
-        left = _DRAINED_BYTES
-        try:
-            async with asyncio.timeout(10):
-                while not self.ended and left > 0:
-                    left -= len((await self()).get("body", b""))
-        except TimeoutError:
-            pass
-        return self.ended
+
+async def record(
+    house: House, items: Sequence[bytes | Payload], principal: Principal, *, way_in: str
+) -> Answer:
+    """Record *items* and count what became of them."""
+    answer = await accept(house.core.ingest, items, principal, way_in=way_in)
+    figures = house.figures
+    figures.recorded.inc(answer.recorded)
+    figures.duplicates.inc(answer.duplicates)
+    figures.conflicts.inc(answer.conflicts)
+    figures.rejected.inc(answer.rejected)
+    return answer
 
 
 # ---- the same route, as the framework and its documentation see it --------------------------------------

@@ -81,4 +81,28 @@ class Figures:
         self.rejected_open = Gauge(
             "touchlog_rejected_open", "Kept items that nobody has looked after", registry=self.registry
         )
+        self.refused = Counter(
+            "touchlog_deliveries_refused",
+            "Deliveries whose signature was bad or stale; nothing of them is kept",
+            ["channel", "endpoint"],
+            registry=self.registry,
+        )
+        self.channel_last_s = Gauge(
+            "touchlog_channel_last_delivery_timestamp_seconds",
+            "Receipt of the newest delivery of a channel's endpoint (or key)",
+            ["channel", "name"],
+            registry=self.registry,
+        )
+        self.channel_events = Gauge(
+            "touchlog_channel_events",
+            "Events of a channel's endpoint (or key), by what became of them, since its beginning",
+            ["channel", "name", "status"],
+            registry=self.registry,
+        )
+        self.channel_holes = Gauge(
+            "touchlog_channel_holes",
+            "Numbers of a source's own numbering that did not come",
+            ["channel", "name"],
+            registry=self.registry,
+        )
         self.streams = Gauge("touchlog_http_streams", "Open event streams", registry=self.registry)

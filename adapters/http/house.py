@@ -16,6 +16,8 @@ from adapters.http.problems import Refusal
 from adapters.ingest import Ingest
 from adapters.keys import KeyFile
 from adapters.postgres.api_keys import ApiKeys
+from adapters.postgres.channel_counts import ChannelCounts
+from adapters.postgres.endpoints import Endpoints
 from adapters.postgres.rejected import Rejected
 from adapters.postgres.subjects import Subjects
 from adapters.postgres.writer import Writer
@@ -71,19 +73,22 @@ class House:
     def __init__(self, version: str) -> None:
         self.version = version
         self.figures = Figures()
+        self.channels = ChannelCounts()
         self.closing = asyncio.Event()
         self._opened = asyncio.Event()
         self._core: Core | None = None
         self._keys: ApiKeys | None = None
+        self._endpoints: Endpoints | None = None
 
     def opened(self, core: Core, keys: ApiKeys) -> None:
         """Serve from *core* from now on."""
         self._core, self._keys = core, keys
+        self._endpoints = None
         self._opened.set()
 
     def shut(self) -> None:
         """The core is being taken apart: no request may use it any more."""
-        self._core = self._keys = None
+        self._core = self._keys = self._endpoints = None
         self._opened.clear()
 
     async def until_open(self, at_most_s: float) -> None:
@@ -109,6 +114,14 @@ class House:
         if self._keys is None:
             raise _not_yet()
         return self._keys
+
+    @property
+    def endpoints(self) -> Endpoints:
+        """The endpoints of webhooks; raises a 503 while there are none."""
+        if self._endpoints is None:
+            core = self.core
+            self._endpoints = Endpoints(core.pool, core.subjects, core.keys)
+        return self._endpoints
 
 
 def _not_yet() -> Refusal:

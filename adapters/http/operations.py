@@ -17,6 +17,7 @@ from adapters.http.house import House
 from adapters.http.problems import ProblemDocument
 from adapters.http.reading import json_answer
 from adapters.http.rebuilds import rebuilds
+from adapters.postgres.channel_counts import channels_shown
 from adapters.postgres.outage import DATABASE_AWAY
 from adapters.postgres.schema import pending
 
@@ -166,6 +167,17 @@ async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
                     figures.swept_at_s.labels(each.name).set(each.swept_at.timestamp())
                 figures.lag_positions.labels(each.name).set(each.lag_positions)
                 figures.lag_s.labels(each.name).set(each.lag_s)
+            for one in await channels_shown(house.core.pool):
+                if one.last_at is not None:
+                    figures.channel_last_s.labels(one.channel, one.name).set(one.last_at.timestamp())
+                figures.channel_holes.labels(one.channel, one.name).set(one.holes)
+                for status, events in (
+                    ("recorded", one.recorded),
+                    ("duplicate", one.duplicates),
+                    ("conflict", one.conflicts),
+                    ("rejected", one.rejected),
+                ):
+                    figures.channel_events.labels(one.channel, one.name, status).set(events)
             figures.rejected_open.set((await house.core.rejected.counts()).get("open", 0))
         except DATABASE_AWAY:
             pass  # the counters of this process are true all the same

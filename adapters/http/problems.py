@@ -102,6 +102,7 @@ TITLES = {
     "too-large": "Too much for one request",
     "unsupported": "This media type or encoding is not taken",
     "no-key": "A key is needed",
+    "not-signed": "The sender is not who it should be",
     "forbidden": "This key may not do that",
     "too-many-waiting": "Too many requests wait",
     "unavailable": "touchlog cannot answer now",

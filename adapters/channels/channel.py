@@ -1,0 +1,222 @@
+"""What a channel is: its name, how it translates a delivery, its signature scheme and its settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import orjson
+import structlog
+
+from adapters.cloudevents import Payload, event_of
+from domain.entry import moment
+from domain.errors import Invalid, Problem
+
+__all__ = [
+    "CHANNELS",
+    "Channel",
+    "Delivery",
+    "Setting",
+    "Translated",
+    "Untranslated",
+    "compared",
+    "json_of",
+    "register",
+    "touchpoint",
+]
+
+log = structlog.get_logger()
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """One request as it came, and what the installation says about its sender."""
+
+    body: bytes
+    headers: Mapping[str, str]  # names in lower case
+    received_at: datetime
+    source: str  # the CloudEvents source of what comes out of it
+    unique: str  # made at receipt: part of the id of an item that its sender gave none
+    method: str = "POST"
+    url: str = ""  # as the sender knows it, with its query
+    call: str = ""  # which call of an API it was, where a channel has several
+    settings: Mapping[str, str] = {}
+
+
+class Translated(msgspec.Struct, frozen=True):
+    """One touchpoint: its CloudEvent, and the bytes that tell a repeat from a conflict.
+
+    `event["time"]` is absent where the sender gave no time: then it is `occurred_at`, the time of receipt.
+    """
+
+    place: str
+    event: dict[str, Any]
+    canonical: bytes
+    occurred_at: datetime
+    number: tuple[str, int] | None = None  # (series, number) in the sender's own numbering
+
+    @property
+    def payload(self) -> Payload:
+        """What ingest takes.
+
+        Raises:
+            Invalid: it holds what no event may (NUL, integers beyond 64 bits, lone surrogates).
+        """
+        event_of(self.event)
+        return Payload(self.event, self.canonical)
+
+
+class Untranslated(msgspec.Struct, frozen=True):
+    """One item that is no touchpoint, and why."""
+
+    place: str
+    problems: list[Problem]
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """Something that an endpoint of a channel can be told."""
+
+    name: str
+    meaning: str
+    default: str = ""
+    secret: bool = False  # kept as a keyed hash only
+
+
+Found = Translated | Untranslated
+
+
+class Channel(msgspec.Struct, frozen=True, kw_only=True):
+    """One channel.
+
+    Attributes:
+        meaning: what it takes, in a line.
+        translate: the touchpoints of a delivery; raises Invalid where a delivery cannot be read at all.
+        scheme: the name of its signature scheme in `signatures.SCHEMES`; empty where it has none of its own.
+        nothing: whether a delivery is rightly without touchpoints (a ping, a handshake).
+    """
+
+    name: str
+    meaning: str
+    translate: Callable[[Delivery], Iterable[Found]]
+    scheme: str = ""
+    settings: tuple[Setting, ...] = ()
+
+    def read(self, delivery: Delivery) -> list[Found]:
+        """Every item of *delivery*, translated or with the reason why not; never raises."""
+        found: list[Found] = []
+        try:
+            for one in self.translate(delivery):
+                found.append(_checked(one) if isinstance(one, Translated) else one)  # noqa: PERF401 - what came before an error stays
+        except Invalid as wrong:
+            found.append(Untranslated("", wrong.problems))
+        except Exception as error:
+            # A fault of ours, told without values; the delivery is kept and translated again once it is mended.
+            log.exception("translation_failed", channel=self.name)
+            found.append(
+                Untranslated(
+                    "",
+                    [
+                        Problem(
+                            "",
+                            f"The channel {self.name} failed at this payload ({type(error).__name__}). It is kept; update touchlog and retry it.",
+                            "channel_failed",
+                        )
+                    ],
+                )
+            )
+        return found
+
+
+CHANNELS: dict[str, Channel] = {}
+
+
+def register(channel: Channel) -> Channel:
+    """Make *channel* known under its name."""
+    if channel.name in CHANNELS:
+        raise ValueError(f"Two channels are named {channel.name!r}.")
+    CHANNELS[channel.name] = channel
+    return channel
+
+
+def _checked(one: Translated) -> Found:
+    try:
+        _ = one.payload
+    except Invalid as wrong:
+        return Untranslated(one.place, wrong.problems)
+    return one
+
+
+def touchpoint(
+    delivery: Delivery,
+    *,
+    id: str,
+    type: str,
+    at: datetime | None,
+    data: Mapping[str, Any],
+    canonical: bytes,
+    identifiers: Iterable[tuple[str, object]] = (),
+    place: str = "",
+    channel: str | None = None,
+    direction: str | None = None,
+    number: tuple[str, int] | None = None,
+) -> Translated:
+    """One touchpoint of *delivery*.
+
+    Args:
+        id: the sender's own id of what happened; never of the delivery.
+        at: when it happened, aware; None where the sender does not say.
+        identifiers: (kind, value) of the person; what is None or blank is left out.
+        data: by the type's schema; members that are None are left out.
+        canonical: what two deliveries of the same thing have in common (`compared`).
+    """
+    event: dict[str, Any] = {"specversion": "1.0", "id": id, "source": delivery.source, "type": type}
+    if at is not None:
+        event["time"] = moment(at)
+    refs = []
+    odd: dict[str, list[str]] = {}
+    for kind, value in identifiers:
+        text = str(value).strip() if value is not None and value is not True and value is not False else ""
+        if not text:
+            continue
+        if "," in text:
+            odd.setdefault(kind, []).append(text)
+        else:
+            refs.append(f"{kind}:{text}")
+    if refs:
+        event["subject"] = refs[0]
+        if len(refs) > 1:
+            event["identifiers"] = ",".join(dict.fromkeys(refs[1:]))
+    if channel is not None:
+        event["channel"] = channel
+    if direction is not None:
+        event["direction"] = direction
+    told = {name: value for name, value in data.items() if value is not None}
+    if odd:
+        told["identifiers"] = odd
+    event["data"] = told
+    return Translated(place, event, canonical, at if at is not None else delivery.received_at, number)
+
+
+def json_of(body: bytes) -> Any:
+    """The JSON of *body*, integers exact.
+
+    Raises:
+        Invalid: it is not JSON, or nested too deeply.
+    """
+    try:
+        return msgspec.json.decode(body.removeprefix(b"\xef\xbb\xbf"))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
+        raise Invalid([Problem("", "The payload is not JSON.", "not_json")]) from None
+
+
+def compared(item: Any, *, but: Iterable[str] = ()) -> bytes:
+    """What two deliveries of the same *item* have in common: its canonical JSON, but for members that count deliveries."""
+    left = frozenset(but)
+    if left and isinstance(item, dict):
+        item = {name: value for name, value in item.items() if name not in left}
+    try:
+        return orjson.dumps(item, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # integers beyond 64 bits
+        return json.dumps(item, sort_keys=True, separators=(",", ":")).encode()

@@ -1,0 +1,316 @@
+"""endpoints: where vendors deliver webhooks to, made, listed, given another secret, paused and tried."""
+
+from __future__ import annotations
+
+import re
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from bin.rejected import on_core, print_json
+from bin.settings import DATA_OPTION, Settings
+from domain.errors import Refused
+
+if TYPE_CHECKING:
+    from adapters.postgres.endpoints import Endpoint, Endpoints
+    from bin.compose import Core
+
+CHANNEL = typer.Argument(
+    ..., help="The vendor's channel, e.g. shopify; `touchlog channels --known` lists them."
+)
+NAME = typer.Argument(..., help="The endpoint's name, e.g. main; its address is /hooks/CHANNEL/NAME.")
+SECRET = typer.Option(
+    None,
+    help="What the vendor shows; without it (or as -) it is read from standard input, which leaves no trace in the shell.",
+)
+SET = typer.Option([], "--set", metavar="NAME=VALUE", help="A setting of the channel.")
+BODY = typer.Argument(
+    None, metavar="[FILE]", help="A body as the vendor sends it; - is standard input.", show_default=False
+)
+HEADERS = typer.Option([], "--header", help="A header of the delivery, 'Name: value'.")
+JSON = typer.Option(False, "--json", help="Print JSON.")
+SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def endpoints_of(core: Core) -> Endpoints:
+    """The endpoints of the installation."""
+    from adapters.postgres.endpoints import Endpoints
+
+    return Endpoints(core.pool, core.subjects, core.keys)
+
+
+def as_json(settings: Settings, one: Endpoint) -> dict[str, Any]:
+    """An endpoint without its secrets, and with its address."""
+    import msgspec
+
+    shown: dict[str, Any] = msgspec.to_builtins(one)
+    del shown["secrets"]
+    return {**shown, "address": address(settings, one)}
+
+
+def address(settings: Settings, one: Endpoint) -> str:
+    """Where the vendor delivers to."""
+    return one.url or f"{settings.public_url}/hooks/{one.channel}/{one.name}"
+
+
+def span(text: str) -> timedelta:
+    """`24h`, `7d`, `90s` as a span."""
+    found = re.fullmatch(r"(\d{1,9})([smhd])", text)
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is no span such as 24h, 7d or 0s.")
+    return timedelta(seconds=int(found[1]) * SPANS[found[2]])
+
+
+def read_secret(given: str | None) -> str:
+    """The secret as given, or a line of standard input."""
+    if given not in (None, "-"):
+        assert given is not None
+        return given
+    if sys.stdin.isatty():
+        import getpass
+
+        return getpass.getpass("Secret: ").strip()
+    return sys.stdin.read().strip()
+
+
+def pairs(given: list[str]) -> dict[str, str]:
+    """NAME=VALUE options as an object."""
+    found = {}
+    for each in given:
+        name, equals, value = each.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"--set {each!r}: write NAME=VALUE.")
+        found[name] = value
+    return found
+
+
+async def acted(core: Core, type_: str, told: dict[str, Any]) -> None:
+    """Put the act into the records log; never a secret."""
+    from bin.ingest import principal
+
+    await core.records.record(type_, principal=principal().key_id, data=told)
+
+
+def register(app: typer.Typer) -> None:
+    """Add `touchlog endpoints add|list|rotate|pause|test`."""
+    group = typer.Typer(
+        help="Endpoints: where vendors deliver webhooks to.",
+        epilog="Example: touchlog endpoints add shopify main < secret.txt",
+        no_args_is_help=True,
+    )
+    _register_add(group)
+    _register_list(group)
+    _register_rotate(group)
+    _register_pause(group)
+    _register_test(group)
+    app.add_typer(group, name="endpoints")
+
+
+def _register_add(group: typer.Typer) -> None:
+    @group.command(
+        "add",
+        epilog="Example: touchlog endpoints add twilio calls --url https://shop.example/hooks/twilio/calls < token.txt",
+    )
+    def add_command(
+        channel: str = CHANNEL,
+        name: str = NAME,
+        secret: str | None = SECRET,
+        scheme: str | None = typer.Option(
+            None,
+            help="How it is signed, where not as the channel's vendor does; `basic` and `token` are for those who cannot sign.",
+        ),
+        source: str | None = typer.Option(None, help="Source of its events; CHANNEL/NAME by default."),
+        url: str = typer.Option("", help="Its address as the vendor knows it, where the vendor signs that."),
+        tolerance_s: float | None = typer.Option(
+            None, help="Seconds that the time of signing may be from now; 0 is any."
+        ),
+        settings: list[str] = SET,
+        data: Path | None = DATA_OPTION,
+        json: bool = JSON,
+    ) -> None:
+        """Make an endpoint; its secret is kept sealed and never shown again."""
+        given = read_secret(secret)
+        told = pairs(settings)
+
+        async def work(core: Core) -> Endpoint:
+            made = await endpoints_of(core).add(
+                channel,
+                name,
+                given,
+                scheme=scheme,
+                source=source,
+                url=url,
+                tolerance_s=tolerance_s,
+                settings=told,
+            )
+            await acted(core, "endpoint.added", {"channel": channel, "name": name, "scheme": made.scheme})
+            return made
+
+        _tell(data, on_core(data, "endpoints", work), json, "deliver to")
+
+
+def _tell(data: Path | None, one: Endpoint, json: bool, what: str) -> None:
+    settings = Settings.load(data=data)
+    if json:
+        print_json(as_json(settings, one))
+    else:
+        typer.echo(f"{one.channel}/{one.name}: {what} {address(settings, one)}")
+
+
+def _register_list(group: typer.Typer) -> None:
+    @group.command("list", epilog="Example: touchlog endpoints list --json")
+    def list_command(data: Path | None = DATA_OPTION, json: bool = JSON) -> None:
+        """List all endpoints; secrets are counted, never shown."""
+
+        async def work(core: Core) -> list[Endpoint]:
+            return await endpoints_of(core).list()
+
+        found = on_core(data, "endpoints", work)
+        settings = Settings.load(data=data)
+        if json:
+            print_json({"endpoints": [as_json(settings, one) for one in found]})
+            return
+        if not found:
+            typer.echo("There is no endpoint. Make one: touchlog endpoints add shopify main")
+            return
+        for one in found:
+            state = "paused" if one.paused_at else "takes deliveries"
+            secrets = f"{one.secret_count} secret" + ("s" if one.secret_count != 1 else "")
+            typer.echo(
+                f"{one.channel}/{one.name}  {state}, signed by {one.scheme}, {secrets}, source {one.source}"
+            )
+            typer.echo(f"    {address(settings, one)}")
+
+
+def _register_rotate(group: typer.Typer) -> None:
+    @group.command(
+        "rotate", epilog="Example: touchlog endpoints rotate shopify main --keep 48h < new-secret.txt"
+    )
+    def rotate_command(
+        channel: str = CHANNEL,
+        name: str = NAME,
+        secret: str | None = SECRET,
+        keep: str = typer.Option("24h", help="How long the old secrets are still taken: 24h, 7d, 0s."),
+        data: Path | None = DATA_OPTION,
+        json: bool = JSON,
+    ) -> None:
+        """Give an endpoint another secret; the old ones are taken beside it for a while."""
+        given, kept = read_secret(secret), span(keep)
+
+        async def work(core: Core) -> Endpoint:
+            one = await endpoints_of(core).rotate(channel, name, given, keep=kept)
+            told = {"channel": channel, "name": name, "keep_s": int(kept.total_seconds())}
+            await acted(core, "endpoint.rotated", told)
+            return one
+
+        _tell(data, on_core(data, "endpoints", work), json, f"{keep} more for the old secrets at")
+
+
+def _register_pause(group: typer.Typer) -> None:
+    @group.command(
+        "pause",
+        epilog="Example: touchlog endpoints pause shopify main; touchlog endpoints pause shopify main --off",
+    )
+    def pause_command(
+        channel: str = CHANNEL,
+        name: str = NAME,
+        off: bool = typer.Option(False, "--off", help="Take deliveries again."),
+        data: Path | None = DATA_OPTION,
+        json: bool = JSON,
+    ) -> None:
+        """Take no deliveries for now: they are answered 503, and the vendor tries again later."""
+
+        async def work(core: Core) -> Endpoint:
+            one = await endpoints_of(core).pause(channel, name, paused=not off)
+            await acted(core, "endpoint.paused", {"channel": channel, "name": name, "paused": not off})
+            return one
+
+        _tell(
+            data, on_core(data, "endpoints", work), json, "takes deliveries again at" if off else "paused at"
+        )
+
+
+def _register_test(group: typer.Typer) -> None:
+    @group.command(
+        "test",
+        epilog="Example: touchlog endpoints test shopify main --header 'X-Shopify-Topic: orders/create' order.json",
+    )
+    def test_command(
+        channel: str = CHANNEL,
+        name: str = NAME,
+        file: Path | None = BODY,
+        header: list[str] = HEADERS,
+        data: Path | None = DATA_OPTION,
+        json: bool = JSON,
+    ) -> None:
+        """Tell what would become of a delivery, and record nothing; exits 1 when it holds what is no touchpoint."""
+        body = b"{}" if file is None else sys.stdin.buffer.read() if str(file) == "-" else _bytes(file)
+        headers = {}
+        for each in header:
+            key, colon, value = each.partition(":")
+            if not colon:
+                raise typer.BadParameter(f"--header {each!r}: write 'Name: value'.")
+            headers[key.strip().lower()] = value.strip()
+
+        async def work(core: Core) -> tuple[Endpoint, list[dict[str, Any]]]:
+            one = await endpoints_of(core).get(channel, name)
+            return one, _tried(one, body, headers)
+
+        one, found = on_core(data, "endpoints", work)
+        failed = any("errors" in each for each in found)
+        if json:
+            print_json({"endpoint": f"{one.channel}/{one.name}", "items": found})
+        else:
+            for item in found:
+                if "errors" in item:
+                    for error in item["errors"]:
+                        typer.echo(f"would be kept as rejected: {error['pointer']} {error['detail']}")
+                else:
+                    typer.echo(
+                        f"would be recorded: {item['type']} {item['id']} at {item['time'] or 'its receipt'}"
+                    )
+            if not found:
+                typer.echo("The delivery holds nothing to record.")
+        raise typer.Exit(1 if failed else 0)
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise Refused(f"{file} cannot be read: {error.strerror}.") from None
+
+
+def _tried(one: Endpoint, body: bytes, headers: dict[str, str]) -> list[dict[str, Any]]:
+    from datetime import UTC, datetime
+
+    import msgspec
+
+    from adapters.channels import CHANNELS, Delivery, Translated
+
+    if "content-type" not in headers:
+        headers["content-type"] = (
+            "application/json" if body.lstrip()[:1] in (b"{", b"[") else "application/x-www-form-urlencoded"
+        )
+    delivery = Delivery(
+        body=body,
+        headers=headers,
+        received_at=datetime.now(UTC),
+        source=one.source,
+        unique="test",
+        settings=one.settings,
+    )
+    return [
+        {
+            "type": each.event["type"],
+            "id": each.event["id"],
+            "time": each.event.get("time"),
+            "event": each.event,
+        }
+        if isinstance(each, Translated)
+        else {"place": each.place, "errors": msgspec.to_builtins(each.problems)}
+        for each in CHANNELS[one.channel].read(delivery)
+    ]
