@@ -13,6 +13,7 @@ from litestar.types import ControllerRouterHandler
 
 from adapters.http import (
     browser,
+    consent,
     conversations,
     docs,
     events,
@@ -45,6 +46,7 @@ def routes() -> Sequence[ControllerRouterHandler]:
         *conversations.ROUTES,
         *volumes.ROUTES,
         *trail.ROUTES,
+        *consent.ROUTES,
         *types.ROUTES,
         *operations.ROUTES,
         *rebuilds.ROUTES,

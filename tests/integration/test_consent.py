@@ -1,0 +1,252 @@
+"""Consent asked over HTTP's own parts: loaded from the read model as the domain would judge the whole log."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from adapters.consent.consents import Asked, Consents, EventKey, outbound
+from adapters.consent.register import load
+from bin.compose import core
+from bin.settings import Settings
+from domain.consent.verdicts import judge
+from domain.entry import moment
+from domain.errors import Invalid
+from tests.integration.reading_house import House, event
+from tests.integration.test_imports_retract import imported, retracted
+
+ANN, BOB, MAIL = "email:ann@example.com", "user:bob", "email:ann@example.com"
+NOTICE = {"id": "privacy", "version": "3", "language": "en", "sha256": "00"}
+GRANT = {"contact": MAIL, "purpose": "marketing.news", "channel": "email", "notice": NOTICE, "method": "form"}
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def fact(id_: str, state: str, at: datetime, *, subject: str | None = ANN, **data: Any) -> dict[str, Any]:
+    """Give a consent fact."""
+    found = event(id_, type=state if "." in state else f"consent.{state}", source="test/consents", data=data)
+    found |= {"time": moment(at)}
+    if subject is None:
+        del found["subject"]
+    else:
+        found["subject"] = subject
+    return found
+
+
+def mail(id_: str, at: datetime, *, subject: str = ANN, contact: str = MAIL, **more: Any) -> dict[str, Any]:
+    """Give a newsletter that went out."""
+    said = {"purpose": "marketing.news", "direction": "outbound"} | more
+    return event(
+        id_,
+        type="email.sent",
+        source="test/mail",
+        time=moment(at),
+        subject=subject,
+        data={"contact": contact},
+    ) | {name: value for name, value in said.items() if value is not None}
+
+
+def of(id_: str) -> dict[str, str]:
+    return {"source": "test/consents", "id": id_}
+
+
+@pytest.fixture
+async def it(tmp_path: Path, database_url: str) -> AsyncIterator[House]:
+    settings = Settings.load({}, data=tmp_path, database_url=database_url)
+    async with core(settings, database_url) as parts:
+        yield House(parts)
+
+
+def consents(it: House) -> Consents:
+    return Consents(it.core.pool, it.core.subjects, it.core.histories)
+
+
+async def verdict(it: House, id_: str, **asked: Any) -> tuple[str | None, str | None]:
+    """Give (verdict, reason) of a mail."""
+    found = await consents(it).verdicts([EventKey("test/mail", id_)], **asked)
+    return found.verdicts[0]["verdict"], found.verdicts[0]["reason"]
+
+
+async def test_a_mail_is_judged_by_what_was_known_when_it_left_and_by_what_is_known_now(it: House) -> None:
+    yesterday = now() - timedelta(days=1)
+    await it.given(fact("g", "given", yesterday, **GRANT))
+    sent = now()
+    await it.given(mail("m", sent))
+    before = await it.given(mail("late", yesterday + timedelta(hours=1)))
+    assert await verdict(it, "m") == ("compliant", None)
+    assert await verdict(it, "late") == ("unproven_at_send", None)
+    await it.given(fact("w", "withdrawn", sent - timedelta(hours=1), contact=MAIL))
+    assert await verdict(it, "m") == ("late_known_breach", "withdrawn")
+    assert await verdict(it, "m", known_at=before.head) == ("compliant", None)
+
+
+async def test_a_correction_keeps_its_persons_sealed_and_counts_by_their_surrogates(it: House) -> None:
+    yesterday = now() - timedelta(days=1)
+    patch = {"subject": ANN, "contact": MAIL, "evidence": "recording of ann@example.com"}
+    await it.given(
+        fact("g", "given", yesterday, subject=BOB, **GRANT | {"contact": "email:other@example.com"}),
+        fact("c", "corrected", yesterday, subject=None, of=of("g"), patch=patch),
+    )
+    await it.given(mail("m", now()))
+    assert await verdict(it, "m") == ("compliant", None)
+    rows = await it.rows("SELECT convert_from(body, 'UTF8') FROM touchpoint_log.events")
+    assert not any("ann@" in row[0] or "other@" in row[0] for row in rows)
+    found = (await it.entries(ANN))[0]
+    assert found["provenance"]["source_id"] == "m"
+
+
+async def test_check_tells_each_recipient_and_the_position_to_keep(it: House) -> None:
+    await it.given(fact("g", "given", now() - timedelta(days=1), **GRANT))
+    asked = [
+        Asked(contact=ref, purpose="marketing.news", channel="email")
+        for ref in (MAIL, "email:no@example.com")
+    ]
+    found = await consents(it).check(asked)
+    assert [(r["allowed"], r["reason"]) for r in found.results] == [(True, None), (False, "no_consent")]
+    assert (found.allowed_count, found.snapshot) == (1, 1)
+    with pytest.raises(Invalid):
+        await consents(it).check([Asked(contact="nonsense", purpose="a", channel="b")])
+
+
+async def test_ten_thousand_recipients_cost_no_more_statements_than_one(it: House) -> None:
+    asked = [
+        Asked(contact=f"email:p{n}@example.com", purpose="marketing.news", channel="email")
+        for n in range(10_000)
+    ]
+    assert (await consents(it).check(asked)).refused_count == 10_000
+    with pytest.raises(Invalid):
+        await consents(it).check([*asked, asked[0]])
+
+
+async def test_a_person_is_shown_with_answers_facts_and_defects_and_the_same_again(it: House) -> None:
+    yesterday = now() - timedelta(days=1)
+    await it.given(
+        fact("g", "given", yesterday, **GRANT),
+        fact("u", "given", yesterday, **GRANT | {"purpose": "marketing.offers", "method": None}),
+        fact("w", "withdrawn", yesterday + timedelta(hours=2), purpose="marketing.news"),
+        fact("x", "invalidated", yesterday, of=of("never")),
+    )
+    found = await consents(it).person(ANN)
+    assert [(a["purpose"], a["valid"], a["reason"]) for a in found.answers] == [
+        ("marketing.news", False, "withdrawn"),
+        ("marketing.offers", False, "unevidenced"),
+    ]
+    assert {(d["position"], d["reason"]) for d in found.defects} == {
+        (1, "notice_unpublished"),
+        (2, "unevidenced"),
+        (4, "of_unknown"),
+    }
+    earlier = await consents(it).person(ANN, at=yesterday + timedelta(hours=1), purpose="marketing.news")
+    assert [a["valid"] for a in earlier.answers] == [True]
+    again = await consents(it).person(ANN, at=datetime.fromisoformat(found.at), known_at=found.known_at)
+    assert again == found
+
+
+async def test_an_import_that_is_taken_back_takes_its_facts_along(it: House) -> None:
+    import_id = "00000000-0000-4000-8000-000000000001"
+    await imported(it, import_id, fact("g", "given", now() - timedelta(days=1), **GRANT))
+    await it.given(mail("m", now()))
+    assert await verdict(it, "m") == ("compliant", None)
+    await retracted(it, import_id)
+    assert await verdict(it, "m") == ("late_known_breach", "no_consent")
+
+
+async def test_what_never_went_out_has_no_verdict(it: House) -> None:
+    await it.given(event("call"))
+    found = await consents(it).verdicts([EventKey("test/calls", "call"), EventKey("test/calls", "none")])
+    assert [v["reason"] for v in found.verdicts] == ["no_outbound_touchpoint"] * 2
+
+
+REFS = (ANN, BOB, "phone:+442079460018", "crm:7")
+POINTS = (MAIL, MAIL, "email:other@example.com", None)
+
+
+async def given_anything(it: House, chance: Random) -> list[str]:
+    """Record a random log of facts, links, corrections and mails, some late; gives the mails' ids."""
+    begin = now() - timedelta(minutes=20)
+    ids: list[str] = []
+    sent: list[str] = []
+    for turn in range(8):
+        events = []
+        for number in range(chance.randrange(2, 6)):
+            id_ = f"{turn}.{number}"
+            at = begin + timedelta(minutes=chance.randrange(20))
+            state = chance.choice(
+                "given given given renewed withdrawn objected refused confirmed corrected invalidated reviewed "
+                "notice.superseded contact.reassigned".split()
+            )
+            data: dict[str, Any]
+            if state in ("confirmed", "corrected", "invalidated", "reviewed"):
+                data = {"of": of(chance.choice([*ids, "0.0", "7.1"]))}
+                if state == "corrected":
+                    patches: list[dict[str, Any]] = [
+                        {"effective_at": moment(begin + timedelta(minutes=chance.randrange(20)))},
+                        {"contact": chance.choice(POINTS)},
+                        {"subject": chance.choice(REFS)},
+                        {"purpose": "marketing.news"},
+                    ]
+                    data["patch"] = chance.choice(patches)
+            elif state == "notice.superseded":
+                data = {"notice": {"id": "privacy", "version": "3"}, "material": chance.random() < 0.5}
+            elif state == "contact.reassigned":
+                data = {"contact": MAIL}
+            else:
+                contact = chance.choice(POINTS)
+                data = GRANT | {"contact": contact, "double_opt_in": chance.random() < 0.3}
+                data["purpose"] = chance.choice(("marketing", "marketing.news", "marketing.news"))
+            ids.append(id_)
+            one = fact(id_, state, at, subject=chance.choice((*REFS, ANN, ANN)), **data)
+            if chance.random() < 0.15:
+                one["identifiers"] = chance.choice(REFS)
+            events.append(one)
+        for number in range(2):
+            sent.append(f"{turn}.{number}")
+            when = now() if chance.random() < 0.7 else begin + timedelta(minutes=chance.randrange(20))
+            snapshot = chance.choice((None, chance.randrange(1, 12)))
+            events.append(mail(sent[-1], when, subject=chance.choice((ANN, ANN, *REFS)), snapshot=snapshot))
+        await it.given(*events, projected=False)
+    await it.projected()
+    return sent
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_verdicts_by_what_was_loaded_for_each_equal_those_by_the_whole_log(
+    it: House, seed: int
+) -> None:
+    sent = await given_anything(it, Random(seed))
+    everybody = [row[0] for row in await it.rows("SELECT subject FROM touchlog.subjects")]
+    whole = await load(it.core.pool, everybody, everybody)
+    from domain.consent.kinship import Kin
+    from domain.consent.validity import Case
+
+    rows = await it.rows(
+        "SELECT event_id, position, sent_at, subject, contact, purpose, channel, legal_basis, snapshot, controller, source_id "
+        "FROM read.consent_messages"
+    )
+    seen: set[str] = set()
+    for head in (5, 15, 30, 10**6):
+        cut = min(head, it.core.writer.head)
+        one_by_one = {
+            id_: (await consents(it).verdicts([EventKey("test/mail", id_)], known_at=cut)).verdicts[0]
+            for id_ in sent
+        }
+        together = await consents(it).verdicts([EventKey("test/mail", id_) for id_ in sent], known_at=cut)
+        assert [v["id"] for v in together.verdicts] == sent
+        assert together.verdicts == list(one_by_one.values())
+        for row in rows:
+            message = outbound(row[:10], whole)
+            kin: Kin = whole.case(message.subject, None).kin
+            found = judge(Case(whole.facts, kin), message, known_at=cut)
+            told = one_by_one[row[10]]
+            assert (told["verdict"], told["reason"]) == (found.verdict, found.reason), row
+            seen.add(found.verdict)
+    assert seen
+    assert all(isinstance(s, UUID) for s in everybody)
