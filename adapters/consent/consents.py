@@ -23,7 +23,17 @@ from domain.entry import event_id_of, moment
 from domain.errors import Invalid, Problem
 from domain.identity import Identifier, parse_ref
 
-__all__ = ["MOST_RECIPIENTS", "Asked", "Checked", "Consents", "EventKey", "PersonConsent", "Verdicts"]
+__all__ = [
+    "MOST_RECIPIENTS",
+    "Asked",
+    "Checked",
+    "Consents",
+    "EventKey",
+    "PersonConsent",
+    "Verdicts",
+    "judged",
+    "outbound",
+]
 
 MOST_RECIPIENTS = 10_000
 
@@ -254,12 +264,12 @@ class Consents:
             row = rows.get(event_id)
             found: dict[str, Any] = {"source": event.source, "id": event.id}
             if row is None:
-                told.append(found | {"verdict": None, "reason": "no_outbound_touchpoint"} | _judged(None))
+                told.append(found | {"verdict": None, "reason": "no_outbound_touchpoint"} | judged(None))
                 continue
             sent = outbound(row, register)
             judgement = judge(register.case(sent.subject, sent.contact), sent, known_at=position)
             told.append(
-                found | {"verdict": judgement.verdict, "reason": judgement.reason} | _judged(judgement)
+                found | {"verdict": judgement.verdict, "reason": judgement.reason} | judged(judgement)
             )
         return Verdicts(verdicts=told, known_at=position, head=position)
 
@@ -399,7 +409,8 @@ def _look(look: Look | None) -> dict[str, Any]:
     }
 
 
-def _judged(judgement: Judgement | None) -> dict[str, Any]:
+def judged(judgement: Judgement | None) -> dict[str, Any]:
+    """The three looks behind a verdict, as answers tell them."""
     if judgement is None:
         return {"actual": _look(None), "known": _look(None), "snapshot": _look(None), "policy": None}
     return {

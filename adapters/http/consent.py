@@ -9,8 +9,9 @@ import msgspec
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
-from litestar.params import PathParameter, QueryParameter
+from litestar.params import JSONBody, PathParameter, QueryParameter
 
+from adapters.consent.breaches import Breaches, BreachReport
 from adapters.consent.consents import Asked, Checked, Consents, EventKey, PersonConsent, Verdicts
 from adapters.http.auth import house_of
 from adapters.http.persons import access_recorded
@@ -174,7 +175,7 @@ async def show_consent(
     responses=_PROBLEMS,
 )
 async def check(
-    request: Request[Any, Any, Any], reader: NamedDependency[Principal], data: CheckQuestion
+    request: Request[Any, Any, Any], reader: NamedDependency[Principal], data: JSONBody[CheckQuestion]
 ) -> Response[bytes]:
     """Answer with allowed or not, and why."""
     taken = timed()
@@ -208,7 +209,7 @@ async def check(
     responses=_PROBLEMS,
 )
 async def tell_verdicts(
-    request: Request[Any, Any, Any], reader: NamedDependency[Principal], data: VerdictsQuestion
+    request: Request[Any, Any, Any], reader: NamedDependency[Principal], data: JSONBody[VerdictsQuestion]
 ) -> Response[bytes]:
     """Answer with a verdict for each event, in the order asked."""
     taken = timed()
@@ -233,8 +234,48 @@ async def tell_verdicts(
     return json_answer(found, taken)
 
 
+@get(
+    "/v1/consent/breaches",
+    tags=["consent"],
+    summary="What went out without valid consent, and why",
+    description=(
+        "Messages handed over in [from, to), judged by what is known at `known_at`: listed are breaches, those that could not be proven when "
+        "sent, and those that say too little to be judged; counted are all. Two answers with different `known_at` tell what changed, and the "
+        "positions in `evidence` because of what."
+    ),
+    responses=_PROBLEMS,
+)
+async def list_breaches(
+    request: Request[Any, Any, Any],
+    reader: NamedDependency[Principal],
+    begin: Annotated[str, QueryParameter(name="from", description="The first instant, RFC 3339")],
+    end: Annotated[str, QueryParameter(name="to", description="The first instant behind")],
+    known_at: KnownAt = None,
+    limit: Annotated[
+        int, QueryParameter(ge=1, description="List so many; above 10,000 is taken as 10,000")
+    ] = 1000,
+) -> Response[bytes]:
+    """Answer with the report."""
+    taken = timed()
+    core = house_of(request).core
+    first, behind, known = time_of(begin, "/from"), time_of(end, "/to"), known_at_of(known_at)
+    if first is None or behind is None:
+        raise Invalid([Problem("/from", "'from' and 'to' are times, e.g. 2026-01-31T00:00:00Z.", "missing")])
+    after = after_of(request)
+
+    async def asked() -> BreachReport:
+        return await Breaches(core.pool, core.histories).report(
+            first, behind, known_at=known, limit=min(limit, 10_000), after=after
+        )
+
+    found = await through_outages(asked, within_s=3)
+    about = tuple(dict.fromkeys(one["person"] for one in found.breaches if one["person"]))
+    await access_recorded(request, reader, about, f"{begin} {end}", len(found.breaches))
+    return json_answer(found, taken)
+
+
 def _spelt(known: datetime | int | None) -> str:
     return moment(known) if isinstance(known, datetime) else "now" if known is None else f"@{known}"
 
 
-ROUTES = (show_consent, check, tell_verdicts)
+ROUTES = (show_consent, check, tell_verdicts, list_breaches)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
-from uuid import UUID
 
 import pytest
 
+from adapters.consent.breaches import Breaches
 from adapters.consent.consents import Asked, Consents, EventKey, outbound
 from adapters.consent.register import load
-from bin.compose import core
-from bin.settings import Settings
+from domain.consent.validity import Case
 from domain.consent.verdicts import judge
 from domain.entry import moment
 from domain.errors import Invalid
-from tests.integration.reading_house import House, event
+from tests.integration.reading_house import House, event, story
+from tests.integration.running import served_http
 from tests.integration.test_imports_retract import imported, retracted
 
 ANN, BOB, MAIL = "email:ann@example.com", "user:bob", "email:ann@example.com"
@@ -58,13 +57,6 @@ def of(id_: str) -> dict[str, str]:
     return {"source": "test/consents", "id": id_}
 
 
-@pytest.fixture
-async def it(tmp_path: Path, database_url: str) -> AsyncIterator[House]:
-    settings = Settings.load({}, data=tmp_path, database_url=database_url)
-    async with core(settings, database_url) as parts:
-        yield House(parts)
-
-
 def consents(it: House) -> Consents:
     return Consents(it.core.pool, it.core.subjects, it.core.histories)
 
@@ -75,6 +67,7 @@ async def verdict(it: House, id_: str, **asked: Any) -> tuple[str | None, str | 
     return found.verdicts[0]["verdict"], found.verdicts[0]["reason"]
 
 
+@story
 async def test_a_mail_is_judged_by_what_was_known_when_it_left_and_by_what_is_known_now(it: House) -> None:
     yesterday = now() - timedelta(days=1)
     await it.given(fact("g", "given", yesterday, **GRANT))
@@ -88,6 +81,7 @@ async def test_a_mail_is_judged_by_what_was_known_when_it_left_and_by_what_is_kn
     assert await verdict(it, "m", known_at=before.head) == ("compliant", None)
 
 
+@story
 async def test_a_correction_keeps_its_persons_sealed_and_counts_by_their_surrogates(it: House) -> None:
     yesterday = now() - timedelta(days=1)
     patch = {"subject": ANN, "contact": MAIL, "evidence": "recording of ann@example.com"}
@@ -103,6 +97,7 @@ async def test_a_correction_keeps_its_persons_sealed_and_counts_by_their_surroga
     assert found["provenance"]["source_id"] == "m"
 
 
+@story
 async def test_check_tells_each_recipient_and_the_position_to_keep(it: House) -> None:
     await it.given(fact("g", "given", now() - timedelta(days=1), **GRANT))
     asked = [
@@ -116,6 +111,7 @@ async def test_check_tells_each_recipient_and_the_position_to_keep(it: House) ->
         await consents(it).check([Asked(contact="nonsense", purpose="a", channel="b")])
 
 
+@story
 async def test_ten_thousand_recipients_cost_no_more_statements_than_one(it: House) -> None:
     asked = [
         Asked(contact=f"email:p{n}@example.com", purpose="marketing.news", channel="email")
@@ -126,6 +122,7 @@ async def test_ten_thousand_recipients_cost_no_more_statements_than_one(it: Hous
         await consents(it).check([*asked, asked[0]])
 
 
+@story
 async def test_a_person_is_shown_with_answers_facts_and_defects_and_the_same_again(it: House) -> None:
     yesterday = now() - timedelta(days=1)
     await it.given(
@@ -150,6 +147,7 @@ async def test_a_person_is_shown_with_answers_facts_and_defects_and_the_same_aga
     assert again == found
 
 
+@story
 async def test_an_import_that_is_taken_back_takes_its_facts_along(it: House) -> None:
     import_id = "00000000-0000-4000-8000-000000000001"
     await imported(it, import_id, fact("g", "given", now() - timedelta(days=1), **GRANT))
@@ -159,6 +157,7 @@ async def test_an_import_that_is_taken_back_takes_its_facts_along(it: House) -> 
     assert await verdict(it, "m") == ("late_known_breach", "no_consent")
 
 
+@story
 async def test_what_never_went_out_has_no_verdict(it: House) -> None:
     await it.given(event("call"))
     found = await consents(it).verdicts([EventKey("test/calls", "call"), EventKey("test/calls", "none")])
@@ -218,20 +217,24 @@ async def given_anything(it: House, chance: Random) -> list[str]:
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_verdicts_by_what_was_loaded_for_each_equal_those_by_the_whole_log(
-    it: House, seed: int
+def test_verdicts_by_what_was_loaded_for_each_equal_those_by_the_whole_log(
+    seed: int, tmp_path: Path, database_url: str
 ) -> None:
-    sent = await given_anything(it, Random(seed))
+    @story
+    async def judged(it: House) -> None:
+        await equal(it, await given_anything(it, Random(seed)))
+
+    judged(tmp_path, database_url)
+
+
+async def equal(it: House, sent: list[str]) -> None:
+    """Compare the verdicts one by one, together, and by all facts at once."""
     everybody = [row[0] for row in await it.rows("SELECT subject FROM touchlog.subjects")]
     whole = await load(it.core.pool, everybody, everybody)
-    from domain.consent.kinship import Kin
-    from domain.consent.validity import Case
-
     rows = await it.rows(
         "SELECT event_id, position, sent_at, subject, contact, purpose, channel, legal_basis, snapshot, controller, source_id "
         "FROM read.consent_messages"
     )
-    seen: set[str] = set()
     for head in (5, 15, 30, 10**6):
         cut = min(head, it.core.writer.head)
         one_by_one = {
@@ -243,10 +246,67 @@ async def test_verdicts_by_what_was_loaded_for_each_equal_those_by_the_whole_log
         assert together.verdicts == list(one_by_one.values())
         for row in rows:
             message = outbound(row[:10], whole)
-            kin: Kin = whole.case(message.subject, None).kin
+            kin = whole.case(message.subject, None).kin
             found = judge(Case(whole.facts, kin), message, known_at=cut)
             told = one_by_one[row[10]]
             assert (told["verdict"], told["reason"]) == (found.verdict, found.reason), row
-            seen.add(found.verdict)
-    assert seen
-    assert all(isinstance(s, UUID) for s in everybody)
+
+
+@story
+async def test_breaches_are_counted_and_listed_and_an_earlier_report_stays_what_it_was(it: House) -> None:
+    begin = now() - timedelta(days=1)
+    await it.given(fact("g", "given", begin, **GRANT))
+    sent = now()
+    first = await it.given(
+        mail("m", sent),
+        mail("forgotten", sent, purpose=None),
+        mail("contract", sent, purpose="service", legalbasis="contract"),
+        mail("stranger", sent, subject="email:no@example.com", contact="email:no@example.com"),
+    )
+    reports = Breaches(it.core.pool, it.core.histories)
+    before = await reports.report(begin, now(), known_at=first.head)
+    assert before.verdicts == {"breach": 1, "compliant": 1, "not_consent_based": 1, "undeterminable": 1}
+    assert (before.messages, before.coverage) == (4, 0.75)
+    await it.given(fact("w", "withdrawn", sent - timedelta(hours=1), contact=MAIL))
+    now_known = await reports.report(begin, now())
+    assert now_known.verdicts["late_known_breach"] == 1
+    (changed,) = [b for b in now_known.breaches if b["verdict"] == "late_known_breach"]
+    assert (changed["id"], changed["evidence"]) == ("m", [1, 6])
+    again = await reports.report(begin, datetime.fromisoformat(before.to), known_at=first.head)
+    assert again == before
+    with pytest.raises(Invalid):
+        await reports.report(begin, begin)
+
+
+def test_the_routes_answer_as_they_are_described(tmp_path: Path, database_url: str) -> None:
+    with served_http(tmp_path / "data", database_url) as served, served.client() as client:
+        begin = now() - timedelta(hours=1)
+        batch = [fact("g", "given", begin, **GRANT), mail("m", begin + timedelta(minutes=5))]
+        told = client.post(
+            "/v1/events", json=batch, headers={"Content-Type": "application/cloudevents-batch+json"}
+        )
+        assert told.json()["recorded"] == 2
+        served.project()
+        one = {"contact": MAIL, "purpose": "marketing.news", "channel": "email"}
+        answer = client.post("/v1/consent/check", json=one).json()
+        assert (answer["allowed"], answer["reason"], answer["snapshot"], answer["head"]) == (True, None, 2, 2)
+        many = {"purpose": "marketing.news", "channel": "email", "recipients": [{"contact": MAIL}]}
+        assert client.post("/v1/consent/check", json=many).json()["allowed_count"] == 1
+        wrong = client.post("/v1/consent/check", json={"contact": MAIL})
+        assert (wrong.status_code, {e["pointer"] for e in wrong.json()["errors"]}) == (
+            400,
+            {"/purpose", "/channel"},
+        )
+        shown = client.get(f"/v1/persons/{ANN}/consent", params={"known_at": "@2"}).json()
+        assert [(a["valid"], a["contact"]) for a in shown["answers"]] == [(True, MAIL)]
+        asked = {"events": [{"source": "test/mail", "id": "m"}], "known_at": "@2"}
+        (verdict_,) = client.post("/v1/consent/verdicts", json=asked).json()["verdicts"]
+        assert (verdict_["verdict"], verdict_["reason"]) == ("unproven_at_send", None)
+        assert {"valid", "reason", "position"} <= verdict_["actual"].keys()
+        span = {"from": moment(begin), "to": moment(now())}
+        report = client.get("/v1/consent/breaches", params=span).json()
+        assert [b["id"] for b in report["breaches"]] == ["m"]
+        assert client.get("/v1/consent/breaches", params=span | {"from": "2026-01-01"}).status_code == 400
+        assert (
+            client.get(f"/v1/persons/{ANN}/consent", params={"at": "2026-01-01T00:00:00"}).status_code == 400
+        )
