@@ -23,6 +23,7 @@ from adapters.http import (
     rebuilds,
     trail,
     types,
+    unsubscribe,
     volumes,
 )
 from adapters.http.auth import reader
@@ -47,6 +48,7 @@ def routes() -> Sequence[ControllerRouterHandler]:
         *volumes.ROUTES,
         *trail.ROUTES,
         *consent.ROUTES,
+        *unsubscribe.ROUTES,
         *types.ROUTES,
         *operations.ROUTES,
         *rebuilds.ROUTES,

@@ -310,3 +310,34 @@ def test_the_routes_answer_as_they_are_described(tmp_path: Path, database_url: s
         assert (
             client.get(f"/v1/persons/{ANN}/consent", params={"at": "2026-01-01T00:00:00"}).status_code == 400
         )
+
+
+def test_a_link_is_withdrawn_by_a_post_alone_and_a_forged_one_not_at_all(
+    tmp_path: Path, database_url: str
+) -> None:
+    with served_http(tmp_path / "data", database_url) as served, served.client() as client:
+        begin = now() - timedelta(hours=1)
+        batch = [fact("g", "given", begin, **GRANT)]
+        client.post("/v1/events", json=batch, headers={"Content-Type": "application/cloudevents-batch+json"})
+        wanted = {"contact": MAIL, "purpose": "marketing.news", "channel": "email"}
+        link = client.post("/v1/consent/unsubscribe-links", json=wanted).json()
+        assert link["headers"]["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+        path = "/u/" + link["url"].rpartition("/u/")[2]
+        with served.client("") as anybody:
+            page = anybody.get(path)
+            assert (page.status_code, "Unsubscribe" in page.text) == (200, True)
+            assert anybody.post(path).status_code == 400  # not the body of a one-click request
+            body = {"List-Unsubscribe": "One-Click"}
+            forged = path[:-4] + ("AAAA" if path[-4:] != "AAAA" else "BBBB")
+            assert [anybody.post(forged, data=body).status_code, anybody.get(forged).status_code] == [
+                404,
+                404,
+            ]
+            served.project()
+            assert (
+                client.post("/v1/consent/check", json=wanted).json()["allowed"] is True
+            )  # so far nothing changed
+            assert [anybody.post(path, data=body).status_code for _ in range(2)] == [200, 200]
+        served.project()
+        answer = client.post("/v1/consent/check", json=wanted).json()
+        assert (answer["allowed"], answer["reason"]) == (False, "withdrawn")
