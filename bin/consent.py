@@ -121,7 +121,7 @@ def show_breaches(found: BreachReport, zone: ZoneInfo) -> None:
 
 
 def register(app: typer.Typer) -> None:
-    """Add `touchlog consent show|breaches`."""
+    """Add `touchlog consent show|breaches|receipt`."""
     consent = typer.Typer(
         help="Consent: was it allowed, and did the sender know.",
         epilog="Example: touchlog consent show email:ann@example.com",
@@ -201,6 +201,32 @@ def register(app: typer.Typer) -> None:
             show_breaches(found, zone)
         if found.breaches:
             raise typer.Exit(1)
+
+    @consent.command(
+        "receipt", epilog="Example: touchlog consent receipt 0b1c2d3e-4f50-8617-8293-a4b5c6d7e8f9"
+    )
+    def receipt_command(
+        event: str = typer.Argument(metavar="EVENT", help="The event id of a consent fact."),
+        data: Path | None = DATA_OPTION,
+        json: bool = JSON_OPTION,
+    ) -> None:
+        """Print the receipt of a consent fact: what was agreed to or refused, under which text, proven how."""
+        from adapters.consent.receipts import Receipts, readable
+        from adapters.consent.register import READ_MODELS
+
+        settings, _ = data_zone(data)
+
+        async def work(parts: Core) -> dict[str, Any]:
+            found = await Receipts(parts.pool, parts.subjects, parts.histories).of(event)
+            about = [found["pii_principal_id"]] if found["pii_principal_id"] else []
+            await on_record(parts, "consent receipt", about=about, query=event, count=1)
+            return found
+
+        found = asked(settings, "consent", READ_MODELS, work)
+        if json:
+            print_json(found)
+        else:
+            typer.echo(readable(found), nl=False)
 
     app.add_typer(consent, name="consent")
 

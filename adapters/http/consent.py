@@ -13,6 +13,7 @@ from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from adapters.consent.breaches import Breaches, BreachReport
 from adapters.consent.consents import Asked, Checked, Consents, EventKey, PersonConsent, Verdicts
+from adapters.consent.receipts import Receipts, readable
 from adapters.http.auth import house_of
 from adapters.http.persons import access_recorded
 from adapters.http.problems import ProblemDocument
@@ -274,8 +275,34 @@ async def list_breaches(
     return json_answer(found, taken)
 
 
+@get(
+    "/v1/consent/receipts/{event_id:str}",
+    tags=["consent"],
+    summary="The receipt of a consent fact",
+    description="With the fields of ISO/IEC TS 27560, as JSON; as text to be read where `Accept` asks for text/plain.",
+    responses=_PROBLEMS,
+)
+async def show_receipt(
+    request: Request[Any, Any, Any],
+    reader: NamedDependency[Principal],
+    event_id: Annotated[str, PathParameter(description="The event id of the fact")],
+) -> Response[Any]:
+    """Answer with the receipt."""
+    taken = timed()
+    core = house_of(request).core
+    receipts = Receipts(core.pool, core.subjects, core.histories)
+    after = after_of(request)
+    found = await through_outages(lambda: receipts.of(event_id, after=after), within_s=3)
+    about = (found["pii_principal_id"],) if found["pii_principal_id"] else ()
+    await access_recorded(request, reader, about, event_id, 1)
+    if "text/plain" in request.headers.get("accept", ""):
+        headers = {"Cache-Control": "no-store", **taken.header}
+        return Response(readable(found), media_type="text/plain; charset=utf-8", headers=headers)
+    return json_answer(found, taken)
+
+
 def _spelt(known: datetime | int | None) -> str:
     return moment(known) if isinstance(known, datetime) else "now" if known is None else f"@{known}"
 
 
-ROUTES = (show_consent, check, tell_verdicts, list_breaches)
+ROUTES = (show_consent, check, tell_verdicts, list_breaches, show_receipt)

@@ -11,11 +11,12 @@ import pytest
 
 from adapters.consent.breaches import Breaches
 from adapters.consent.consents import Asked, Consents, EventKey, outbound
+from adapters.consent.receipts import Receipts, readable
 from adapters.consent.register import load
 from domain.consent.validity import Case
 from domain.consent.verdicts import judge
 from domain.entry import moment
-from domain.errors import Invalid
+from domain.errors import Invalid, NotFound
 from tests.integration.reading_house import House, event, story
 from tests.integration.running import served_http
 from tests.integration.test_imports_retract import imported, retracted
@@ -341,3 +342,28 @@ def test_a_link_is_withdrawn_by_a_post_alone_and_a_forged_one_not_at_all(
         served.project()
         answer = client.post("/v1/consent/check", json=wanted).json()
         assert (answer["allowed"], answer["reason"]) == (False, "withdrawn")
+
+
+@story
+async def test_a_receipt_tells_what_was_agreed_to_under_which_text(it: House) -> None:
+    begin = now() - timedelta(days=1)
+    published = {"notice": NOTICE, "text": "We send you news.", "purposes": ["marketing.news"]}
+    await it.given(
+        fact("n", "notice.published", begin, subject=None, **published),
+        fact(
+            "g", "given", begin, **GRANT, valid_until=moment(begin + timedelta(days=2)), controller="Harbour"
+        ),
+    )
+    receipts = Receipts(it.core.pool, it.core.subjects, it.core.histories)
+    shown = await consents(it).person(ANN)
+    assert shown.defects == []
+    (fact_,) = [f for f in shown.facts if f["state"] == "given"]
+    found = await receipts.of(fact_["event_id"])
+    assert found["processing"]["purposes"][0]["contact_point"] == MAIL
+    assert found["processing"]["notice_text"] == "We send you news."
+    assert found["events"][0]["validity_duration_s"] == 2 * 86_400
+    assert all(part in readable(found) for part in ("Consent receipt", "We send you news.", MAIL))
+    with pytest.raises(NotFound):
+        await receipts.of("00000000-0000-4000-8000-000000000000")
+    with pytest.raises(Invalid):
+        await receipts.of("nonsense")
