@@ -555,10 +555,11 @@ def _spoken_of(
     contact = subject = None
     said, place = data, "/data"
     if declared.name == CONSENT_CORRECTION:
-        said, place = data.get("patch") or {}, "/data/patch"
-        if isinstance(said, dict) and isinstance(said.get("subject"), str):
+        patch = data.get("patch")
+        said, place = patch if isinstance(patch, dict) else {}, "/data/patch"
+        if isinstance(said.get("subject"), str):
             subject = _ref(said["subject"], f"{place}/subject", warnings, region)
-    if isinstance(said, dict) and isinstance(said.get("contact"), str):
+    if isinstance(said.get("contact"), str):
         contact = _ref(said["contact"], f"{place}/contact", warnings, region)
     return contact, subject
 

@@ -31,6 +31,7 @@ _NOTICE = (
     "SELECT e.body FROM read.consent_facts f JOIN touchpoint_log.events e ON e.position = f.position "
     "WHERE f.notice_id = %s AND f.notice_version = %s AND f.state = 'published' AND f.known_to IS NULL ORDER BY f.position"
 )
+_NO_FACT = "No consent fact has this event id; `touchlog consent show REF` lists a person's."
 
 
 class Receipts:
@@ -64,14 +65,14 @@ class Receipts:
             await self._histories.wait_until(after, models=READ_MODELS)
         async with self._pool.connection() as conn:
             row = await (await conn.execute(_FACT, (wanted,))).fetchone()
-        state = None
-        if row is not None:
-            recorded = Recorded(row[0], row[1], decode_body(bytes(row[2])))
-            state = state_of(recorded.event.type)
-        if row is None or state in (None, "published", "superseded"):
-            raise NotFound("No consent fact has this event id; `touchlog consent show REF` lists a person's.")
+        if row is None:
+            raise NotFound(_NO_FACT)
+        recorded = Recorded(row[0], row[1], decode_body(bytes(row[2])))
+        state = state_of(recorded.event.type)
+        if state is None or state in ("published", "superseded"):
+            raise NotFound(_NO_FACT)
         ((data, _),) = await unseal(self._subjects, [recorded.event])
-        return self._receipt(recorded, str(state), data, await self._text(data.get("notice")))
+        return self._receipt(recorded, state, data, await self._text(data.get("notice")))
 
     async def _text(self, notice: Any) -> dict[str, Any] | None:
         """The notice as it was published in the language in which it was shown."""
