@@ -297,6 +297,24 @@ def test_a_correction_recorded_later_that_the_grant_needs_leaves_it_unproven(log
     assert log.verdict(200) == UNPROVEN
 
 
+def test_a_correction_recorded_later_launders_no_breach(log: Log) -> None:
+    fact = log.given(100)
+    log.withdrawn(150, rec=300)
+    log.corrected(fact, 310, effective_at=at(180))  # the grant itself was in the log, and looked sound
+    assert log.look(200).valid
+    assert log.verdict(200) == UNPROVEN
+
+
+def test_a_grant_recorded_later_that_lifts_a_restriction_for_another_launders_no_breach(log: Log) -> None:
+    log.link(ANN, BOB, 170)
+    log.link(ANN, EVE, 195)
+    log.given(190, subject=EVE)
+    log.withdrawn(150, rec=300, subject=BOB, contact=None)
+    assert log.verdict(200) == late("withdrawn")
+    log.given(180, rec=310)
+    assert log.verdict(200) == UNPROVEN
+
+
 def test_a_snapshot_is_of_no_account_for_absence(log: Log) -> None:
     fact = log.given(100)
     log.fact("invalidated", 190, of=fact)
