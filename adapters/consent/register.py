@@ -80,14 +80,23 @@ class Register:
     def _file(self, facts: Sequence[Fact]) -> None:
         """File every fact, with all that speaks of it, under each person and contact point that any of these names."""
         speaking: dict[UUID, list[Fact]] = {}
-        by_id = {fact.event_id: fact for fact in facts}
+        spoken_of = {fact.of for fact in facts if fact.of is not None}
+        there = {fact.event_id for fact in facts if fact.event_id in spoken_of} if spoken_of else set()
         roots: list[Fact] = []
         for fact in facts:
-            if fact.of is not None and fact.of in by_id and fact.of != fact.event_id:
+            if fact.of is not None and fact.of in there and fact.of != fact.event_id:
                 speaking.setdefault(fact.of, []).append(fact)
             else:
                 roots.append(fact)
         for root in roots:
+            if (
+                root.event_id not in speaking and root.state != "reviewed"
+            ):  # what most facts are: nothing speaks of them
+                if root.subject is not None and root.state != "corrected":
+                    self._of_person.setdefault(self.component_of(root.subject), []).append(root)
+                if root.contact is not None and root.state != "corrected":
+                    self._of_contact.setdefault(root.contact, []).append(root)
+                continue
             whole = [root]
             for fact in whole:
                 whole += speaking.get(fact.event_id, ())

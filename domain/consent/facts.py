@@ -130,21 +130,19 @@ def known(facts: Iterable[Fact], at: int, *, without_late_grants: datetime | Non
             after this time: what the log proves that somebody could have relied on then.
     """
     visible = [f for f in facts if f.known_from <= at and (f.known_to is None or f.known_to > at)]
-    states = {f.event_id: f.state for f in visible}
     if without_late_grants is not None:
+        states = {f.event_id: f.state for f in visible}
         visible = [
             f
             for f in visible
             if f.recorded_at <= without_late_grants or not _permissive(f, states.get(f.of) if f.of else None)
         ]
-    void: set[UUID] = set()
+    speaking = [f for f in visible if f.of is not None]
+    void = {f.of for f in speaking if f.state == "invalidated" and f.of is not None and not _ends_before(f)}
     corrections: dict[UUID, list[Fact]] = {}
     confirmations: dict[UUID, list[Fact]] = {}
     reviews: dict[UUID, list[Fact]] = {}
-    for fact in visible:
-        if fact.state == "invalidated" and fact.of is not None and not _ends_before(fact):
-            void.add(fact.of)
-    for fact in visible:
+    for fact in speaking:
         if fact.of is None or fact.event_id in void:
             continue
         if fact.state == "corrected":

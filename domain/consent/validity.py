@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import cached_property
 from typing import Literal
 from uuid import UUID
 
@@ -85,15 +86,23 @@ def valid(
     return Case(facts, kin).look(question, at, known_at)
 
 
+_EVERYBODY_ALONE = Kin({})
+
+
 class Case:
     """All facts about some persons and contact points, asked again and again."""
 
     def __init__(self, facts: Iterable[Fact], kin: Kin | None = None) -> None:
-        self.facts: Sequence[Fact] = sorted(facts, key=lambda f: f.known_from)
-        self.kin = kin or Kin({})
-        ends = {f.known_to for f in self.facts if f.known_to is not None}
-        self._changes = sorted({f.known_from for f in self.facts} | ends | set(self.kin.changes))
+        self.facts: Sequence[Fact] = list(facts)
+        self.kin = kin or _EVERYBODY_ALONE
         self._known: dict[tuple[int, datetime | None], Known] = {}
+
+    @cached_property
+    def _changes(self) -> list[int]:
+        """The positions at which something here became known, or no longer was."""
+        found = {f.known_from for f in self.facts}
+        found.update(f.known_to for f in self.facts if f.known_to is not None)
+        return sorted(found.union(self.kin.changes))
 
     def knowledge(self, position: int) -> int:
         """What *position* knows of this case, as a number: two of the same number know the same."""
