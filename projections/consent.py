@@ -138,14 +138,17 @@ class Consent(PerEvent):
     def rows(self, event: Effective) -> _Rows:
         """The row of a fact, a message or a decision; none of anything else."""
         told = event.recorded.event
-        if told.direction == "outbound":
-            declared = TYPES.get(told.type)
-            return ((MESSAGES, _message(event.recorded)),) if declared is None or declared.touchpoint else ()
-        state = state_of(told.type)
+        state = state_of(
+            told.type
+        )  # before its direction: somebody may be asked for consent by an outbound fact
         if state is not None:
             return _facts(event.recorded, state)
         if told.type in ("identity.merged", "identity.split"):
             return _decisions(event.recorded)
+        if told.direction == "outbound":
+            declared = TYPES.get(told.type)
+            if declared is None or declared.touchpoint:
+                return ((MESSAGES, _message(event.recorded)),)
         return ()
 
 

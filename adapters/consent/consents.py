@@ -250,10 +250,10 @@ class Consents:
         """The verdict on each message, as it is known now, with consent knowledge cut off at *known_at*."""
         position = await self._position(known_at, after)
         ids = [UUID(bytes=event_id_of(event.source, event.id)) for event in events]
-        async with self._pool.connection() as conn:
-            curs = conn.cursor(binary=True)
-            await curs.execute(_MESSAGES.encode(), [ids], prepare=True)
-            rows = {row[0]: row for row in await curs.fetchall()}
+        rows = await self._messages(ids)
+        if len(rows) < len(set(ids)):  # perhaps the read model has not seen them yet: they are taken as given
+            await self._histories.wait_until(await self._head(), models=READ_MODELS)
+            rows = await self._messages(ids)
         register = await load(
             self._pool,
             {row[3] for row in rows.values() if row[3] is not None},
@@ -272,6 +272,18 @@ class Consents:
                 found | {"verdict": judgement.verdict, "reason": judgement.reason} | judged(judgement)
             )
         return Verdicts(verdicts=told, known_at=position, head=position)
+
+    async def _messages(self, ids: Sequence[UUID]) -> dict[UUID, Sequence[Any]]:
+        async with self._pool.connection() as conn:
+            curs = conn.cursor(binary=True)
+            await curs.execute(_MESSAGES.encode(), [list(ids)], prepare=True)
+            return {row[0]: row for row in await curs.fetchall()}
+
+    async def _head(self) -> int:
+        async with self._pool.connection() as conn:
+            row = await (await conn.execute("SELECT position FROM touchpoint_log.head")).fetchone()
+        assert row is not None
+        return int(row[0])
 
     # -- one person
 

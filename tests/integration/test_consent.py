@@ -172,6 +172,13 @@ async def test_what_never_went_out_has_no_verdict(it: House) -> None:
     assert [v["reason"] for v in found.verdicts] == ["no_outbound_touchpoint"] * 2
 
 
+@story
+async def test_a_fact_is_a_fact_whatever_direction_its_source_gives_it(it: House) -> None:
+    await it.given(fact("g", "given", now() - timedelta(days=1), **GRANT) | {"direction": "outbound"})
+    await it.given(mail("m", now()))
+    assert await verdict(it, "m") == ("compliant", None)
+
+
 REFS = (ANN, BOB, "phone:+442079460018", "crm:7")
 POINTS = (MAIL, MAIL, "email:other@example.com", None)
 
