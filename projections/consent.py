@@ -1,13 +1,13 @@
 """Consent: what was stated about it, and the messages it is asked for, as known at every position (SEMANTICS §5).
 
-`consent_facts` holds one row a fact, `consent_messages` one a message that went out, `consent_decisions` what
-somebody decided about who is one person. Whether a message was allowed is computed from these, at any
-knowledge, by domain/consent. No personal field is here: persons and contact points are surrogates.
+`consent_facts` holds one row a fact, `consent_messages` one a message that went out. Whether a message was allowed
+is computed from these, and from who was one person (projections/linking.py), at any knowledge, by domain/consent.
+No personal field is here: persons and contact points are surrogates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
 from itertools import product
@@ -20,9 +20,9 @@ from msgspec import Meta
 from domain.consent.facts import state_of
 from domain.entry import Body, Recorded, event_id_of
 from domain.event import TYPES
-from projections.projection import Effective, Index, PerEvent, Table, projection
+from projections.projection import Effective, Index, PerEvent, Step, Table, projection
 
-__all__ = ["DECISIONS", "FACTS", "MESSAGES", "Consent", "ConsentFact", "Decision", "Message"]
+__all__ = ["FACTS", "MESSAGES", "Consent", "ConsentFact", "Message"]
 
 
 class ConsentFact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -77,20 +77,6 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     campaign: Annotated[str | None, Meta(description="Campaign that it belongs to")]
 
 
-class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Somebody's decision that two persons are one, or one is two."""
-
-    position: Annotated[int, Meta(description="Place in the log")]
-    event_id: Annotated[UUID, Meta(description="Id of the event")]
-    kind: Annotated[str, Meta(description="merge or split")]
-    occurred_at: Annotated[datetime, Meta(description="When it was decided")]
-    source: Annotated[str, Meta(description="Who reported it")]
-    source_id: Annotated[str, Meta(description="The event's id at its source")]
-    a: Annotated[UUID | None, Meta(description="One subject; of a split: the one taken out")]
-    b: Annotated[UUID | None, Meta(description="Another; of a split: one of those who stayed, a row each")]
-    merge: Annotated[UUID | None, Meta(description="Of a split: the merge that it undoes")]
-
-
 FACTS = Table(
     "consent_facts",
     ConsentFact,
@@ -116,12 +102,6 @@ MESSAGES = Table(
     ),
     known=True,
 )
-DECISIONS = Table(
-    "consent_decisions",
-    Decision,
-    indexes=(Index(("a",)), Index(("b",)), Index(("merge",)), Index(("event_id",))),
-    known=True,
-)
 _surrogate = lru_cache(maxsize=200_000)(UUID)
 _Rows = Iterable[tuple[Table[Any], msgspec.Struct]]
 
@@ -133,23 +113,45 @@ class Consent(PerEvent):
     name = "consent"
     version = 1
     pace = "live"
-    tables: ClassVar[tuple[Table[Any], ...]] = (FACTS, MESSAGES, DECISIONS)
+    tables: ClassVar[tuple[Table[Any], ...]] = (FACTS, MESSAGES)
+
+    def handled(self, steps: Sequence[Step]) -> Sequence[Step]:
+        """Facts and what went out: by two look-ups an event, for most events are neither."""
+        return [step for step in steps if _concerns(step)]
 
     def rows(self, event: Effective) -> _Rows:
-        """The row of a fact, a message or a decision; none of anything else."""
+        """The row of a fact or a message; none of anything else."""
         told = event.recorded.event
-        state = state_of(
+        state = _state(
             told.type
         )  # before its direction: somebody may be asked for consent by an outbound fact
         if state is not None:
             return _facts(event.recorded, state)
-        if told.type in ("identity.merged", "identity.split"):
-            return _decisions(event.recorded)
-        if told.direction == "outbound":
-            declared = TYPES.get(told.type)
-            if declared is None or declared.touchpoint:
-                return ((MESSAGES, _message(event.recorded)),)
+        if told.direction == "outbound" and _is_touchpoint(told.type):
+            return ((MESSAGES, _message(event.recorded)),)
         return ()
+
+
+_state = lru_cache(maxsize=10_000)(state_of)
+
+
+@lru_cache(maxsize=10_000)
+def _is_touchpoint(type_: str) -> bool:
+    declared = TYPES.get(type_)
+    return declared is None or declared.touchpoint
+
+
+def _concerns(step: Step) -> bool:
+    """Whether a side of it makes a row: a correction may turn what came in to what went out."""
+    before, after = step.before, step.after
+    if after is not None:
+        event = after.recorded.event
+        if event.direction == "outbound" or _state(event.type) is not None:
+            return True
+    if before is not None:
+        event = before.recorded.event
+        return event.direction == "outbound" or _state(event.type) is not None
+    return False
 
 
 def _owner(event: Body) -> UUID | None:
@@ -268,40 +270,6 @@ def _message(recorded: Recorded) -> Message:
         controller=_text(data.get("controller")),
         campaign=campaign if isinstance(campaign, str) else None,
     )
-
-
-def _decisions(recorded: Recorded) -> _Rows:
-    event = recorded.event
-    data = event.data
-
-    def row(
-        kind: str, a: UUID | None, b: UUID | None, merge: UUID | None = None
-    ) -> tuple[Table[Any], Decision]:
-        return DECISIONS, Decision(
-            position=recorded.position,
-            event_id=UUID(event.event_id),
-            kind=kind,
-            occurred_at=event.occurred_at,
-            source=event.source,
-            source_id=event.id,
-            a=a,
-            b=b,
-            merge=merge,
-        )
-
-    if event.type == "identity.merged":
-        a = _uuid(data.get("a_subject")) or _owner(event)
-        b = _uuid(data.get("b_subject"))
-        if a is not None and b is not None and a != b:
-            yield row("merge", a, b)
-        return
-    if (undone := _uuid(data.get("merge"))) is not None:
-        yield row("split", None, None, undone)
-    subject, stayed = _uuid(data.get("subject")), data.get("person_subjects")
-    if subject is not None and isinstance(stayed, list):
-        for one in stayed:
-            if (other := _uuid(one)) is not None:
-                yield row("split", subject, other)
 
 
 def _uuid(text: Any) -> UUID | None:

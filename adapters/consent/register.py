@@ -19,7 +19,7 @@ from adapters.postgres import arrays
 from domain.consent.facts import Fact
 from domain.consent.kinship import Kin, Tie
 from domain.consent.validity import Case
-from domain.identity import Link, Merge, Split
+from domain.resolution import Link, Merge, Split
 
 __all__ = ["READ_MODELS", "Register", "load"]
 
@@ -40,15 +40,17 @@ UNION ALL SELECT {_COLUMNS} FROM read.consent_facts WHERE event_id = ANY(%(targe
 UNION ALL SELECT {_COLUMNS} FROM read.consent_facts WHERE notice_id = ANY(%(notices)s) AND state IN ('superseded', 'published')
 """  # noqa: S608
 _CLUSTERS = "SELECT subject, cluster FROM read.identities WHERE subject = ANY(%b::uuid[])"
+_MERGES = """
+SELECT event_id, a, a_kind, a_namespace, b, b_kind, b_namespace, occurred_at, source, source_id, a_cluster, b_cluster,
+       known_from, known_to
+  FROM read.merges WHERE a_cluster = ANY(%(clusters)b::uuid[]) OR b_cluster = ANY(%(clusters)b::uuid[])
+"""
+_MEMBERS = "SELECT subject, kind, namespace FROM read.identities WHERE cluster = ANY(%b::uuid[])"
 _LINKS = (
-    "SELECT a, b, occurred_at, source, source_id, place, position, known_from, known_to, cluster FROM read.links "
+    "SELECT a, b, occurred_at, source, source_id, place, position, known_from, known_to FROM read.links "
     "WHERE cluster = ANY(%b::uuid[])"
 )
-_DECISIONS = """
-SELECT kind, position, event_id, occurred_at, source, source_id, a, b, merge FROM read.consent_decisions
- WHERE known_to IS NULL AND (a = ANY(%(subjects)b::uuid[]) OR b = ANY(%(subjects)b::uuid[]))
-"""
-_UNDOING = "SELECT position, merge FROM read.consent_decisions WHERE merge = ANY(%b::uuid[])"
+_SPLITS = "SELECT position, subject, person_side FROM read.splits WHERE cluster = ANY(%b::uuid[])"
 _OWNERS = (
     "SELECT reference, subject, known_from, known_to FROM read.references WHERE reference = ANY(%b::uuid[]) "
     "ORDER BY occurred_at, source, source_id"
@@ -168,38 +170,21 @@ async def load(
         curs = conn.cursor(binary=True)
         owners = await _rows(curs, _OWNERS, [_packed(subjects)]) if subjects else []
         everybody = {*subjects, *(owner for _, owner, _, _ in owners)}
-        component, ties, merges, splits = await _kinship(curs, everybody)
+        component, kinds, ties, splits = await _kinship(curs, everybody)
         facts = await _facts(curs, set(component) | everybody, set(contacts))
-        kinds = (
-            {
-                s: (kind, namespace)
-                for s, kind, namespace in await _rows(
-                    curs,
-                    "SELECT subject, kind, namespace FROM touchlog.subjects WHERE subject = ANY(%b::uuid[])",
-                    [_packed(component)],
-                )
-            }
-            if component
-            else {}
-        )
         for reference, owner, _, _ in owners:
             component[reference] = component.setdefault(owner, owner)
-        times = await _times(curs, facts, ties, merges, splits, owners)
+        times = await _times(curs, facts, ties, splits, owners)
     facts = _at_their_times(facts, {position: at for at, position in times})
-    parts: dict[UUID, tuple[list[Tie], list[Any], list[Any], list[Any]]] = {}
+    parts: dict[UUID, tuple[list[Tie], list[Split[UUID]], list[Any]]] = {}
     for tie in ties:
-        parts.setdefault(component[tie.link.a], ([], [], [], []))[0].append(tie)
-    for merge in merges:
-        parts.setdefault(component[merge.a], ([], [], [], []))[1].append(merge)
-    for split, concerned in splits:
-        for one in {component[s] for s in concerned if s in component}:
-            parts.setdefault(one, ([], [], [], []))[2].append(split)
+        parts.setdefault(component[tie.by.a], ([], [], []))[0].append(tie)
+    for split in splits:
+        if split.subject in component:
+            parts.setdefault(component[split.subject], ([], [], []))[1].append(split)
     for row in owners:
-        parts.setdefault(component[row[0]], ([], [], [], []))[3].append(tuple(row))
-    kin = {
-        one: Kin(kinds, tied, merges=merged, splits=parted, owners=owned)
-        for one, (tied, merged, parted, owned) in parts.items()
-    }
+        parts.setdefault(component[row[0]], ([], [], []))[2].append(tuple(row))
+    kin = {one: Kin(kinds, tied, splits=parted, owners=owned) for one, (tied, parted, owned) in parts.items()}
     notices = [fact for fact in facts if fact.state in ("superseded", "published")]
     return Register(facts, notices, component, kin, times)
 
@@ -295,47 +280,40 @@ def _fact(rows: list[Any]) -> Fact:
 
 async def _kinship(
     curs: Any, subjects: set[UUID]
-) -> tuple[dict[UUID, UUID], list[Tie], list[Merge[UUID]], list[tuple[Split[UUID], set[UUID]]]]:
-    """All evidence and decisions about *subjects* and whom these lead to; (subject -> its component, …)."""
-    ties: list[Tie] = []
-    merges: dict[UUID, Merge[UUID]] = {}
-    parted: dict[int, tuple[UUID, set[UUID]]] = {}
+) -> tuple[dict[UUID, UUID], dict[UUID, tuple[str, str]], list[Tie], list[Split[UUID]]]:
+    """All evidence and decisions that *subjects* lead to; (subject -> its component, subject -> its kind, …)."""
+    if not subjects:
+        return {}, {}, [], []
+    named = dict(await _rows(curs, _CLUSTERS, [_packed(subjects)]))
+    fresh = {named.get(s, s) for s in subjects}
     clusters: set[UUID] = set()
-    seen: set[UUID] = set()
-    fresh = set(subjects)
+    kinds: dict[UUID, tuple[str, str]] = {}
+    ties: dict[UUID, Tie] = {}
     while fresh:
-        seen |= fresh
-        new = {c for _, c in await _rows(curs, _CLUSTERS, [_packed(fresh)])} - clusters
-        clusters |= new
-        reached: set[UUID] = set()
-        for a, b, occurred_at, source, source_id, place, position, since, until, _ in (
-            await _rows(curs, _LINKS, [_packed(new)]) if new else ()
-        ):
-            ties.append(Tie(Link(a, b, occurred_at, source, source_id, place, position), since, until))
-            reached |= {a, b}
-        fresh |= reached
-        for kind, position, event_id, occurred_at, source, source_id, a, b, _ in await _rows(
-            curs, _DECISIONS, {"subjects": _packed(fresh)}
-        ):
-            if kind == "merge":
-                merges[event_id] = Merge(a, b, occurred_at, source, source_id, event_id, position)
-            else:
-                parted.setdefault(position, (a, set()))[1].add(b)
-            reached |= {a, b}
-        fresh = reached - seen
-    component = _components(ties, merges.values())
-    splits = [
-        (Split(position=position, subject=subject, person_side=frozenset(stayed)), {subject, *stayed})
-        for position, (subject, stayed) in parted.items()
-    ]
-    if merges:
-        for position, merge in await _rows(curs, _UNDOING, [_packed(merges)]):
-            undone = merges[merge]
-            splits.append((Split(position=position, merge=merge), {undone.a, undone.b}))
-    return component, ties, list(merges.values()), splits
+        clusters |= fresh
+        found = await _rows(curs, _MERGES, {"clusters": _packed(fresh)})
+        fresh = {cluster for row in found for cluster in row[10:12]} - clusters
+        for event_id, a, a_kind, a_namespace, b, b_kind, b_namespace, *by, _, _, since, until in found:
+            kinds[a], kinds[b] = (a_kind, a_namespace), (b_kind, b_namespace)
+            ties[event_id] = Tie(Merge(a, b, *by, event_id, since), since, until)
+    linked = clusters.intersection(named.values()) | (clusters - subjects)
+    tied = list(ties.values())
+    splits: list[Split[UUID]] = []
+    if linked:
+        reached = _packed(linked)
+        kinds |= {s: (kind, namespace) for s, kind, namespace in await _rows(curs, _MEMBERS, [reached])}
+        tied += (
+            Tie(Link(*link), since, until) for *link, since, until in await _rows(curs, _LINKS, [reached])
+        )
+    if tied:
+        splits += (
+            Split(position=position, subject=subject, person_side=frozenset(stayed))
+            for position, subject, stayed in await _rows(curs, _SPLITS, [_packed(clusters)])
+        )
+    return _components(tied), kinds, tied, splits
 
 
-def _components(ties: Iterable[Tie], merges: Iterable[Merge[UUID]]) -> dict[UUID, UUID]:
+def _components(ties: Iterable[Tie]) -> dict[UUID, UUID]:
     """What all evidence would join if nothing had ever been refused or taken back."""
     parent: dict[UUID, UUID] = {}
 
@@ -345,8 +323,8 @@ def _components(ties: Iterable[Tie], merges: Iterable[Merge[UUID]]) -> dict[UUID
             parent[s] = s = parent[parent[s]]
         return s
 
-    for a, b in [(t.link.a, t.link.b) for t in ties] + [(m.a, m.b) for m in merges]:
-        one, other = root(a), root(b)
+    for tie in ties:
+        one, other = root(tie.by.a), root(tie.by.b)
         parent[one] = other
     return {s: root(s) for s in list(parent)}
 
@@ -355,15 +333,14 @@ async def _times(
     curs: Any,
     facts: Sequence[Fact],
     ties: Sequence[Tie],
-    merges: Sequence[Merge[UUID]],
-    splits: Sequence[tuple[Split[UUID], set[UUID]]],
+    splits: Sequence[Split[UUID]],
     owners: Sequence[Any],
 ) -> list[tuple[datetime, int]]:
     """(recorded_at, position) of every position at which anything here became known, in order."""
     known = {fact.position: fact.recorded_at for fact in facts if fact.known_from == fact.position}
     wanted = {p for f in facts for p in (f.known_from, f.known_to) if p is not None and p not in known}
     wanted |= {p for t in ties for p in (t.known_from, t.known_to) if p is not None}
-    wanted |= {m.position for m in merges} | {s.position for s, _ in splits}
+    wanted |= {s.position for s in splits}
     wanted |= {p for row in owners for p in row[2:4] if p is not None}
     wanted -= known.keys()
     if wanted:

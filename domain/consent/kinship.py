@@ -15,15 +15,15 @@ from uuid import UUID
 import msgspec
 
 from domain.consent.facts import Fact
-from domain.identity import Link, Merge, Split, persons
+from domain.resolution import Link, Merge, Split, persons
 
 __all__ = ["Kin", "Tie"]
 
 
 class Tie(msgspec.Struct, frozen=True, gc=False):
-    """Evidence of a link, with the positions between which it is known; `known_to` null: it still is."""
+    """Evidence of a link, or a merge, with the positions between which it is known; `known_to` null: it still is."""
 
-    link: Link[UUID]
+    by: Link[UUID] | Merge[UUID]
     known_from: int
     known_to: int | None = None
 
@@ -33,7 +33,8 @@ class Kin:
 
     Args:
         kinds: (kind, namespace) of every subject that is named.
-        ties: all evidence about them, also what was taken back since.
+        ties: all evidence and merges about them, also what was taken back or undone since.
+        splits: of subjects from their persons.
         owners: whose a reference is: (reference, subject, known from, known to), the earliest told first.
     """
 
@@ -42,13 +43,11 @@ class Kin:
         kinds: Mapping[UUID, tuple[str, str]],
         ties: Sequence[Tie] = (),
         *,
-        merges: Sequence[Merge[UUID]] = (),
         splits: Sequence[Split[UUID]] = (),
         owners: Sequence[tuple[UUID, UUID, int, int | None]] = (),
     ) -> None:
         self._kinds = kinds
         self._ties = ties
-        self._merges = merges
         self._splits = splits
         self._owners: dict[UUID, list[tuple[UUID, int, int | None]]] = {}
         for reference, subject, known_from, known_to in owners:
@@ -58,7 +57,6 @@ class Kin:
         )
         self.changes = sorted(
             {tie.known_from for tie in ties}
-            | {m.position for m in merges}
             | {p for _, _, a, b in owners for p in (a, b) if p is not None}
             | set(self._partings)
         )
@@ -69,7 +67,7 @@ class Kin:
         for owner, known_from, known_to in self._owners.get(subject, ()):
             if known_from <= known_at and (known_to is None or known_to > known_at):
                 return self.person(owner, known_at, as_of) | {subject}
-        if not self._ties and not self._merges:
+        if not self._ties:
             return frozenset((subject,))
         place = bisect_right(self.changes, known_at)
         found = self._found.get((place, as_of))
@@ -78,16 +76,18 @@ class Kin:
         return found.get(subject) or frozenset((subject,))
 
     def _resolved(self, known_at: int, as_of: datetime | None) -> Mapping[UUID, frozenset[UUID]]:
-        links = [
-            t.link
+        known = [
+            t.by
             for t in self._ties
             if t.known_from <= known_at and (t.known_to is None or t.known_to > known_at)
         ]
-        merges = [m for m in self._merges if m.position <= known_at]
-        named = {s for link in links for s in (link.a, link.b)} | {s for m in merges for s in (m.a, m.b)}
-        kinds = {s: self._kinds.get(s, ("", "")) for s in named}
-        splits = [s for s in self._splits if s.position <= known_at]
-        found = persons(kinds, links, merges=merges, splits=splits, as_of=as_of)
+        found = persons(
+            {s: self._kinds.get(s, ("", "")) for one in known for s in (one.a, one.b)},
+            [one for one in known if isinstance(one, Link)],
+            merges=[one for one in known if isinstance(one, Merge)],
+            splits=[s for s in self._splits if s.position <= known_at],
+            as_of=as_of,
+        )
         return {subject: members for members in found.members for subject in members}
 
     def bound(self, restriction: Fact, reviews: Iterable[Fact], known_at: int) -> frozenset[UUID]:

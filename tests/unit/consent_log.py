@@ -14,7 +14,7 @@ from domain.consent.facts import Fact
 from domain.consent.kinship import Kin, Tie
 from domain.consent.validity import Case, Look, Question
 from domain.consent.verdicts import Judgement, Outbound, judge
-from domain.identity import Link, Merge, Split
+from domain.resolution import Link, Merge, Split
 
 BEGIN = datetime(2026, 3, 2, tzinfo=UTC)
 ANN, BOB, EVE = UUID(int=1), UUID(int=2), UUID(int=3)
@@ -116,7 +116,6 @@ class Log:
         """Give the facts and who was who."""
         facts: list[Fact] = []
         ties: list[Tie] = []
-        merges: list[Merge[UUID]] = []
         splits: list[Split[UUID]] = []
         replace = msgspec.structs.replace
         for position, one in enumerate(self.positions(), start=1):
@@ -126,14 +125,21 @@ class Log:
                     replace(what, position=position, known_from=position, recorded_at=at(one.recorded))
                 )
             elif isinstance(what, Merge):
-                merges.append(replace(what, position=position))
+                undone = (
+                    n
+                    for n, w in enumerate(self.positions(), start=1)
+                    if isinstance(w.what, Split) and w.what.merge == what.event_id
+                )
+                ties.append(Tie(replace(what, position=position), position, next(undone, None)))
             elif isinstance(what, Split):
+                if what.subject is None:
+                    continue  # it undoes a merge
                 splits.append(replace(what, position=position))
             elif what is not None:
                 link, until = what
                 gone = None if until is None else self.known_at(until)
                 ties.append(Tie(replace(link, position=position), position, gone))
-        return Case(facts, Kin(self.kinds, ties, merges=merges, splits=splits))
+        return Case(facts, Kin(self.kinds, ties, splits=splits))
 
     def send(self, sent: float, *, known: float = EVER, **how: Any) -> Judgement:
         """Judge a message of *sent*, by what was known at *known*."""
