@@ -18,7 +18,7 @@ import msgspec
 import orjson
 
 from adapters.identifiers import normalised
-from domain.correction import CORRECTION
+from domain.correction import CONSENT_CORRECTION, CORRECTION
 from domain.entry import moment
 from domain.errors import Invalid, Problem
 from domain.event import TYPES, EventType, custom_type, validate
@@ -451,12 +451,9 @@ def draft(payload: Payload, receipt: Receipt, *, inside: bool = False, region: s
         identifiers, references = _identifiers(event, data, problems, warnings, region)
     else:  # one identifier, seen lately: what most events name
         identifiers, references = ([], [known[0]]) if known[1] else ([known[0]], [])
-    contact = None
-    if declared is not None and "contact" in declared.others and isinstance(data.get("contact"), str):
-        contact = _ref(data["contact"], "/data/contact", warnings, region)
-    patched = None
-    if declared is not None and declared.name == CORRECTION:
-        patched = _patch(data, receipt, problems, region)
+    contact = patched = None
+    if declared is not None and ("contact" in declared.others or declared.name in _CORRECTIONS):
+        contact, patched = _spoken_of(declared, data, receipt, problems, warnings, region)
     if problems:
         raise Invalid(problems)
     assert declared is not None
@@ -544,6 +541,32 @@ def _patch(
             )
         )
     return identifier
+
+
+_CORRECTIONS = (CORRECTION, CONSENT_CORRECTION)
+
+
+def _spoken_of(
+    declared: EventType,
+    data: dict[str, Any],
+    receipt: Receipt,
+    problems: list[Problem],
+    warnings: list[Problem],
+    region: str | None,
+) -> tuple[Identifier | None, Identifier | None]:
+    """(contact point of the event, or of what it corrects; subject that a correction names)."""
+    if declared.name == CORRECTION:
+        return None, _patch(data, receipt, problems, region)
+    contact = subject = None
+    said, place = data, "/data"
+    if declared.name == CONSENT_CORRECTION:
+        patch = data.get("patch")
+        said, place = patch if isinstance(patch, dict) else {}, "/data/patch"
+        if isinstance(said.get("subject"), str):
+            subject = _ref(said["subject"], f"{place}/subject", warnings, region)
+    if isinstance(said.get("contact"), str):
+        contact = _ref(said["contact"], f"{place}/contact", warnings, region)
+    return contact, subject
 
 
 def _wrong_version(given: Any) -> Problem:

@@ -24,10 +24,10 @@ from adapters.postgres.event_log import Appended, ErasedMeanwhile, Item
 from adapters.postgres.rejected import Kept, Rejected
 from adapters.postgres.subjects import Named, Subjects
 from adapters.postgres.writer import Writer
-from domain.correction import CORRECTION
+from domain.correction import CONSENT_CORRECTION, CORRECTION
 from domain.entry import event_id_of, uuid_text
 from domain.errors import Invalid, Problem
-from domain.event import EventType
+from domain.event import TYPES, EventType
 from domain.identity import parse_ref
 from domain.personal import any_type, part
 
@@ -337,6 +337,8 @@ class Ingest:
         declared = one.declared
         if declared.name == CORRECTION:
             encoded, personal, others = _part_correction(declared, one.data)
+        elif declared.name == CONSENT_CORRECTION:
+            encoded, personal, others = _part_consent_correction(declared, one.data)
         elif declared.fields or not one.data:
             parts, encoded = part(declared, one.data, _canonical)
             personal = parts.personal
@@ -364,7 +366,7 @@ class Ingest:
             contact = (one.contact.kind, one.contact.namespace, one.contact.value)
             wanted[contact] = None
         for place, value in others:
-            other = contact if place == "/contact" else self._other(value)
+            other = contact if place in ("/contact", "/patch/contact") else self._other(value)
             if other is None:
                 personal[place] = value
             else:
@@ -533,6 +535,21 @@ def _part_correction(
     others = parts.others + [(f"/patch/data{place}", value) for place, value in inner.others]
     if patch.get("subject") is not None:
         personal["/patch/subject"] = patch["subject"]
+    return _canonical({**parts.plain, "patch": plain}), personal, others
+
+
+def _part_consent_correction(
+    declared: EventType, data: dict[str, Any]
+) -> tuple[bytes, dict[str, Any], list[tuple[str, Any]]]:
+    """The same of a correction of a consent fact: what its patch says of scope and time stays plain, for every look asks it."""
+    patch = data.get("patch") or {}
+    parts, _ = part(declared, {k: v for k, v in data.items() if k != "patch"}, _canonical)
+    inner, _ = part(TYPES["consent.given"], {k: v for k, v in patch.items() if k != "subject"}, _canonical)
+    plain = dict.fromkeys(patch) | inner.plain  # what is sealed leaves a null
+    personal = parts.personal | {f"/patch{place}": value for place, value in inner.personal.items()}
+    if patch.get("subject") is not None:
+        personal["/patch/subject"] = patch["subject"]
+    others = parts.others + [(f"/patch{place}", value) for place, value in inner.others]
     return _canonical({**parts.plain, "patch": plain}), personal, others
 
 

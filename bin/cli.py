@@ -27,6 +27,7 @@ COMMANDS = (
     "bin.volumes",
     "bin.conversations",
     "bin.audit",
+    "bin.consent",
     "bin.projections",
     "bin.rebuild",
     "bin.replay",

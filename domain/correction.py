@@ -15,11 +15,24 @@ import msgspec
 
 from domain.entry import Body, Recorded
 
-__all__ = ["CORRECTION", "RETRACTION", "Amendment", "amended", "correctable", "patched", "target_of"]
+__all__ = [
+    "CONSENT_CORRECTION",
+    "CORRECTION",
+    "RETRACTION",
+    "Amendment",
+    "amended",
+    "correctable",
+    "patched",
+    "target_of",
+]
 
 CORRECTION = "correction.recorded"
+CONSENT_CORRECTION = "consent.corrected"
 RETRACTION = "import.retracted"
-_BEYOND = ("identity.", "verdict.", "erasure.", "import.", "access.", "consent.", "hold.", "correction.")
+_BEYOND = (
+    *("identity.", "verdict.", "erasure.", "import.", "access.", "hold.", "correction."),
+    *("consent.", "contact."),  # facts about consent, which consent.corrected corrects
+)
 
 
 class Amendment(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@ from litestar.types import ControllerRouterHandler
 from adapters.http import (
     browser,
     channels,
+    consent,
     conversations,
     docs,
     duplicates,
@@ -27,6 +28,7 @@ from adapters.http import (
     segment,
     trail,
     types,
+    unsubscribe,
     volumes,
 )
 from adapters.http.auth import reader
@@ -56,6 +58,8 @@ def routes() -> Sequence[ControllerRouterHandler]:
         *conversations.ROUTES,
         *volumes.ROUTES,
         *trail.ROUTES,
+        *consent.ROUTES,
+        *unsubscribe.ROUTES,
         *types.ROUTES,
         *operations.ROUTES,
         *rebuilds.ROUTES,

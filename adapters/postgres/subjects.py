@@ -156,6 +156,10 @@ class Subjects:
                 found[named] = made[bytes(lookup)]
                 self._keep(named, made[bytes(lookup)])
 
+    def lookup(self, named: Named) -> bytes:
+        """The keyed hash under which an identifier is looked up; for asking after many at once."""
+        return self._keys.lookup(*named)
+
     async def find(self, named: Named) -> UUID | None:
         """The subject of an identifier, or None: asking makes nothing."""
         keys = self.known(named)

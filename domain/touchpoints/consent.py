@@ -162,7 +162,9 @@ class ConsentCorrected(Touchpoint, frozen=True, kw_only=True):
     """A consent fact was recorded wrongly; this says how it was."""
 
     of: FactRef | None = None
-    patch: Personal[ConsentPatch] | None = None
+    patch: ConsentPatch | None = (
+        None  # parted at ingest: contact, subject and evidence are sealed, the rest is plain
+    )
     reason: str | None = None
     actor: str | None = None
     note: Personal[str] | None = None

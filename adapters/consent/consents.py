@@ -1,0 +1,475 @@
+"""Consent asked: how one person stands, whom a sender may write to, and what is to be said of messages that went out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from psycopg_pool import AsyncConnectionPool
+
+from adapters.consent.register import READ_MODELS, Register, load
+from adapters.history import Histories
+from adapters.identifiers import normalised
+from adapters.postgres import arrays
+from adapters.postgres.subjects import Subjects
+from domain.consent.facts import GRANTS, RESTRICTIONS, Fact, defects
+from domain.consent.purposes import catalogue
+from domain.consent.validity import Case, Look, Question
+from domain.consent.verdicts import Judgement, Outbound, judge
+from domain.entry import event_id_of, moment
+from domain.errors import Invalid, Problem
+from domain.identity import Identifier, parse_ref
+
+__all__ = [
+    "MOST_RECIPIENTS",
+    "Asked",
+    "Checked",
+    "Consents",
+    "EventKey",
+    "PersonConsent",
+    "Verdicts",
+    "judged",
+    "outbound",
+]
+
+MOST_RECIPIENTS = 10_000
+
+
+class EventKey(msgspec.Struct, frozen=True):
+    """The key of an event."""
+
+    source: str
+    id: str
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """One recipient: whom, where to and what for; `person` absent: the person of the contact point itself."""
+
+    contact: str
+    purpose: str
+    channel: str
+    person: str | None = None
+    controller: str | None = None
+
+
+class PersonConsent(msgspec.Struct, frozen=True, kw_only=True):
+    """How a person stands at one moment of both axes."""
+
+    person: str
+    at: str
+    answers: list[dict[str, Any]]
+    facts: list[dict[str, Any]]
+    defects: list[dict[str, Any]]
+    as_of: str
+    known_at: int
+    head: int
+
+
+class Checked(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may be written to. `snapshot` is the position to send along with each message."""
+
+    results: list[dict[str, Any]]
+    allowed_count: int
+    refused_count: int
+    at: str
+    snapshot: int
+    known_at: int
+    head: int
+
+
+class Verdicts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be said of messages, in the order in which they were asked for."""
+
+    verdicts: list[dict[str, Any]]
+    known_at: int
+    head: int
+
+
+_FIND = "SELECT lookup, subject FROM touchlog.subjects WHERE lookup = ANY(%b::bytea[])"
+_MESSAGES = """
+SELECT event_id, position, sent_at, subject, contact, purpose, channel, legal_basis, snapshot, controller
+  FROM read.consent_messages WHERE event_id = ANY(%s::uuid[]) AND known_to IS NULL
+"""
+_NOTICED = "SELECT DISTINCT purpose FROM read.consent_facts WHERE state = 'published' AND purpose IS NOT NULL"
+
+
+class Consents:
+    """Answers questions about consent.
+
+    Args:
+        region: for phone numbers without a country code.
+    """
+
+    def __init__(
+        self,
+        pool: AsyncConnectionPool[Any],
+        subjects: Subjects,
+        histories: Histories,
+        *,
+        region: str | None = None,
+    ) -> None:
+        self._pool = pool
+        self._subjects = subjects
+        self._histories = histories
+        self._region = region
+
+    async def _position(self, known_at: datetime | int | None, after: int = 0) -> int:
+        """The position that *known_at* resolves to, once the read models have seen it."""
+        position = await self._histories.resolve_known_at(known_at)
+        if position is None:
+            if after:
+                return await self._histories.wait_until(after, models=READ_MODELS)
+            return await self._histories.seen(READ_MODELS)
+        await self._histories.wait_until(max(position, after), models=READ_MODELS)
+        return position
+
+    # -- before sending
+
+    async def check(
+        self,
+        recipients: Sequence[Asked],
+        *,
+        at: datetime | None = None,
+        known_at: datetime | int | None = None,
+        after: int = 0,
+    ) -> Checked:
+        """Whether each recipient may be written to.
+
+        Args:
+            at: when the message would go out; now by default.
+
+        Raises:
+            Invalid: a REF is none, or there are too many.
+        """
+        if len(recipients) > MOST_RECIPIENTS:
+            raise Invalid(
+                [
+                    Problem(
+                        "/recipients",
+                        f"{len(recipients):,} recipients in one question; at most {MOST_RECIPIENTS:,} are taken. Ask in parts.",
+                        "too_many",
+                    )
+                ]
+            )
+        when = at or datetime.now(UTC)
+        position = await self._position(known_at, after)
+        refs: list[tuple[str, str]] = []
+        for number, asked in enumerate(recipients):
+            place = f"/recipients/{number}"
+            refs.append((asked.contact, f"{place}/contact"))
+            if asked.person is not None:
+                refs.append((asked.person, f"{place}/person"))
+        surrogates = await self._surrogates(refs)
+        contacts = {s for a in recipients if (s := surrogates[a.contact]) is not None}
+        people = {s for a in recipients if (s := surrogates[a.person or a.contact]) is not None}
+        register = await load(self._pool, people, contacts)
+        results = []
+        allowed = 0
+        for asked in recipients:
+            contact, subject = surrogates[asked.contact], surrogates[asked.person or asked.contact]
+            found: dict[str, Any] = {"contact": asked.contact}
+            if asked.person is not None:
+                found["person"] = asked.person
+            if contact is None:
+                found |= {"allowed": False, "reason": "no_consent", "position": None, "evidence": []}
+            else:
+                question = Question(
+                    subject=subject,
+                    purpose=asked.purpose,
+                    channel=asked.channel,
+                    contact=contact,
+                    controller=asked.controller,
+                )
+                look = register.case(subject, contact).look(question, when, position)
+                allowed += look.valid
+                found |= {
+                    "allowed": look.valid,
+                    "reason": look.reason,
+                    "position": look.position,
+                    "evidence": look.evidence,
+                }
+            results.append(found)
+        return Checked(
+            results=results,
+            allowed_count=allowed,
+            refused_count=len(results) - allowed,
+            at=moment(when),
+            snapshot=position,
+            known_at=position,
+            head=position,
+        )
+
+    async def _surrogates(self, refs: Sequence[tuple[str, str]]) -> dict[str, UUID | None]:
+        """The surrogate of each REF (with its place for the error); None where nobody was recorded under it.
+
+        Raises:
+            Invalid: with a problem for each that is no REF.
+        """
+        problems: list[Problem] = []
+        named: dict[str, Identifier | None] = {}
+        for text, place in refs:
+            if text in named:
+                continue
+            try:
+                identifier: Identifier | None = parse_ref(text, pointer=place)
+                if identifier is not None and identifier.kind != "subject":
+                    identifier = normalised(identifier, self._region)
+                named[text] = identifier
+            except Invalid as wrong:
+                problems += wrong.problems
+        if problems:
+            raise Invalid(problems)
+        found: dict[str, UUID | None] = {}
+        missing: dict[bytes, list[str]] = {}
+        for text, one in named.items():
+            if one is None:
+                found[text] = None
+            elif one.kind == "subject":
+                found[text] = UUID(one.value)
+            else:
+                lookup = self._subjects.lookup((one.kind, one.namespace, one.value))
+                missing.setdefault(lookup, []).append(text)
+                found[text] = None
+        if missing:
+            async with self._pool.connection() as conn:
+                curs = conn.cursor(binary=True)
+                await curs.execute(_FIND.encode(), (arrays.byteas(list(missing)),), prepare=True)
+                for key, subject in await curs.fetchall():
+                    for text in missing[bytes(key)]:
+                        found[text] = subject
+        return found
+
+    # -- what went out
+
+    async def verdicts(
+        self, events: Sequence[EventKey], *, known_at: datetime | int | None = None, after: int = 0
+    ) -> Verdicts:
+        """The verdict on each message, as it is known now, with consent knowledge cut off at *known_at*."""
+        position = await self._position(known_at, after)
+        ids = [UUID(bytes=event_id_of(event.source, event.id)) for event in events]
+        rows = await self._messages(ids)
+        if len(rows) < len(set(ids)):  # perhaps the read model has not seen them yet: they are taken as given
+            await self._histories.wait_until(await self._head(), models=READ_MODELS)
+            rows = await self._messages(ids)
+        register = await load(
+            self._pool,
+            {row[3] for row in rows.values() if row[3] is not None},
+            {row[4] for row in rows.values() if row[4] is not None},
+        )
+        told = []
+        for event, event_id in zip(events, ids, strict=True):
+            row = rows.get(event_id)
+            found: dict[str, Any] = {"source": event.source, "id": event.id}
+            if row is None:
+                told.append(found | {"verdict": None, "reason": "no_outbound_touchpoint"} | judged(None))
+                continue
+            sent = outbound(row, register)
+            judgement = judge(register.case(sent.subject, sent.contact), sent, known_at=position)
+            told.append(
+                found | {"verdict": judgement.verdict, "reason": judgement.reason} | judged(judgement)
+            )
+        return Verdicts(verdicts=told, known_at=position, head=position)
+
+    async def _messages(self, ids: Sequence[UUID]) -> dict[UUID, Sequence[Any]]:
+        async with self._pool.connection() as conn:
+            curs = conn.cursor(binary=True)
+            await curs.execute(_MESSAGES.encode(), [list(ids)], prepare=True)
+            return {row[0]: row for row in await curs.fetchall()}
+
+    async def _head(self) -> int:
+        async with self._pool.connection() as conn:
+            row = await (await conn.execute("SELECT position FROM touchpoint_log.head")).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    # -- one person
+
+    async def person(
+        self,
+        ref: str,
+        *,
+        purpose: str | None = None,
+        channel: str | None = None,
+        contact: str | None = None,
+        at: datetime | None = None,
+        known_at: datetime | int | None = None,
+        after: int = 0,
+    ) -> PersonConsent:
+        """How the person whom *ref* names stands: an answer for every purpose, channel and contact point that facts name.
+
+        Args:
+            purpose, channel, contact: only these; with all three the answer is one, whether facts name them or not.
+            at: the moment asked about; now by default.
+
+        Raises:
+            Invalid, NotFound, FutureTime, Behind.
+        """
+        when = at or datetime.now(UTC)
+        position = await self._position(known_at, after)
+        subject = await self._histories.subject_of(ref)
+        point = None
+        if contact is not None:
+            point = (await self._surrogates([(contact, "/contact")]))[contact]
+        register = await load(self._pool, {subject}, {point} if point is not None else ())
+        own = register.case(subject, None)
+        points = {f.contact for f in own.facts if f.contact is not None and f.known_from <= position}
+        points = (
+            {point} if contact is not None and point is not None else points if contact is None else set()
+        )
+        if contact is None and points:  # what others recorded for these contact points binds here too
+            register = await load(self._pool, {subject}, points)
+        case = register.case(subject, point) if contact is not None else register.case(subject, None)
+        people = case.kin.person(subject, position)
+        keys = _keys(register, subject, people, points, when, position)
+        if purpose is not None and channel is not None and point is not None:
+            keys = {(purpose, channel, point)}
+        described = await self._subjects.describe({*points, *people})
+        refs = {s: _ref(found) for s, found in described.items()}
+        answers = []
+        for key in sorted(keys, key=lambda k: (k[0], k[1], refs.get(k[2]) or "", str(k[2]))):
+            if (purpose is not None and key[0] != purpose) or (channel is not None and key[1] != channel):
+                continue
+            question = Question(subject=subject, purpose=key[0], channel=key[1], contact=key[2])
+            look = register.case(subject, key[2]).look(question, when, position)
+            answers.append(
+                {"purpose": key[0], "channel": key[1], "contact": refs.get(key[2]) or str(key[2])}
+                | _look(look)
+                | {"resting_on": _resting_on(look)}
+            )
+        seen = {f.position: f for p in (*points, None) for f in register.case(subject, p).facts}
+        facts = sorted(
+            (
+                f
+                for f in seen.values()
+                if f.known_from <= position and (f.known_to is None or f.known_to > position)
+            ),
+            key=lambda f: (f.effective_at, f.source, f.source_id),
+        )
+        async with self._pool.connection() as conn:
+            named = {r[0] for r in await (await conn.execute(_NOTICED)).fetchall()}
+        return PersonConsent(
+            person=str(min(people)),
+            at=moment(when),
+            answers=answers,
+            facts=[_told(fact, refs) for fact in facts],
+            defects=[
+                {"position": d.fact.position, "reason": d.reason, "without_effect": d.without_effect}
+                for d in defects(facts, position, catalogue=catalogue(named))
+            ],
+            as_of=moment(when),
+            known_at=position,
+            head=position,
+        )
+
+
+def outbound(row: Sequence[Any], register: Register) -> Outbound:
+    """A message as the domain judges it, of a row of `read.consent_messages`."""
+    _, position, sent_at, subject, contact, purpose, channel, legal_basis, snapshot, controller = row
+    return Outbound(
+        position=position,
+        sent_at=sent_at,
+        known_at=register.known_at(sent_at),
+        subject=subject,
+        purpose=purpose,
+        channel=channel,
+        contact=contact,
+        legal_basis=legal_basis,
+        snapshot=snapshot,
+        controller=controller,
+    )
+
+
+def _keys(
+    register: Register,
+    subject: UUID,
+    people: frozenset[UUID],
+    points: set[UUID],
+    when: datetime,
+    position: int,
+) -> set[tuple[str, str, UUID]]:
+    """Every purpose, channel and contact point that a grant of the person, or a restriction, names."""
+    found: set[tuple[str, str, UUID]] = set()
+    for point in points:
+        case: Case = register.case(subject, point)
+        said = case.known(position)
+        facts = [w.fact for w in (*said.grants, *said.restrictions)] + list(said.unevidenced)
+        for fact in facts:
+            mine = fact.contact == point and (fact.subject in people or fact.state in RESTRICTIONS)
+            named = fact.purpose not in (None, "*") and fact.channel not in (None, "*")
+            if mine and named and fact.effective_at <= when:
+                found.add((str(fact.purpose), str(fact.channel), point))
+    return found
+
+
+def _ref(described: Any) -> str | None:
+    if described.value is None:
+        return None
+    return str(Identifier(described.kind, described.value, described.namespace))
+
+
+def _look(look: Look | None) -> dict[str, Any]:
+    if look is None:
+        return {"valid": None, "reason": None, "position": None, "evidence": []}
+    return {
+        "valid": look.valid,
+        "reason": look.reason,
+        "position": look.position,
+        "evidence": list(look.evidence),
+    }
+
+
+def judged(judgement: Judgement | None) -> dict[str, Any]:
+    """The three looks behind a verdict, as answers tell them."""
+    if judgement is None:
+        return {"actual": _look(None), "known": _look(None), "snapshot": _look(None), "policy": None}
+    return {
+        "actual": _look(judgement.actual),
+        "known": _look(judgement.known),
+        "snapshot": _look(judgement.snapshot),
+        "policy": judgement.policy_version,
+    }
+
+
+def _resting_on(look: Look) -> dict[str, Any] | None:
+    """The word that decided, for people: under which notice, collected how, since and until when."""
+    if look.word is None:
+        return None
+    fact = look.word.fact
+    return {
+        "state": fact.state,
+        "since": moment(look.word.since),
+        "valid_until": moment(fact.valid_until) if fact.valid_until else None,
+        "notice": {"id": fact.notice_id, "version": fact.notice_version} if fact.notice_id else None,
+        "method": fact.method,
+        "event_id": str(fact.event_id),
+        "source": fact.source,
+        "source_id": fact.source_id,
+    }
+
+
+def _told(fact: Fact, refs: dict[UUID, str | None]) -> dict[str, Any]:
+    """A fact as it was recorded."""
+    return {
+        "position": fact.position,
+        "event_id": str(fact.event_id),
+        "source": fact.source,
+        "source_id": fact.source_id,
+        "state": fact.state,
+        "is": "grant" if fact.state in GRANTS else "restriction" if fact.state in RESTRICTIONS else None,
+        "effective_at": moment(fact.effective_at),
+        "recorded_at": moment(fact.recorded_at),
+        "purpose": fact.purpose,
+        "channel": fact.channel,
+        "contact": None if fact.contact is None else refs.get(fact.contact) or str(fact.contact),
+        "notice": {"id": fact.notice_id, "version": fact.notice_version} if fact.notice_id else None,
+        "method": fact.method,
+        "legal_basis": fact.legal_basis,
+        "jurisdiction": fact.jurisdiction,
+        "controller": fact.controller,
+        "valid_until": moment(fact.valid_until) if fact.valid_until else None,
+        "double_opt_in": fact.double_opt_in,
+        "of": None if fact.of is None else str(fact.of),
+    }

@@ -1,0 +1,360 @@
+"""Loading what is needed to judge: facts about many persons and contact points, and who was one person.
+
+A register is loaded with a few statements, however many persons it holds; a case of it holds only what can
+bear on one person and one contact point. Everything carries positions, so that any knowledge can be asked.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from psycopg_pool import AsyncConnectionPool
+
+from adapters.postgres import arrays
+from domain.consent.facts import Fact
+from domain.consent.kinship import Kin, Tie
+from domain.consent.validity import Case
+from domain.resolution import Link, Merge, Split
+
+__all__ = ["READ_MODELS", "Register", "load"]
+
+READ_MODELS = ("consent", "identities")
+
+_COLUMNS = (
+    "position, known_from, known_to, recorded_at, event_id, source, source_id, state, effective_at, subject, contact, "
+    "purpose, channel, legal_basis, notice_id, notice_version, method, jurisdiction, controller, valid_until, "
+    "double_opt_in, of, patch, material"
+)
+_NAMING = f"""
+SELECT {_COLUMNS} FROM read.consent_facts WHERE subject = ANY(%(subjects)b::uuid[])
+UNION ALL SELECT {_COLUMNS} FROM read.consent_facts WHERE contact = ANY(%(contacts)b::uuid[])
+"""  # noqa: S608 - constants of ours
+_SPEAKING = f"""
+SELECT {_COLUMNS} FROM read.consent_facts WHERE of = ANY(%(events)b::uuid[])
+UNION ALL SELECT {_COLUMNS} FROM read.consent_facts WHERE event_id = ANY(%(targets)b::uuid[])
+UNION ALL SELECT {_COLUMNS} FROM read.consent_facts WHERE notice_id = ANY(%(notices)s) AND state IN ('superseded', 'published')
+"""  # noqa: S608
+_CLUSTERS = "SELECT subject, cluster FROM read.identities WHERE subject = ANY(%b::uuid[])"
+_MERGES = """
+SELECT event_id, a, a_kind, a_namespace, b, b_kind, b_namespace, occurred_at, source, source_id, a_cluster, b_cluster,
+       known_from, known_to
+  FROM read.merges WHERE a_cluster = ANY(%(clusters)b::uuid[]) OR b_cluster = ANY(%(clusters)b::uuid[])
+"""
+_MEMBERS = "SELECT subject, kind, namespace FROM read.identities WHERE cluster = ANY(%b::uuid[])"
+_LINKS = (
+    "SELECT a, b, occurred_at, source, source_id, place, position, known_from, known_to FROM read.links "
+    "WHERE cluster = ANY(%b::uuid[])"
+)
+_SPLITS = "SELECT position, subject, person_side FROM read.splits WHERE cluster = ANY(%b::uuid[])"
+_OWNERS = (
+    "SELECT reference, subject, known_from, known_to FROM read.references WHERE reference = ANY(%b::uuid[]) "
+    "ORDER BY occurred_at, source, source_id"
+)
+
+
+class Register:
+    """Facts and kinship of some persons and contact points; see `load`."""
+
+    def __init__(
+        self,
+        facts: Sequence[Fact],
+        notices: Sequence[Fact],
+        component: dict[UUID, UUID],
+        kin: dict[UUID, Kin],
+        times: Sequence[tuple[datetime, int]],
+    ) -> None:
+        self.facts = facts
+        self._component = component
+        self._kin = kin
+        self._times = times
+        self._notices: dict[str, list[Fact]] = {}
+        for notice in notices:
+            self._notices.setdefault(notice.notice_id or "", []).append(notice)
+        self._of_person: dict[UUID, list[Fact]] = {}
+        self._of_contact: dict[UUID, list[Fact]] = {}
+        self._file(facts)
+        self._cases: dict[tuple[UUID | None, UUID | None], Case] = {}
+
+    def _file(self, facts: Sequence[Fact]) -> None:
+        """File every fact, with all that speaks of it, under each person and contact point that any of these names."""
+        speaking: dict[UUID, list[Fact]] = {}
+        spoken_of = {fact.of for fact in facts if fact.of is not None}
+        there = {fact.event_id for fact in facts if fact.event_id in spoken_of} if spoken_of else set()
+        roots: list[Fact] = []
+        for fact in facts:
+            if fact.of is not None and fact.of in there and fact.of != fact.event_id:
+                speaking.setdefault(fact.of, []).append(fact)
+            else:
+                roots.append(fact)
+        for root in roots:
+            if (
+                root.event_id not in speaking and root.state != "reviewed"
+            ):  # what most facts are: nothing speaks of them
+                if root.subject is not None and root.state != "corrected":
+                    self._of_person.setdefault(self.component_of(root.subject), []).append(root)
+                if root.contact is not None and root.state != "corrected":
+                    self._of_contact.setdefault(root.contact, []).append(root)
+                continue
+            whole = [root]
+            for fact in whole:
+                whole += speaking.get(fact.event_id, ())
+            subjects = {self.component_of(s) for fact in whole for s in _subjects_of(fact)}
+            for subject in subjects:
+                self._of_person.setdefault(subject, []).extend(whole)
+            for contact in {c for fact in whole if (c := _contact_of(fact)) is not None}:
+                self._of_contact.setdefault(contact, []).extend(whole)
+
+    def component_of(self, subject: UUID) -> UUID:
+        """One of all subjects that *subject* was ever one person with, the same for each of them."""
+        return self._component.get(subject, subject)
+
+    def case(self, subject: UUID | None, contact: UUID | None) -> Case:
+        """All that can bear on a person and a contact point; without a contact point, on all of the person's."""
+        component = None if subject is None else self.component_of(subject)
+        found = self._cases.get((component, contact))
+        if found is None:
+            facts = {
+                (fact.position, fact.known_from): fact
+                for fact in (
+                    *(self._of_person.get(component, ()) if component is not None else ()),
+                    *(self._of_contact.get(contact, ()) if contact is not None else ()),
+                )
+            }
+            if self._notices:
+                spoken = {n for fact in facts.values() for n in _notices_of(fact)}
+                facts |= {
+                    (n.position, n.known_from): n for name in spoken for n in self._notices.get(name, ())
+                }
+            kin = None if component is None else self._kin.get(component)
+            found = self._cases[component, contact] = Case(facts.values(), kin)
+        return found
+
+    def known_at(self, at: datetime) -> int:
+        """A position that knows of this register what the log held at a time, both inclusive."""
+        place = bisect_right(self._times, at, key=lambda one: one[0])
+        return self._times[place - 1][1] if place else 0
+
+
+def _subjects_of(fact: Fact) -> Iterable[UUID]:
+    if fact.state == "corrected":
+        subject = (fact.patch or {}).get("subject")
+        return () if subject is None else (subject,)
+    if fact.state == "reviewed":
+        return fact.reviewed or ()
+    return () if fact.subject is None else (fact.subject,)
+
+
+def _contact_of(fact: Fact) -> UUID | None:
+    if fact.state == "corrected":
+        contact: UUID | None = (fact.patch or {}).get("contact")
+        return contact
+    return fact.contact
+
+
+def _notices_of(fact: Fact) -> Iterable[str]:
+    named = (fact.notice_id, (fact.patch or {}).get("notice_id"))
+    return (name for name in named if name is not None)
+
+
+async def load(
+    pool: AsyncConnectionPool[Any], subjects: Collection[UUID], contacts: Collection[UUID]
+) -> Register:
+    """Everything recorded that can bear on these persons and contact points, at any knowledge."""
+    async with pool.connection() as conn, conn.transaction():
+        await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        curs = conn.cursor(binary=True)
+        owners = await _rows(curs, _OWNERS, [_packed(subjects)]) if subjects else []
+        everybody = {*subjects, *(owner for _, owner, _, _ in owners)}
+        component, kinds, ties, splits = await _kinship(curs, everybody)
+        facts = await _facts(curs, set(component) | everybody, set(contacts))
+        for reference, owner, _, _ in owners:
+            component[reference] = component.setdefault(owner, owner)
+        times = await _times(curs, facts, ties, splits, owners)
+    facts = _at_their_times(facts, {position: at for at, position in times})
+    parts: dict[UUID, tuple[list[Tie], list[Split[UUID]], list[Any]]] = {}
+    for tie in ties:
+        parts.setdefault(component[tie.by.a], ([], [], []))[0].append(tie)
+    for split in splits:
+        if split.subject in component:
+            parts.setdefault(component[split.subject], ([], [], []))[1].append(split)
+    for row in owners:
+        parts.setdefault(component[row[0]], ([], [], []))[2].append(tuple(row))
+    kin = {one: Kin(kinds, tied, splits=parted, owners=owned) for one, (tied, parted, owned) in parts.items()}
+    notices = [fact for fact in facts if fact.state in ("superseded", "published")]
+    return Register(facts, notices, component, kin, times)
+
+
+def _packed(subjects: Iterable[UUID]) -> Any:
+    """An array as the database reads it: of ten thousand subjects the driver's own costs more than the query."""
+    return arrays.uuids([subject.bytes for subject in subjects])
+
+
+async def _rows(curs: Any, statement: str, parameters: Any) -> list[Any]:
+    await curs.execute(statement.encode(), parameters, prepare=True)
+    found: list[Any] = await curs.fetchall()
+    return found
+
+
+async def _facts(curs: Any, subjects: set[UUID], contacts: set[UUID]) -> list[Fact]:
+    """The facts that name any of these, and all that speak of those facts, or that those speak of."""
+    found: dict[
+        tuple[int, int], list[Any]
+    ] = {}  # by position and known from: one row, or of a review several
+    fresh = await _rows(curs, _NAMING, {"subjects": _packed(subjects), "contacts": _packed(contacts)})
+    asked: set[UUID] = set()
+    told: set[str] = set()
+    while fresh:
+        events: set[UUID] = set()
+        targets: set[UUID] = set()
+        notices: set[str] = set()
+        for row in fresh:
+            if row[4] not in asked:
+                events.add(row[4])
+            if row[21] is not None and row[21] not in asked:
+                targets.add(row[21])
+            if row[14] is not None and row[14] not in told:
+                notices.add(row[14])
+            rows = found.setdefault((row[0], row[1]), [])
+            if row not in rows:
+                rows.append(row)
+        asked |= events
+        told |= notices
+        if not events and not targets and not notices:
+            break
+        speaking = await _rows(
+            curs,
+            _SPEAKING,
+            {"events": _packed(events), "targets": _packed(targets - asked), "notices": list(notices)},
+        )
+        fresh = [row for row in speaking if row not in found.get((row[0], row[1]), ())]
+    return [_fact(rows) for rows in found.values()]
+
+
+_patch = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def _fact(rows: list[Any]) -> Fact:
+    """The fact of its rows: one, or of a review one for each subject."""
+    row = rows[0]
+    patch = None if row[22] is None else _patch(row[22])
+    if patch is not None:
+        for name in ("effective_at", "valid_until"):
+            if patch.get(name) is not None:
+                patch[name] = msgspec.convert(patch[name], datetime)
+        for name in ("contact", "subject"):
+            if patch.get(name) is not None:
+                patch[name] = UUID(patch[name])
+    return Fact(
+        position=row[0],
+        known_from=row[1],
+        known_to=row[2],
+        recorded_at=row[3],
+        event_id=row[4],
+        source=row[5],
+        source_id=row[6],
+        state=row[7],
+        effective_at=row[8],
+        subject=row[9],
+        contact=row[10],
+        purpose=row[11],
+        channel=row[12],
+        legal_basis=row[13],
+        notice_id=row[14],
+        notice_version=row[15],
+        method=row[16],
+        jurisdiction=row[17],
+        controller=row[18],
+        valid_until=row[19],
+        double_opt_in=row[20],
+        of=row[21],
+        patch=patch,
+        reviewed=tuple(r[9] for r in rows if r[9] is not None) if row[7] == "reviewed" else None,
+        material=row[23],
+    )
+
+
+async def _kinship(
+    curs: Any, subjects: set[UUID]
+) -> tuple[dict[UUID, UUID], dict[UUID, tuple[str, str]], list[Tie], list[Split[UUID]]]:
+    """All evidence and decisions that *subjects* lead to; (subject -> its component, subject -> its kind, …)."""
+    if not subjects:
+        return {}, {}, [], []
+    named = dict(await _rows(curs, _CLUSTERS, [_packed(subjects)]))
+    fresh = {named.get(s, s) for s in subjects}
+    clusters: set[UUID] = set()
+    kinds: dict[UUID, tuple[str, str]] = {}
+    ties: dict[UUID, Tie] = {}
+    while fresh:
+        clusters |= fresh
+        found = await _rows(curs, _MERGES, {"clusters": _packed(fresh)})
+        fresh = {cluster for row in found for cluster in row[10:12]} - clusters
+        for event_id, a, a_kind, a_namespace, b, b_kind, b_namespace, *by, _, _, since, until in found:
+            kinds[a], kinds[b] = (a_kind, a_namespace), (b_kind, b_namespace)
+            ties[event_id] = Tie(Merge(a, b, *by, event_id, since), since, until)
+    linked = clusters.intersection(named.values()) | (clusters - subjects)
+    tied = list(ties.values())
+    splits: list[Split[UUID]] = []
+    if linked:
+        reached = _packed(linked)
+        kinds |= {s: (kind, namespace) for s, kind, namespace in await _rows(curs, _MEMBERS, [reached])}
+        tied += (
+            Tie(Link(*link), since, until) for *link, since, until in await _rows(curs, _LINKS, [reached])
+        )
+    if tied:
+        splits += (
+            Split(position=position, subject=subject, person_side=frozenset(stayed))
+            for position, subject, stayed in await _rows(curs, _SPLITS, [_packed(clusters)])
+        )
+    return _components(tied), kinds, tied, splits
+
+
+def _components(ties: Iterable[Tie]) -> dict[UUID, UUID]:
+    """What all evidence would join if nothing had ever been refused or taken back."""
+    parent: dict[UUID, UUID] = {}
+
+    def root(s: UUID) -> UUID:
+        parent.setdefault(s, s)
+        while parent[s] != s:
+            parent[s] = s = parent[parent[s]]
+        return s
+
+    for tie in ties:
+        one, other = root(tie.by.a), root(tie.by.b)
+        parent[one] = other
+    return {s: root(s) for s in list(parent)}
+
+
+async def _times(
+    curs: Any,
+    facts: Sequence[Fact],
+    ties: Sequence[Tie],
+    splits: Sequence[Split[UUID]],
+    owners: Sequence[Any],
+) -> list[tuple[datetime, int]]:
+    """(recorded_at, position) of every position at which anything here became known, in order."""
+    known = {fact.position: fact.recorded_at for fact in facts if fact.known_from == fact.position}
+    wanted = {p for f in facts for p in (f.known_from, f.known_to) if p is not None and p not in known}
+    wanted |= {p for t in ties for p in (t.known_from, t.known_to) if p is not None}
+    wanted |= {s.position for s in splits}
+    wanted |= {p for row in owners for p in row[2:4] if p is not None}
+    wanted -= known.keys()
+    if wanted:
+        statement = (
+            "SELECT position, recorded_at FROM touchpoint_log.events WHERE position = ANY(%s::bigint[])"
+        )
+        known |= dict(await _rows(curs, statement, [list(wanted)]))
+    return sorted((at, position) for position, at in known.items())
+
+
+def _at_their_times(facts: Sequence[Fact], times: dict[int, datetime]) -> list[Fact]:
+    """Facts with the time from which they are known, which is later where they were restored."""
+    replace = msgspec.structs.replace
+    return [
+        fact if fact.known_from == fact.position else replace(fact, recorded_at=times[fact.known_from])
+        for fact in facts
+    ]

@@ -1,0 +1,148 @@
+"""One-click unsubscribe over HTTP: links for senders, and the two things that a link answers (RFC 8058).
+
+Programs fetch every link of a mail to look for viruses: a GET shows a page and changes nothing. The POST needs no
+cookie and no key; the token says all.
+"""
+
+from __future__ import annotations
+
+import html
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from litestar import Request, Response, get, post
+from litestar.di import NamedDependency
+from litestar.openapi import ResponseSpec
+from litestar.params import JSONBody, PathParameter
+
+from adapters.consent.unsubscribe import Scope, Unsubscribe
+from adapters.http.auth import house_of
+from adapters.http.persons import access_recorded
+from adapters.http.problems import ProblemDocument
+from adapters.http.reading import json_answer
+from adapters.ingest import Principal
+from adapters.postgres.outage import through_outages
+from domain.errors import Invalid, NotFound, Problem
+
+__all__ = ["ROUTES"]
+
+_PROBLEMS = {
+    400: ResponseSpec(ProblemDocument, description="This is no one-click request", generate_examples=False),
+    404: ResponseSpec(ProblemDocument, description="The link was not made here", generate_examples=False),
+}
+_Token = Annotated[str, PathParameter(description="The token of a link")]
+
+
+class LinkQuestion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """For whom a link is wanted, and what it withdraws."""
+
+    contact: str
+    purpose: str
+    channel: str = "*"
+    person: str | None = None
+
+
+def _unsubscribe(request: Request[Any, Any, Any]) -> Unsubscribe:
+    core = house_of(request).core
+    return Unsubscribe(core.keys, core.subjects, core.ingest)
+
+
+@post(
+    "/v1/consent/unsubscribe-links",
+    tags=["consent"],
+    status_code=200,
+    summary="The header pair of a one-click unsubscribe, for one message",
+    description="Put both values into the message's headers, and cover both by DKIM (RFC 8058 §4). The link never expires.",
+    responses=_PROBLEMS,
+)
+async def make_link(
+    request: Request[Any, Any, Any], reader: NamedDependency[Principal], data: JSONBody[LinkQuestion]
+) -> Response[bytes]:
+    """Answer with the link and the two headers."""
+    core = house_of(request).core
+    subjects: list[UUID] = []
+    for ref in (data.person or data.contact, data.contact):
+        try:
+            subjects.append(await core.histories.subject_of(ref))
+        except NotFound:
+            await access_recorded(request, reader, (), ref, 0)
+            raise
+    scope = Scope(subjects[0], subjects[1], data.purpose, data.channel)
+    await access_recorded(request, reader, (str(subjects[0]),), data.contact, 1)
+    url = f"{core.settings.public_url}/u/{_unsubscribe(request).token(scope)}"
+    headers = {"List-Unsubscribe": f"<{url}>", "List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
+    return json_answer({"url": url, "headers": headers})
+
+
+@get("/u/{token:str}", tags=["consent"], summary="A page that asks; changes nothing", responses=_PROBLEMS)
+async def show_link(request: Request[Any, Any, Any], token: _Token) -> Response[str]:
+    """Show what the link would withdraw, with a button."""
+    scope = _unsubscribe(request).scope(token)
+    return _page(
+        "Unsubscribe",
+        f"Press the button and we stop sending you <b>{html.escape(_named(scope.purpose))}</b>. "
+        "Until you do, nothing changes.",
+        form=True,
+    )
+
+
+@post(
+    "/u/{token:str}", tags=["consent"], status_code=200, summary="One-click unsubscribe", responses=_PROBLEMS
+)
+async def use_link(request: Request[Any, Any, Any], token: _Token) -> Response[str]:
+    """Withdraw, effective now."""
+    unsubscribe = _unsubscribe(request)
+    scope = unsubscribe.scope(token)
+    if str((await request.form()).get("List-Unsubscribe") or "") != "One-Click":
+        raise Invalid(
+            [
+                Problem(
+                    "/List-Unsubscribe",
+                    "A one-click request has the body List-Unsubscribe=One-Click (RFC 8058); nothing was changed.",
+                    "missing",
+                )
+            ]
+        )
+    await through_outages(lambda: unsubscribe.withdraw(token), within_s=3)
+    return _page(
+        "You are unsubscribed",
+        f"We do not send you <b>{html.escape(_named(scope.purpose))}</b> any more. This holds from now on.",
+    )
+
+
+def _named(purpose: str) -> str:
+    return "anything" if purpose == "*" else purpose.replace(".", " ").replace("_", " ")
+
+
+def _page(title: str, text: str, *, form: bool = False) -> Response[str]:
+    """A page for a person who knows nothing of touchlog: no sign-in, no script, nothing loaded from elsewhere."""
+    button = (
+        '<form method="post"><input type="hidden" name="List-Unsubscribe" value="One-Click">'
+        "<button>Unsubscribe</button></form>"
+        if form
+        else ""
+    )
+    page = (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="robots" content="noindex">'
+        f'<meta name="viewport" content="width=device-width"><title>{title}</title><style>{_STYLE}</style>'
+        f"<main><h1>{title}</h1><p>{text}</p>{button}</main></html>"
+    )
+    headers = {
+        "Cache-Control": "no-store",
+        "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'",
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+    }
+    return Response(page, media_type="text/html", headers=headers)
+
+
+_STYLE = (
+    "body{font:1.1rem/1.5 system-ui,sans-serif;margin:0;color:#1b1f24;background:#f6f7f8}"
+    "main{max-width:32rem;margin:15vh auto;padding:2rem;background:#fff;border-radius:.5rem}"
+    "button{font:inherit;padding:.6rem 1.2rem;border:0;border-radius:.4rem;background:#0b5cad;color:#fff}"
+)
+
+ROUTES = (make_link, show_link, use_link)
+"""`/u/…` wants no key: the token is the right to use it."""

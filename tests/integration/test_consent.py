@@ -1,0 +1,383 @@
+"""Consent asked over HTTP's own parts: loaded from the read model as the domain would judge the whole log."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from adapters.consent.breaches import Breaches
+from adapters.consent.consents import Asked, Consents, EventKey, outbound
+from adapters.consent.receipts import Receipts, readable
+from adapters.consent.register import load
+from domain.consent.validity import Case
+from domain.consent.verdicts import judge
+from domain.entry import moment
+from domain.errors import Invalid, NotFound
+from tests.integration.reading_house import House, event, story
+from tests.integration.running import served_http
+from tests.integration.test_imports_retract import imported, retracted
+
+ANN, BOB, MAIL = "email:ann@example.com", "user:bob", "email:ann@example.com"
+NOTICE = {"id": "privacy", "version": "3", "language": "en", "sha256": "00"}
+GRANT: dict[str, Any] = {
+    "contact": MAIL,
+    "purpose": "marketing.news",
+    "channel": "email",
+    "notice": NOTICE,
+    "method": "form",
+}
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def fact(id_: str, state: str, at: datetime, *, subject: str | None = ANN, **data: Any) -> dict[str, Any]:
+    """Give a consent fact."""
+    found = event(id_, type=state if "." in state else f"consent.{state}", source="test/consents", data=data)
+    found |= {"time": moment(at)}
+    if subject is None:
+        del found["subject"]
+    else:
+        found["subject"] = subject
+    return found
+
+
+def mail(id_: str, at: datetime, *, subject: str = ANN, contact: str = MAIL, **more: Any) -> dict[str, Any]:
+    """Give a newsletter that went out."""
+    said = {"purpose": "marketing.news", "direction": "outbound"} | more
+    return event(
+        id_,
+        type="email.sent",
+        source="test/mail",
+        time=moment(at),
+        subject=subject,
+        data={"contact": contact},
+    ) | {name: value for name, value in said.items() if value is not None}
+
+
+def of(id_: str) -> dict[str, str]:
+    return {"source": "test/consents", "id": id_}
+
+
+def consents(it: House) -> Consents:
+    return Consents(it.core.pool, it.core.subjects, it.core.histories)
+
+
+async def verdict(it: House, id_: str, **asked: Any) -> tuple[str | None, str | None]:
+    """Give (verdict, reason) of a mail."""
+    found = await consents(it).verdicts([EventKey("test/mail", id_)], **asked)
+    return found.verdicts[0]["verdict"], found.verdicts[0]["reason"]
+
+
+@story
+async def test_a_mail_is_judged_by_what_was_known_when_it_left_and_by_what_is_known_now(it: House) -> None:
+    yesterday = now() - timedelta(days=1)
+    await it.given(fact("g", "given", yesterday, **GRANT))
+    sent = now()
+    await it.given(mail("m", sent))
+    before = await it.given(mail("late", yesterday + timedelta(hours=1)))
+    assert await verdict(it, "m") == ("compliant", None)
+    assert await verdict(it, "late") == ("unproven_at_send", None)
+    await it.given(fact("w", "withdrawn", sent - timedelta(hours=1), contact=MAIL))
+    assert await verdict(it, "m") == ("late_known_breach", "withdrawn")
+    assert await verdict(it, "m", known_at=before.head) == ("compliant", None)
+
+
+@story
+async def test_a_correction_keeps_its_persons_sealed_and_counts_by_their_surrogates(it: House) -> None:
+    yesterday = now() - timedelta(days=1)
+    patch = {"subject": ANN, "contact": MAIL, "evidence": "recording of ann@example.com"}
+    await it.given(
+        fact("g", "given", yesterday, subject=BOB, **GRANT | {"contact": "email:other@example.com"}),
+        fact("c", "corrected", yesterday, subject=None, of=of("g"), patch=patch),
+    )
+    await it.given(mail("m", now()))
+    assert await verdict(it, "m") == ("compliant", None)
+    rows = await it.rows("SELECT convert_from(body, 'UTF8') FROM touchpoint_log.events")
+    assert not any("ann@" in row[0] or "other@" in row[0] for row in rows)
+    found = (await it.entries(ANN))[0]
+    assert found["provenance"]["source_id"] == "m"
+
+
+@story
+async def test_check_tells_each_recipient_and_the_position_to_keep(it: House) -> None:
+    await it.given(fact("g", "given", now() - timedelta(days=1), **GRANT))
+    asked = [
+        Asked(contact=ref, purpose="marketing.news", channel="email")
+        for ref in (MAIL, "email:no@example.com")
+    ]
+    found = await consents(it).check(asked)
+    assert [(r["allowed"], r["reason"]) for r in found.results] == [(True, None), (False, "no_consent")]
+    assert (found.allowed_count, found.snapshot) == (1, 1)
+    with pytest.raises(Invalid):
+        await consents(it).check([Asked(contact="nonsense", purpose="a", channel="b")])
+
+
+@story
+async def test_ten_thousand_recipients_are_answered_at_once_and_one_more_is_refused(it: House) -> None:
+    await it.given(event("call"))
+    asked = [
+        Asked(contact=f"email:p{n}@example.com", purpose="marketing.news", channel="email")
+        for n in range(10_000)
+    ]
+    assert (await consents(it).check(asked)).refused_count == 10_000
+    with pytest.raises(Invalid):
+        await consents(it).check([*asked, asked[0]])
+
+
+@story
+async def test_a_person_is_shown_with_answers_facts_and_defects_and_the_same_again(it: House) -> None:
+    yesterday = now() - timedelta(days=1)
+    await it.given(
+        fact("g", "given", yesterday, **GRANT),
+        fact("u", "given", yesterday, **GRANT | {"purpose": "marketing.offers", "method": None}),
+        fact("w", "withdrawn", yesterday + timedelta(hours=2), purpose="marketing.news"),
+        fact("x", "invalidated", yesterday, of=of("never")),
+    )
+    found = await consents(it).person(ANN)
+    assert [(a["purpose"], a["valid"], a["reason"]) for a in found.answers] == [
+        ("marketing.news", False, "withdrawn"),
+        ("marketing.offers", False, "unevidenced"),
+    ]
+    assert {(d["position"], d["reason"]) for d in found.defects} == {
+        (1, "notice_unpublished"),
+        (2, "unevidenced"),
+        (4, "of_unknown"),
+    }
+    earlier = await consents(it).person(ANN, at=yesterday + timedelta(hours=1), purpose="marketing.news")
+    assert [a["valid"] for a in earlier.answers] == [True]
+    again = await consents(it).person(ANN, at=datetime.fromisoformat(found.at), known_at=found.known_at)
+    assert again == found
+
+
+@story
+async def test_an_import_that_is_taken_back_takes_its_facts_along(it: House) -> None:
+    import_id = "00000000-0000-4000-8000-000000000001"
+    await imported(it, import_id, fact("g", "given", now() - timedelta(days=1), **GRANT))
+    await it.given(mail("m", now()))
+    assert await verdict(it, "m") == ("compliant", None)
+    await retracted(it, import_id)
+    assert await verdict(it, "m") == ("late_known_breach", "no_consent")
+
+
+@story
+async def test_what_never_went_out_has_no_verdict(it: House) -> None:
+    await it.given(event("call"))
+    found = await consents(it).verdicts([EventKey("test/calls", "call"), EventKey("test/calls", "none")])
+    assert [v["reason"] for v in found.verdicts] == ["no_outbound_touchpoint"] * 2
+
+
+@story
+async def test_a_fact_is_a_fact_whatever_direction_its_source_gives_it(it: House) -> None:
+    await it.given(fact("g", "given", now() - timedelta(days=1), **GRANT) | {"direction": "outbound"})
+    await it.given(mail("m", now()))
+    assert await verdict(it, "m") == ("compliant", None)
+
+
+REFS = (ANN, BOB, "phone:+442079460018", "crm:7")
+POINTS = (MAIL, MAIL, "email:other@example.com", None)
+
+
+async def given_anything(it: House, chance: Random) -> list[str]:
+    """Record a random log of facts, links, corrections and mails, some late; gives the mails' ids."""
+    begin = now() - timedelta(minutes=20)
+    ids: list[str] = []
+    sent: list[str] = []
+    for turn in range(8):
+        events = []
+        for number in range(chance.randrange(2, 6)):
+            id_ = f"{turn}.{number}"
+            at = begin + timedelta(minutes=chance.randrange(20))
+            state = chance.choice(
+                "given given given renewed withdrawn objected refused confirmed corrected invalidated reviewed "
+                "notice.superseded contact.reassigned".split()
+            )
+            data: dict[str, Any]
+            if state in ("confirmed", "corrected", "invalidated", "reviewed"):
+                data = {"of": of(chance.choice([*ids, "0.0", "7.1"]))}
+                if state == "corrected":
+                    patches: list[dict[str, Any]] = [
+                        {"effective_at": moment(begin + timedelta(minutes=chance.randrange(20)))},
+                        {"contact": chance.choice(POINTS)},
+                        {"subject": chance.choice(REFS)},
+                        {"purpose": "marketing.news"},
+                    ]
+                    data["patch"] = chance.choice(patches)
+            elif state == "notice.superseded":
+                data = {"notice": {"id": "privacy", "version": "3"}, "material": chance.random() < 0.5}
+            elif state == "contact.reassigned":
+                data = {"contact": MAIL}
+            else:
+                contact = chance.choice(POINTS)
+                data = GRANT | {"contact": contact, "double_opt_in": chance.random() < 0.3}
+                data["purpose"] = chance.choice(("marketing", "marketing.news", "marketing.news"))
+            ids.append(id_)
+            one = fact(id_, state, at, subject=chance.choice((*REFS, ANN, ANN)), **data)
+            if chance.random() < 0.15:
+                one["identifiers"] = chance.choice(REFS)
+            events.append(one)
+        for number in range(2):
+            sent.append(f"{turn}.{number}")
+            when = now() if chance.random() < 0.7 else begin + timedelta(minutes=chance.randrange(20))
+            snapshot = chance.choice((None, chance.randrange(1, 12)))
+            events.append(mail(sent[-1], when, subject=chance.choice((ANN, ANN, *REFS)), snapshot=snapshot))
+        await it.given(*events, projected=False)
+    await it.projected()
+    return sent
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_verdicts_by_what_was_loaded_for_each_equal_those_by_the_whole_log(
+    seed: int, tmp_path: Path, database_url: str
+) -> None:
+    @story
+    async def judged(it: House) -> None:
+        await equal(it, await given_anything(it, Random(seed)))
+
+    judged(tmp_path, database_url)
+
+
+async def equal(it: House, sent: list[str]) -> None:
+    """Compare the verdicts one by one, together, and by all facts at once."""
+    everybody = [row[0] for row in await it.rows("SELECT subject FROM touchlog.subjects")]
+    whole = await load(it.core.pool, everybody, everybody)
+    rows = await it.rows(
+        "SELECT event_id, position, sent_at, subject, contact, purpose, channel, legal_basis, snapshot, controller, source_id "
+        "FROM read.consent_messages"
+    )
+    for head in (5, 15, 30, 10**6):
+        cut = min(head, it.core.writer.head)
+        one_by_one = {
+            id_: (await consents(it).verdicts([EventKey("test/mail", id_)], known_at=cut)).verdicts[0]
+            for id_ in sent
+        }
+        together = await consents(it).verdicts([EventKey("test/mail", id_) for id_ in sent], known_at=cut)
+        assert [v["id"] for v in together.verdicts] == sent
+        assert together.verdicts == list(one_by_one.values())
+        for row in rows:
+            message = outbound(row[:10], whole)
+            kin = whole.case(message.subject, None).kin
+            found = judge(Case(whole.facts, kin), message, known_at=cut)
+            told = one_by_one[row[10]]
+            assert (told["verdict"], told["reason"]) == (found.verdict, found.reason), row
+
+
+@story
+async def test_breaches_are_counted_and_listed_and_an_earlier_report_stays_what_it_was(it: House) -> None:
+    begin = now() - timedelta(days=1)
+    await it.given(fact("g", "given", begin, **GRANT))
+    sent = now()
+    first = await it.given(
+        mail("m", sent),
+        mail("forgotten", sent, purpose=None),
+        mail("contract", sent, purpose="service", legalbasis="contract"),
+        mail("stranger", sent, subject="email:no@example.com", contact="email:no@example.com"),
+    )
+    reports = Breaches(it.core.pool, it.core.histories)
+    before = await reports.report(begin, now(), known_at=first.head)
+    assert before.verdicts == {"breach": 1, "compliant": 1, "not_consent_based": 1, "undeterminable": 1}
+    assert (before.messages, before.coverage) == (4, 0.75)
+    await it.given(fact("w", "withdrawn", sent - timedelta(hours=1), contact=MAIL))
+    now_known = await reports.report(begin, now())
+    assert now_known.verdicts["late_known_breach"] == 1
+    (changed,) = [b for b in now_known.breaches if b["verdict"] == "late_known_breach"]
+    assert (changed["id"], changed["evidence"]) == ("m", [1, 6])
+    again = await reports.report(begin, datetime.fromisoformat(before.to), known_at=first.head)
+    assert again == before
+    with pytest.raises(Invalid):
+        await reports.report(begin, begin)
+
+
+def test_the_routes_answer_as_they_are_described(tmp_path: Path, database_url: str) -> None:
+    with served_http(tmp_path / "data", database_url) as served, served.client() as client:
+        begin = now() - timedelta(hours=1)
+        batch = [fact("g", "given", begin, **GRANT), mail("m", begin + timedelta(minutes=5))]
+        told = client.post(
+            "/v1/events", json=batch, headers={"Content-Type": "application/cloudevents-batch+json"}
+        )
+        assert told.json()["recorded"] == 2
+        served.project()
+        one = {"contact": MAIL, "purpose": "marketing.news", "channel": "email"}
+        answer = client.post("/v1/consent/check", json=one).json()
+        assert (answer["allowed"], answer["reason"], answer["snapshot"], answer["head"]) == (True, None, 2, 2)
+        many = {"purpose": "marketing.news", "channel": "email", "recipients": [{"contact": MAIL}]}
+        assert client.post("/v1/consent/check", json=many).json()["allowed_count"] == 1
+        wrong = client.post("/v1/consent/check", json={"contact": MAIL})
+        assert (wrong.status_code, {e["pointer"] for e in wrong.json()["errors"]}) == (
+            400,
+            {"/purpose", "/channel"},
+        )
+        shown = client.get(f"/v1/persons/{ANN}/consent", params={"known_at": "@2"}).json()
+        assert [(a["valid"], a["contact"]) for a in shown["answers"]] == [(True, MAIL)]
+        asked = {"events": [{"source": "test/mail", "id": "m"}], "known_at": "@2"}
+        (verdict_,) = client.post("/v1/consent/verdicts", json=asked).json()["verdicts"]
+        assert (verdict_["verdict"], verdict_["reason"]) == ("unproven_at_send", None)
+        assert {"valid", "reason", "position"} <= verdict_["actual"].keys()
+        span = {"from": moment(begin), "to": moment(now())}
+        report = client.get("/v1/consent/breaches", params=span).json()
+        assert [b["id"] for b in report["breaches"]] == ["m"]
+        assert client.get("/v1/consent/breaches", params=span | {"from": "2026-01-01"}).status_code == 400
+        assert (
+            client.get(f"/v1/persons/{ANN}/consent", params={"at": "2026-01-01T00:00:00"}).status_code == 400
+        )
+
+
+def test_a_link_is_withdrawn_by_a_post_alone_and_a_forged_one_not_at_all(
+    tmp_path: Path, database_url: str
+) -> None:
+    with served_http(tmp_path / "data", database_url) as served, served.client() as client:
+        begin = now() - timedelta(hours=1)
+        batch = [fact("g", "given", begin, **GRANT)]
+        client.post("/v1/events", json=batch, headers={"Content-Type": "application/cloudevents-batch+json"})
+        wanted = {"contact": MAIL, "purpose": "marketing.news", "channel": "email"}
+        link = client.post("/v1/consent/unsubscribe-links", json=wanted).json()
+        assert link["headers"]["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+        path = "/u/" + link["url"].rpartition("/u/")[2]
+        with served.client("") as anybody:
+            page = anybody.get(path)
+            assert (page.status_code, "Unsubscribe" in page.text) == (200, True)
+            assert anybody.post(path).status_code == 400  # not the body of a one-click request
+            body = {"List-Unsubscribe": "One-Click"}
+            forged = path[:-4] + ("AAAA" if path[-4:] != "AAAA" else "BBBB")
+            assert [anybody.post(forged, data=body).status_code, anybody.get(forged).status_code] == [
+                404,
+                404,
+            ]
+            served.project()
+            assert (
+                client.post("/v1/consent/check", json=wanted).json()["allowed"] is True
+            )  # so far nothing changed
+            assert [anybody.post(path, data=body).status_code for _ in range(2)] == [200, 200]
+        served.project()
+        answer = client.post("/v1/consent/check", json=wanted).json()
+        assert (answer["allowed"], answer["reason"]) == (False, "withdrawn")
+
+
+@story
+async def test_a_receipt_tells_what_was_agreed_to_under_which_text(it: House) -> None:
+    begin = now() - timedelta(days=1)
+    published = {"notice": NOTICE, "text": "We send you news.", "purposes": ["marketing.news"]}
+    await it.given(
+        fact("n", "notice.published", begin, subject=None, **published),
+        fact(
+            "g", "given", begin, **GRANT, valid_until=moment(begin + timedelta(days=2)), controller="Harbour"
+        ),
+    )
+    receipts = Receipts(it.core.pool, it.core.subjects, it.core.histories)
+    shown = await consents(it).person(ANN)
+    assert shown.defects == []
+    (fact_,) = [f for f in shown.facts if f["state"] == "given"]
+    found = await receipts.of(fact_["event_id"])
+    assert found["processing"]["purposes"][0]["contact_point"] == MAIL
+    assert found["processing"]["notice_text"] == "We send you news."
+    assert found["events"][0]["validity_duration_s"] == 2 * 86_400
+    assert all(part in readable(found) for part in ("Consent receipt", "We send you news.", MAIL))
+    with pytest.raises(NotFound):
+        await receipts.of("00000000-0000-4000-8000-000000000000")
+    with pytest.raises(Invalid):
+        await receipts.of("nonsense")
