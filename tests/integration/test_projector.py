@@ -156,7 +156,9 @@ def test_rebuilding_gives_the_rows_of_live_in_batches_of_any_size(
         live.catch_up()
         live.release_leases()
     as_live = digest(owner)
-    assert all(count > 0 for count, _ in as_live.values()), as_live
+    # but for what only commands, or sources that tell of persons, make
+    empty = {name for name, (count, _) in as_live.items() if count == 0}
+    assert empty <= {"merges", "splits", "clusters", "profile_updates"}, as_live
     for batch in (1, chance.randint(2, 20), 97, 4000):
         assert rebuilt(log, owner, database_url, batch=batch) == as_live, f"batches of {batch}"
 
