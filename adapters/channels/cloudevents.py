@@ -11,7 +11,7 @@ from datetime import datetime
 
 from adapters.channels.channel import Channel, Delivery, Found, Translated, Untranslated, register
 from adapters.cloudevents import Receipt, draft, read_payload
-from adapters.http.events import events_of
+from adapters.http.bodies import events_of
 from adapters.http.problems import Refusal
 from domain.errors import Invalid, Problem
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
+import nats
 import psycopg
 import structlog
 from nats.aio.client import Client
@@ -100,15 +101,26 @@ def let_in(data: Path, *, secret_file: Path, subject_prefix: str) -> None:
 async def _prepared(server: Nats, prefix: str, key_ids: Iterable[str]) -> list[str]:
     done = []
     for key_id in key_ids:
-        try:
+        with suppress(TimeoutError):  # then the relay opens it, a little later
             async with asyncio.timeout(WITHIN_S):
-                client = await connected(server.url_in_account(key_id), name="touchlog keys")
-                await prepare(client, prefix, mqtt=True)
-                await client.close()
-        except (OSError, TimeoutError, Error) as error:  # the relay opens it, a little later
-            log.warning("door_not_opened", key_id=key_id, reason=type(error).__name__)
-        else:
+                while not await _prepared_now(server.url_in_account(key_id), prefix):  # noqa: ASYNC110 - nothing tells
+                    await asyncio.sleep(0.05)  # the server is reading its configuration
             done.append(key_id)
     if done:
         server.open(done)
     return done
+
+
+async def _prepared_now(url: str, prefix: str) -> bool:
+    async def quiet(_error: Exception) -> None:
+        pass
+
+    try:
+        client = await nats.connect(url, allow_reconnect=False, connect_timeout=3, error_cb=quiet)
+        try:
+            await prepare(client, prefix, mqtt=True)
+        finally:
+            await client.close()
+    except (OSError, TimeoutError, Error):
+        return False
+    return True
