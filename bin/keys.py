@@ -101,7 +101,7 @@ def _with_keys(
 ) -> T:
     """Do *work* with the keys of the installation, record the *act* it was, and let a running bus know them."""
     from adapters.embedded import servers
-    from adapters.embedded.nats import reload_users
+    from adapters.nats.doors import let_in
     from adapters.postgres.schema import migrate
     from bin.compose import act_recorded
     from bin.ingest import principal
@@ -113,9 +113,7 @@ def _with_keys(
             type_, told = act(done)
             act_recorded(settings, database_url, type_, principal().key_id, told)
         if by != "keys list":
-            reload_users(
-                settings.data, secret_file=settings.secret_file, subject_prefix=settings.subject_prefix
-            )
+            let_in(settings.data, secret_file=settings.secret_file, subject_prefix=settings.subject_prefix)
     return done
 
 

@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 
 import structlog
+from nats.aio.client import Client
+from nats.errors import Error
 
-from adapters.embedded.nats import reload_users
+from adapters.embedded.nats import Nats, reload_users
 from adapters.nats.connection import connected
+from adapters.nats.doors import Doors
 from adapters.nats.heads import announce
+from adapters.nats.inbound import Inbound, prepare
 from adapters.nats.relay import Relay
 from adapters.nats.requests import Responder
 from adapters.postgres.api_keys import ApiKeys
+from adapters.postgres.channel_counts import ChannelCounts
 from adapters.postgres.outage import DATABASE_AWAY
 from bin.compose import core
 from bin.http import run
@@ -76,12 +82,20 @@ async def _work(settings: Settings, nats_url: str, stopping: asyncio.Event) -> N
         client = await connected(nats_url, name="touchlog relay")
         responder = Responder(client, prefix, parts.ingest, keys, subject_names_key=embedded)
         await responder.start()
+        counts = ChannelCounts()
+
+        def taker(opened: Client, key_id: str | None) -> Inbound:
+            return Inbound(opened, prefix, parts.ingest, parts.rejected, keys, counts, key_id=key_id)
+
         tasks = [
+            asyncio.create_task(counts.keep_writing(parts.pool)),
             asyncio.create_task(Relay(client, prefix, parts.feed, parts.pool).run()),
             asyncio.create_task(announce(nats_url, prefix, lambda: parts.writer.head)),
         ]
         if embedded:
-            tasks.append(asyncio.create_task(_keep_users(settings, keys)))
+            tasks.append(asyncio.create_task(_keep_users(settings, keys, taker)))
+        else:
+            tasks.append(asyncio.create_task(_take_inbound(client, prefix, taker(client, None))))
         try:
             waiting = asyncio.create_task(stopping.wait())
             await asyncio.wait((waiting, *tasks), return_when=asyncio.FIRST_COMPLETED)
@@ -107,25 +121,48 @@ def _is_embedded(settings: Settings, nats_url: str) -> bool:
     return False
 
 
-async def _keep_users(settings: Settings, keys: ApiKeys) -> None:
-    """Let the embedded server know the keys whenever one was added or revoked."""
-    known: dict[str, str] | None = None
+async def _take_inbound(client: Client, prefix: str, inbound: Inbound) -> None:
+    """Take what adapters leave on a server that is not ours, until cancelled."""
     while True:
         try:
-            found = await keys.nats_users()
-            if found != known:
-                for _ in range(2):  # nats-server joins a new account's import with its service at the second
-                    await asyncio.to_thread(
-                        reload_users,
-                        settings.data,
-                        secret_file=settings.secret_file,
-                        subject_prefix=settings.subject_prefix,
-                    )
-                    await asyncio.sleep(0.25)
-                known = found
-                log.info("bus_users_told", keys=len(found))
-        except DATABASE_AWAY as error:
-            log.debug("bus_users_not_read", reason=type(error).__name__)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is told and tried again
-            log.warning("bus_users_not_told", reason=type(error).__name__)
+            await prepare(client, prefix, mqtt=False)
+            break
+        except Error as error:
+            log.warning("inbound_waits", reason=type(error).__name__)
         await asyncio.sleep(KEYS_LOOKED_AT_EVERY_S)
+    await inbound.start()
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await inbound.finish()
+
+
+async def _keep_users(settings: Settings, keys: ApiKeys, taker: Callable[[Client, str], Inbound]) -> None:
+    """Let the embedded server know the keys whenever one was added or revoked, and take what they leave there."""
+
+    def tell() -> None:
+        reload_users(settings.data, secret_file=settings.secret_file, subject_prefix=settings.subject_prefix)
+
+    server = Nats(settings.data, secret_file=settings.secret_file, subject_prefix=settings.subject_prefix)
+    doors = Doors(server, settings.subject_prefix, taker, tell)
+    known: dict[str, str] | None = None
+    try:
+        while True:
+            try:
+                found = await keys.nats_users()
+                if found != known:
+                    for _ in range(
+                        2
+                    ):  # nats-server joins a new account's import with its service at the second
+                        await asyncio.to_thread(tell)
+                        await asyncio.sleep(0.25)
+                    known = found
+                    log.info("bus_users_told", keys=len(found))
+                await doors.keep(found)
+            except DATABASE_AWAY as error:
+                log.debug("bus_users_not_read", reason=type(error).__name__)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is told and tried again
+                log.warning("bus_users_not_told", reason=type(error).__name__)
+            await asyncio.sleep(KEYS_LOOKED_AT_EVERY_S)
+    finally:
+        await doors.shut()

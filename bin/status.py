@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,7 @@ def gather(settings: Settings) -> dict[str, Any]:
             "database": "TOUCHLOG_DATABASE_URL" if settings.database_url else "embedded",
             "database_url": without_password(database_url) if settings.database_url else None,
             "nats_url": without_password(nats_url) if nats_url else None,
+            "mqtt_url": mqtt_url(settings) if found is not None and "nats" in found.pids else None,
             "pids": dict(found.pids) if found is not None else {},
         },
         "versions": {
@@ -125,6 +127,16 @@ def gather(settings: Settings) -> dict[str, Any]:
         },
         "at": datetime.now(UTC),
     }
+
+
+def mqtt_url(settings: Settings) -> str | None:
+    """Where tills reach the embedded server by MQTT 3.1.1."""
+    from adapters.embedded.nats import Nats
+
+    nats = Nats(settings.data, secret_file=settings.secret_file, subject_prefix=settings.subject_prefix)
+    with suppress(OSError, ValueError):
+        return f"mqtt://127.0.0.1:{nats.mqtt_port}"
+    return None
 
 
 def size(count: int | None) -> str:
@@ -167,6 +179,7 @@ def render(status: dict[str, Any]) -> None:
             if servers["run_by"]
             else "no serve is running (touchlog serve starts it)",
         ),
+        ("tills", f"{servers['mqtt_url']} (MQTT 3.1.1)" if servers["mqtt_url"] else "MQTT off"),
         (
             "database",
             f"{servers['database']} PostgreSQL {status['versions']['postgres']}, {size(status['database_bytes'])} (log {size(status['log_bytes'])})",

@@ -26,6 +26,8 @@ from domain.errors import Misconfigured, Unavailable
 USER = "touchlog"
 ACCOUNT = "TOUCHLOG"
 MAX_PAYLOAD_BYTES = 16 * 2**20
+SERVERS_OWN = ["$JS.>", "$MQTT.>", "$SYS.>", "$KV.>", "$O.>", "_INBOX.>", "_touchlog.>"]
+"""Subjects on which nobody but the server and touchlog itself speaks, also in a key's own account."""
 STORE_KEY = "TOUCHLOG_NATS_STORE_KEY"
 """The variable by which the server's own child learns its key; it never stands in a file below DIR/nats."""
 
@@ -97,9 +99,14 @@ class Nats:
     The way of use is `prepare(users)`, then `start()`, then `is_ready()` until it is; `reload(users)` when
     keys were added or revoked.
 
-    Each API key has an account of its own, which sees nothing but the service `<prefix>.append`: its
-    `_INBOX.>` is its own, nobody else's answers pass there. What it asks arrives in touchlog's account
-    on `<prefix>.append.<key id>`: the subject says who asks, and cannot be forged.
+    Each API key has an account of its own: its `_INBOX.>` is its own, nobody else's answers pass there.
+    What it asks on `<prefix>.append` arrives in touchlog's account on `<prefix>.append.<key id>`: the
+    subject says who asks, and cannot be forged. What it leaves, by JetStream or by MQTT, lies in streams
+    of its account, which touchlog's own user of that account takes from: the account says who left it.
+    Subjects are free, but for those of the server itself: nobody else is in the account.
+
+    MQTT is open to a key once its streams stand (`opened`): the server acknowledges before any stream or
+    consumer exists, and would drop what it acknowledged.
     """
 
     stop_signals = (signal.SIGTERM,)
@@ -111,6 +118,8 @@ class Nats:
         self._key_file = secret_file.with_name("nats.key")
         self._password_file = data / "nats.password"
         self._port_file = self.directory / "port"
+        self._mqtt_port_file = self.directory / "mqtt.port"
+        self._opened_file = self.directory / "opened.json"
         self._config_file = self.directory / "nats.conf"
 
     def prepare(self, users: Iterable[NatsUser] = ()) -> None:
@@ -121,23 +130,29 @@ class Nats:
             write_private(self._key_file, f"k{secrets.token_hex(32)}".encode())
         if not self._password_file.exists():
             write_private(self._password_file, secrets.token_hex(24).encode())
-        remembered = 0
-        with suppress(OSError, ValueError):
-            remembered = int(self._port_file.read_text())
-        port = remembered if remembered and _is_free(remembered) else _free_port()
-        write_private(self._port_file, str(port).encode())
+        taken: set[int] = set()
+        for file in (self._port_file, self._mqtt_port_file):
+            remembered = 0
+            with suppress(OSError, ValueError):
+                remembered = int(file.read_text())
+            port = remembered if remembered and _is_free(remembered) else _free_port()
+            while port in taken:
+                port = _free_port()
+            taken.add(port)
+            write_private(file, str(port).encode())
         self.write_config(users)
 
     def write_config(self, users: Iterable[NatsUser]) -> None:
         """Write the server's configuration whole; it is read at the start and on `reload`."""
         password = self._password_file.read_text().strip()
         accounts = {ACCOUNT: self._own_account(password)}
+        opened = self.opened
         for user in users:
             if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", user.name):
                 raise Misconfigured(
                     f"API key id {user.name!r} cannot be a NATS user: letters, digits, - and _ only."
                 )
-            accounts[f"KEY_{user.name}"] = self._key_account(user)
+            accounts[f"KEY_{user.name}"] = self._key_account(user, password, mqtt=user.name in opened)
         config = {
             "server_name": "touchlog",
             "listen": f"127.0.0.1:{self.port}",
@@ -149,6 +164,7 @@ class Nats:
                 "cipher": "aes",
                 "max_memory_store": 512 * 2**20,
             },
+            "mqtt": {"listen": f"127.0.0.1:{self.mqtt_port}", "ack_wait": "30s"},
             "accounts": accounts,
         }
         text = json.dumps(config, indent=2)
@@ -164,14 +180,38 @@ class Nats:
             "exports": [{"service": f"{self.append_subject}.*"}],
         }
 
-    def _key_account(self, user: NatsUser) -> dict[str, object]:
-        """Describe an API key's account: it may ask for an append and hear the answer, nothing else."""
-        permissions = {"publish": [self.append_subject], "subscribe": ["_INBOX.>"]}
+    def _key_account(self, user: NatsUser, password: str, *, mqtt: bool) -> dict[str, object]:
+        """Describe an API key's account: it may ask for an append, hear the answer, and leave messages."""
+        permissions = {"publish": {"deny": SERVERS_OWN}, "subscribe": ["_INBOX.>"]}
         service = {"account": ACCOUNT, "subject": f"{self.append_subject}.{user.name}"}
         return {
-            "users": [{"user": user.name, "password": user.password_hash, "permissions": permissions}],
+            "jetstream": "enabled",
+            "users": [
+                {
+                    "user": user.name,
+                    "password": user.password_hash,
+                    "permissions": permissions,
+                    "allowed_connection_types": ["STANDARD", "MQTT"] if mqtt else ["STANDARD"],
+                },
+                {
+                    "user": f"{USER}-{user.name}",
+                    "password": password,
+                    "allowed_connection_types": ["STANDARD"],
+                },
+            ],
             "imports": [{"service": service, "to": self.append_subject}],
         }
+
+    @property
+    def opened(self) -> frozenset[str]:
+        """The keys whose streams stand, so that MQTT is open to them."""
+        with suppress(OSError, ValueError):
+            return frozenset(json.loads(self._opened_file.read_text()))
+        return frozenset()
+
+    def open(self, key_ids: Iterable[str]) -> None:
+        """Remember that the streams of these keys stand; the next `reload` opens MQTT to them."""
+        write_private(self._opened_file, json.dumps(sorted(self.opened | set(key_ids))).encode())
 
     @property
     def append_subject(self) -> str:
@@ -182,6 +222,15 @@ class Nats:
     def port(self) -> int:
         """The TCP port on loopback, the same from start to start where it stays free."""
         return int(self._port_file.read_text())
+
+    @property
+    def mqtt_port(self) -> int:
+        """The TCP port of MQTT 3.1.1 on loopback, the same from start to start where it stays free."""
+        return int(self._mqtt_port_file.read_text())
+
+    def url_in_account(self, key_id: str) -> str:
+        """The URL of touchlog's own user in the account of a key, with the password: not for logs."""
+        return f"nats://{USER}-{key_id}:{self._password_file.read_text().strip()}@127.0.0.1:{self.port}"
 
     @property
     def url(self) -> str:

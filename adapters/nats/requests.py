@@ -16,7 +16,8 @@ from nats.aio.msg import Msg
 from nats.errors import Error
 
 from adapters.http.auth import bearer_of, unauthorised
-from adapters.http.events import LARGEST_BODY_BYTES, accept, encode_answer, events_of, may_append
+from adapters.http.bodies import events_of
+from adapters.http.events import LARGEST_BODY_BYTES, accept, encode_answer, may_append
 from adapters.http.problems import MEDIA_TYPE, Refusal, document, of_exception
 from adapters.ingest import Ingest, Principal
 from adapters.postgres.api_keys import ApiKeys

@@ -12,6 +12,7 @@ from bin.bench.load import (
     copy_rows,
     described,
     know_persons,
+    know_users,
     make_baseline_tables,
     packed_batches,
     parts_of,
@@ -39,6 +40,7 @@ def bench(report: Report, scratch: Scratch) -> None:
         load.close()
     report.ratio("ingest.http_over_copy", "http", "copy")
     report.ratio("ingest.new_subjects_over_copy", "http_new_subjects", "copy")
+    report.ratio("ingest.segment_over_http", "segment", "http")
     report.notes += [
         (
             f"http: a load process posts batches of {BATCH} events on {CONNECTIONS} connections to a real serve (one HTTP process, "
@@ -50,6 +52,7 @@ def bench(report: Report, scratch: Scratch) -> None:
             "lag_positions: histories and identities behind the log at the last answer; drained_s: until they are at its head. "
             "later_: the same of all read models, those that follow at a lower priority included."
         ),
+        f"segment: {BATCH} calls of 600 bytes a request to POST /v1/batch, pages, orders and other tracks; ratio to http of the same run.",
         "http_new_subjects: every event names two identifiers that were never seen.",
         "The recorded counts of all answers were summed and are equal to the rows of the log.",
     ]
@@ -67,7 +70,9 @@ def _measure(report: Report, scratch: Scratch, serving: Serving, load: Load) -> 
     made = uvloop.run(prepared())
     posted = recorded = copied = 0
 
-    def post(events: int, conn: psycopg.Connection[Any], *, new_subjects: bool = False) -> Any:
+    def post(
+        events: int, conn: psycopg.Connection[Any], *, new_subjects: bool = False, segment: bool = False
+    ) -> Any:
         nonlocal posted, recorded
         load.prepare(
             serving.order(
@@ -76,6 +81,7 @@ def _measure(report: Report, scratch: Scratch, serving: Serving, load: Load) -> 
                 batch=BATCH,
                 connections=CONNECTIONS,
                 new_subjects=new_subjects,
+                segment=segment,
             )
         )
         posted += events
@@ -91,6 +97,7 @@ def _measure(report: Report, scratch: Scratch, serving: Serving, load: Load) -> 
         report.say("ingest: making the subjects of 100,000 persons, warming up")
         _make_persons(serving)
         post(WARM_EVENTS, conn)
+        post(WARM_EVENTS // 4, conn, segment=True)
 
         def copy(events: int) -> float:
             nonlocal copied
@@ -113,6 +120,9 @@ def _measure(report: Report, scratch: Scratch, serving: Serving, load: Load) -> 
             report.figure("drained_s", drained[0])
             report.figure("later_lag_positions", lags[1])
             report.figure("later_drained_s", sum(drained))
+            done, _, _ = post(ROUND_EVENTS, conn, segment=True)
+            report.figure("segment", done.posted / done.seconds)
+            report.figure("segment_p99_ms", done.p99_ms)
             done, _, _ = post(NEW_SUBJECTS_ROUND_EVENTS, conn, new_subjects=True)
             report.figure("http_new_subjects", done.posted / done.seconds)
         row = conn.execute("SELECT count(*) FROM touchpoint_log.events").fetchone()
@@ -133,5 +143,6 @@ def _make_persons(serving: Serving) -> None:
         settings = Settings.load(environ={}, data=serving.data)
         async with core(settings, serving.database_url) as parts:
             await know_persons(parts)
+            await know_users(parts)
 
     uvloop.run(make())

@@ -27,10 +27,12 @@ __all__ = [
     "data_of",
     "described",
     "know_persons",
+    "know_users",
     "make_baseline_tables",
     "parts_of",
     "payloads",
     "person_of",
+    "segment_calls",
     "template_numbers",
     "templates",
 ]
@@ -88,6 +90,42 @@ def payload(
 def payloads(start: int, count: int, **how: Any) -> list[bytes]:
     """*count* payloads with numbers from *start* on."""
     return [payload(number, **how) for number in range(start, start + count)]
+
+
+def segment_call(number: int) -> bytes:
+    """One call of Segment's API, 600 bytes of JSON: pages, orders and tracks of other kinds, as many of each."""
+    person = number * _STRIDE % PERSONS
+    call: dict[str, Any] = {
+        "messageId": f"ajs-next-{number:010}",
+        "userId": f"u{person:06}",
+        "timestamp": f"2026-11-{1 + number % 20:02}T{number % 24:02}:{number % 60:02}:00.123Z",
+        "context": {
+            "library": {"name": "analytics.js", "version": "next-1.70.0"},
+            "ip": "203.0.113.7",
+            "userAgent": "",
+            "page": {"path": "/shoes", "title": "Shoes", "url": "https://shop.example/shoes?utm_source=mail"},
+        },
+    }
+    match number % 3:
+        case 0:
+            call |= {"type": "page", "name": "Shoes", "properties": {"category": "shoes"}}
+        case 1:
+            product = {"sku": "S-1", "name": "Runner", "price": 59.9, "quantity": 1}
+            order = {"order_id": f"o-{number}", "total": 59.9, "currency": "EUR", "products": [product]}
+            call |= {"type": "track", "event": "Order Completed", "properties": order}
+        case _:
+            seen = {"product_id": "S-1", "list": "shoes", "position": number % 30}
+            call |= {"type": "track", "event": "Product Viewed", "properties": seen}
+    bare = len(orjson.dumps(call))
+    call["context"]["userAgent"] = ("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 " * 9)[
+        : max(0, PAYLOAD_BYTES - bare)
+    ]
+    return orjson.dumps(call)
+
+
+def segment_calls(start: int, count: int) -> list[bytes]:
+    """*count* calls with numbers from *start* on."""
+    return [segment_call(number) for number in range(start, start + count)]
 
 
 def data_of(folder: Path, database_url: str) -> Path:
@@ -162,6 +200,12 @@ async def know_persons(parts: Core) -> None:
         await parts.subjects.resolve(
             [("email", "", f"person{n:06}@example.com") for n in range(start, start + 5000)]
         )
+
+
+async def know_users(parts: Core) -> None:
+    """Make the subjects of all users of `segment_calls`."""
+    for start in range(0, PERSONS, 5000):
+        await parts.subjects.resolve([("user", "", f"u{n:06}") for n in range(start, start + 5000)])
 
 
 def template_numbers(count: int = 5000) -> list[int]:

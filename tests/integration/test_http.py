@@ -20,7 +20,8 @@ import httpx
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
-from adapters.http.events import Intake, events_of
+from adapters.http.bodies import events_of
+from adapters.http.events import Intake
 from adapters.http.house import House
 from adapters.http.problems import Refusal
 from adapters.postgres.api_keys import ApiKeys

@@ -82,7 +82,11 @@ def event(n: int = 0, **more: Any) -> bytes:
 
 
 def running(
-    tmp_path: Path, database_url: str, bus: Bus, test: Callable[[Core, ApiKeys, Client], Awaitable[T]]
+    tmp_path: Path,
+    database_url: str,
+    bus: Bus,
+    test: Callable[[Core, ApiKeys, Client], Awaitable[T]],
+    within_s: float = 60,
 ) -> T:
     """Run *test* with the parts, and a connection that is touchlog's own."""
     data = tmp_path / "data"
@@ -93,7 +97,7 @@ def running(
         async with core(settings, database_url, pool_size=4) as parts:
             client = await connected(bus.url, name="test")
             try:
-                return await asyncio.wait_for(test(parts, ApiKeys(parts.pool), client), 60)
+                return await asyncio.wait_for(test(parts, ApiKeys(parts.pool), client), within_s)
             finally:
                 await client.close()
 

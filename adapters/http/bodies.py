@@ -1,0 +1,171 @@
+"""What the body of a request or message holds: events, by the HTTP and NATS bindings of CloudEvents 1.0.2."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterable
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+import orjson
+
+from adapters.cloudevents import split_batch
+from adapters.http.problems import Refusal
+from domain.errors import Invalid, Problem
+
+__all__ = ["LARGEST_BATCH", "events_of", "whole_json"]
+
+LARGEST_BATCH = 10_000
+_NAME = re.compile(r"[a-z0-9]{1,64}\Z")
+_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
+_QUOTED = re.compile(r'\A"((?:[^"\\]|\\.)*)"\Z', re.DOTALL)
+
+
+def events_of(headers: Iterable[tuple[bytes, bytes]], content_type: str | None, body: bytes) -> list[bytes]:
+    """The events of a request, each as JSON, by the HTTP protocol binding of CloudEvents 1.0.2.
+
+    Raises:
+        Refusal: 400 (no JSON), 413 (too many), 415 (not a media type that is taken).
+    """
+    media_type, _, parameters = (content_type or "").partition(";")
+    body = body.removeprefix(b"\xef\xbb\xbf")
+    media_type = media_type.strip().lower()
+    charset = re.search(r"charset\s*=\s*\"?([^\s;\"]+)", parameters, re.IGNORECASE)
+    if charset and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):
+        raise Refusal(415, "unsupported", f"JSON travels as UTF-8; charset {charset[1][:40]!r} is not taken.")
+    if media_type == "application/cloudevents+json":
+        return [whole_json(body)]
+    if media_type == "application/cloudevents-batch+json":
+        return _batch(body)
+    attributes = [(n, v) for n, v in headers if n[:3] == b"ce-"]
+    if attributes:
+        return [_binary(attributes, content_type, media_type, body)]
+    if media_type == "application/json":
+        return _batch(body)
+    raise Refusal(
+        415,
+        "unsupported",
+        "Send CloudEvents as application/cloudevents+json, application/cloudevents-batch+json, application/json, "
+        "or in binary mode with ce-… headers"
+        + (f"; {media_type[:80]!r} is not taken." if media_type else "; the request has no Content-Type."),
+    )
+
+
+def _batch(body: bytes) -> list[bytes]:
+    """The items of an array; a body that is no array is one item."""
+    if body.lstrip(b" \t\r\n")[:1] != b"[":
+        return [whole_json(body)]
+    try:
+        items = split_batch(body)
+    except RecursionError:
+        items = _split_by_brackets(body)
+    except Invalid as wrong:
+        whole_json(body)
+        raise _not_json(wrong.problems[0].detail) from None
+    if len(items) > LARGEST_BATCH:
+        raise Refusal(
+            413,
+            "too-large",
+            f"The batch holds {len(items):,} events; at most {LARGEST_BATCH:,} are taken at once. Nothing was recorded: "
+            "split it and send the parts one after the other.",
+        )
+    return items
+
+
+def _split_by_brackets(body: bytes) -> list[bytes]:
+    """The items of an array of which one is nested too deeply to be decoded; that one is refused alone, later."""
+    items: list[bytes] = []
+    depth = begin = 0
+    for token in _TOKENS.finditer(body):
+        match token[0]:
+            case b"[" | b"{":
+                depth += 1
+                begin = token.end() if depth == 1 else begin
+            case b"]" | b"}":
+                depth -= 1
+                if depth == 0:
+                    items.append(body[begin : token.start()].strip())
+                    if body[token.end() :].strip():
+                        raise _not_json("The body is not JSON: something follows the array.")
+                    return items
+            case b"," if depth == 1:
+                items.append(body[begin : token.start()].strip())
+                begin = token.end()
+    raise _not_json("The body is not JSON: the array does not end.")
+
+
+def _not_json(detail: str) -> Refusal:
+    return Refusal(
+        400, "not-json", f"{detail} Nothing was recorded.", errors=[Problem("", detail, "not_json")]
+    )
+
+
+def whole_json(body: bytes) -> bytes:
+    """*body*, which is one JSON text; what is wrong inside it is told by the ingest, per event.
+
+    Raises:
+        Refusal: 400, it is not JSON at all.
+    """
+    try:
+        msgspec.json.decode(body, type=msgspec.Raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        try:
+            json.loads(body.decode("utf-8", "surrogateescape"))
+        except json.JSONDecodeError as at:
+            what = (
+                "The body is empty"
+                if not body.strip()
+                else f"The body is not JSON: {at.msg} at character {at.pos}"
+            )
+            raise _not_json(f"{what}.") from None
+        except (ValueError, RecursionError):
+            return body  # nested too deeply, or a number of thousands of digits: told per event
+    return body
+
+
+def _binary(
+    attributes: list[tuple[bytes, bytes]], content_type: str | None, media_type: str, body: bytes
+) -> bytes:
+    """One event in binary mode as its JSON; a header that comes twice is told as the repeated key that it is."""
+    members: list[bytes] = []
+    for name, value in attributes:
+        attribute = name[3:].decode("latin-1")
+        if attribute == "datacontenttype":
+            continue
+        if not _NAME.match(attribute) or attribute in ("data", "data_base64"):
+            attribute = f"ce-{attribute}"  # no attribute of that name can be; it is kept as it came
+        members.append(orjson.dumps(attribute) + b":" + _header_text(value))
+    if content_type is not None:
+        members.append(b'"datacontenttype":' + orjson.dumps(content_type))
+    if body:
+        if not media_type or media_type in ("application/json", "text/json") or media_type.endswith("+json"):
+            members.append(b'"data":' + whole_json(body))
+        else:
+            text = None
+            if media_type.startswith("text/") or media_type.endswith(("/xml", "+xml")):
+                try:
+                    text = body.decode("utf-8")
+                except UnicodeDecodeError:
+                    text = None
+            members.append(
+                b'"data_base64":' + orjson.dumps(base64.b64encode(body).decode())
+                if text is None
+                else b'"data":' + orjson.dumps(text)
+            )
+    return b"{" + b",".join(members) + b"}"
+
+
+def _header_text(value: bytes) -> bytes:
+    """The JSON text of an attribute's header: quotes undone (RFC 9110 §5.6.4), then percent-encoding, once."""
+    quoted = _QUOTED.match(value.decode("latin-1"))
+    if quoted:
+        value = re.sub(r"\\(.)", r"\1", quoted[1], flags=re.DOTALL).encode("latin-1")
+    raw = unquote_to_bytes(value) if b"%" in value else value
+    try:
+        return orjson.dumps(raw.decode("utf-8"))
+    except UnicodeDecodeError:
+        return (
+            b'"' + raw.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
+        )  # told by the ingest: not UTF-8

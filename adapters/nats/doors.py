@@ -1,0 +1,126 @@
+"""Doors: one for each API key's account on the embedded server, through which its messages are taken."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import nats
+import psycopg
+import structlog
+from nats.aio.client import Client
+from nats.errors import Error
+
+from adapters.embedded import running
+from adapters.embedded.nats import Nats, reload_users, users_of
+from adapters.nats.connection import connected
+from adapters.nats.inbound import Inbound, prepare
+
+__all__ = ["Doors", "let_in"]
+
+WITHIN_S = 10.0
+
+log = structlog.get_logger()
+
+
+class Doors:
+    """Keeps a connection into the account of every key, and takes what lies there.
+
+    Args:
+        taker: makes what takes the messages of a connection; its second argument is the key's id.
+        told: lets the running server read its configuration again.
+    """
+
+    def __init__(
+        self, server: Nats, prefix: str, taker: Callable[[Client, str], Inbound], told: Callable[[], object]
+    ) -> None:
+        self._server = server
+        self._prefix = prefix
+        self._taker = taker
+        self._told = told
+        self._open: dict[str, tuple[Client, Inbound]] = {}
+
+    async def keep(self, key_ids: Iterable[str]) -> None:
+        """Have a door for each of these keys and no others; one that fails is tried again with the next call."""
+        wanted = set(key_ids)
+        for key_id, (client, inbound) in list(self._open.items()):
+            if key_id not in wanted or client.is_closed:
+                del self._open[key_id]
+                await _shut(client, inbound)
+        for key_id in sorted(wanted - self._open.keys()):
+            try:
+                async with asyncio.timeout(WITHIN_S):
+                    client = await connected(
+                        self._server.url_in_account(key_id), name=f"touchlog door {key_id}"
+                    )
+                    await prepare(client, self._prefix, mqtt=True)
+                    inbound = self._taker(client, key_id)
+                    await inbound.start()
+            except (OSError, TimeoutError, Error) as error:
+                log.warning("door_not_opened", key_id=key_id, reason=type(error).__name__)
+                continue
+            self._open[key_id] = (client, inbound)
+        if not self._open.keys() <= self._server.opened:
+            self._server.open(self._open)
+            await asyncio.to_thread(self._told)
+
+    async def shut(self) -> None:
+        """Take to the end what was begun, and let go."""
+        opened, self._open = self._open, {}
+        await asyncio.gather(*(_shut(client, inbound) for client, inbound in opened.values()))
+
+
+async def _shut(client: Client, inbound: Inbound) -> None:
+    await inbound.finish()
+    with suppress(Exception):
+        async with asyncio.timeout(2):
+            await client.close()
+
+
+def let_in(data: Path, *, secret_file: Path, subject_prefix: str) -> None:
+    """Let the embedded server know the API keys as they are now, and open MQTT to the new ones before anybody uses them.
+
+    Where no `serve` runs its next start does all this.
+    """
+
+    def told() -> bool:
+        return reload_users(data, secret_file=secret_file, subject_prefix=subject_prefix)
+
+    found = running(data)
+    if not told() or found is None:
+        return
+    server = Nats(data, secret_file=secret_file, subject_prefix=subject_prefix)
+    with suppress(OSError, psycopg.Error):
+        new = [user.name for user in users_of(found.database_url) if user.name not in server.opened]
+        if asyncio.run(_prepared(server, subject_prefix, new)):
+            told()
+
+
+async def _prepared(server: Nats, prefix: str, key_ids: Iterable[str]) -> list[str]:
+    done = []
+    for key_id in key_ids:
+        with suppress(TimeoutError):  # then the relay opens it, a little later
+            async with asyncio.timeout(WITHIN_S):
+                while not await _prepared_now(server.url_in_account(key_id), prefix):  # noqa: ASYNC110 - nothing tells
+                    await asyncio.sleep(0.05)  # the server is reading its configuration
+            done.append(key_id)
+    if done:
+        server.open(done)
+    return done
+
+
+async def _prepared_now(url: str, prefix: str) -> bool:
+    async def quiet(_error: Exception) -> None:
+        pass
+
+    try:
+        client = await nats.connect(url, allow_reconnect=False, connect_timeout=3, error_cb=quiet)
+        try:
+            await prepare(client, prefix, mqtt=True)
+        finally:
+            await client.close()
+    except (OSError, TimeoutError, Error):
+        return False
+    return True

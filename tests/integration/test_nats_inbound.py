@@ -1,0 +1,401 @@
+"""What adapters leave on the bus by JetStream and tills by MQTT: recorded once, by whom it was, through any kill."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import nats
+import paho.mqtt.client as mqtt
+import pytest
+from nats.aio.client import Client
+from nats.errors import Error
+
+from adapters.embedded.nats import users_of
+from adapters.embedded.processes import end
+from adapters.nats.connection import connected
+from adapters.nats.doors import Doors
+from adapters.nats.inbound import MQTT_STREAM, Inbound, inbound_stream, prepare
+from adapters.postgres.api_keys import ApiKeys, NewKey
+from adapters.postgres.channel_counts import ChannelCounts
+from bin.compose import Core
+from tests.integration.test_nats import Bus, event, eventually, running
+
+
+@pytest.fixture
+def bus(tmp_path: Path) -> Iterator[Bus]:
+    started = Bus(tmp_path / "bus")
+    yield started
+    end(started.process, started.server.stop_signals, 10)
+
+
+class Counter:
+    """The ways in of one process of touchlog."""
+
+    def __init__(self, bus: Bus, parts: Core, keys: ApiKeys, database_url: str) -> None:
+        self.counts = ChannelCounts()
+        self.keys = keys
+        self._bus = bus
+        self._url = database_url
+
+        def taker(client: Client, key_id: str) -> Inbound:
+            return Inbound(client, "touchlog", parts.ingest, parts.rejected, keys, self.counts, key_id=key_id)
+
+        self.doors = Doors(bus.server, "touchlog", taker, self.tell)
+
+    def tell(self) -> None:
+        self._bus.server.reload(users_of(self._url), self._bus.process.pid)
+
+    async def open(self) -> None:
+        for _ in range(2):
+            await asyncio.to_thread(self.tell)
+        ids = list(await self.keys.nats_users())
+
+        async def opened() -> bool:
+            await self.doors.keep(ids)
+            return set(ids) <= self._bus.server.opened
+
+        await eventually(opened, "doors into all accounts")
+
+
+async def adapter(keys: ApiKeys, *sources: str) -> NewKey:
+    return await keys.add("adapter", sources=sources or ["till"])
+
+
+async def signed_in(bus: Bus, key: NewKey) -> Client:
+    return await nats.connect(f"nats://{key.key_id}:{key.key}@127.0.0.1:{bus.server.port}")
+
+
+async def at_head(parts: Core, position: int, within_s: float = 40) -> None:
+    async def reached() -> bool:
+        return await parts.feed.head() >= position
+
+    await eventually(reached, f"position {position}", within_s)
+
+
+async def ids_of(parts: Core) -> list[str]:
+    events, _ = await parts.feed.encoded(after=0, limit=5000)
+    return [json.loads(one.json)["id"] for one in events]
+
+
+async def left(bus: Bus, key: NewKey) -> int:
+    """Messages that still lie in the account of *key*."""
+    client = await connected(bus.server.url_in_account(key.key_id), name="looking")
+    js = client.jetstream()
+    found = [await js.stream_info(name) for name in (inbound_stream("touchlog"), MQTT_STREAM)]
+    await client.close()
+    return sum(info.state.messages for info in found)
+
+
+async def emptied(bus: Bus, *keys: NewKey) -> None:
+    async def empty() -> bool:
+        try:
+            return all([await left(bus, key) == 0 for key in keys])
+        except Error:
+            return False
+
+    await eventually(empty, "the queues to be empty", 60)
+
+
+async def kept(parts: Core) -> list[Any]:
+    return list(await parts.rejected.list())
+
+
+# ---- JetStream ------------------------------------------------------------------------------------------
+
+
+def test_structured_binary_and_batch_messages_are_recorded_and_then_deleted(
+    tmp_path: Path, database_url: str, bus: Bus
+) -> None:
+    async def test(parts: Core, keys: ApiKeys, client: Client) -> None:
+        key = await adapter(keys)
+        ways = Counter(bus, parts, keys, database_url)
+        await ways.open()
+        till = await signed_in(bus, key)
+        js = till.jetstream()
+        structured = {"Content-Type": "application/cloudevents+json; charset=utf-8"}
+        first = event()
+        await js.publish("touchlog.inbound", first, headers={**structured, "Nats-Msg-Id": "till|1"})
+        assert (
+            await js.publish("touchlog.inbound", first, headers={**structured, "Nats-Msg-Id": "till|1"})
+        ).duplicate
+        await js.publish(
+            "touchlog.inbound", first, headers=structured
+        )  # without an id for the bus: told by its key
+        binary = {
+            "ce-specversion": "1.0",
+            "ce-id": "b1",
+            "ce-source": "till",
+            "ce-type": "call.ended",
+            "ce-time": "2026-01-05T10:00:00Z",
+            "ce-subject": "email:b%40example.com",
+            "Content-Type": "application/json",
+        }
+        await js.publish("touchlog.inbound", b'{"duration_s":7}', headers=binary)
+        await js.publish("touchlog.inbound", b"[" + event() + b"," + event() + b"]")
+        await at_head(parts, 4)
+        await emptied(bus, key)
+        assert await parts.feed.head() == 4
+        events, _ = await parts.feed.encoded(after=0, limit=10)
+        told = {json.loads(one.json)["id"]: json.loads(one.json) for one in events}
+        assert told["b1"]["data"] == {"duration_s": 7}
+        assert told["b1"]["time"].startswith("2026-01-05T10:00:00")
+        assert not await kept(parts)
+        await till.close()
+        await ways.doors.shut()
+
+    running(tmp_path, database_url, bus, test)
+
+
+def test_a_message_that_is_no_event_of_its_sender_is_kept_whole(
+    tmp_path: Path, database_url: str, bus: Bus
+) -> None:
+    async def test(parts: Core, keys: ApiKeys, client: Client) -> None:
+        key, other = await adapter(keys), await adapter(keys, "shop")
+        ways = Counter(bus, parts, keys, database_url)
+        await ways.open()
+        till = await signed_in(bus, key)
+        js = till.jetstream()
+        await js.publish("touchlog.inbound", b"{ not JSON", headers={"x-shop": "12"})
+        await js.publish("touchlog.inbound", event(source="shop"))  # the other key's source
+        await js.publish("touchlog.inbound", event(type="verdict.recorded"))
+        good = event()
+        await js.publish("touchlog.inbound", b"[" + good + b',{"specversion":"1.0"}]')
+        await emptied(bus, key, other)
+        assert await parts.feed.head() == 1
+        assert await ids_of(parts) == [json.loads(good)["id"]]
+        letters = await kept(parts)
+        assert len(letters) == 4
+        assert {letter.principal for letter in letters} == {key.key_id}
+        reasons = [problem.code for letter in letters for problem in letter.problems]
+        assert "forbidden" in reasons
+        shown = [(await parts.rejected.show(letter.id)).payload for letter in letters]
+        assert any("{ not JSON" in str(payload) and "x-shop" in str(payload) for payload in shown)
+        await till.close()
+        await ways.doors.shut()
+
+    running(tmp_path, database_url, bus, test)
+
+
+def test_a_key_reaches_neither_streams_nor_messages_of_another(
+    tmp_path: Path, database_url: str, bus: Bus
+) -> None:
+    async def test(parts: Core, keys: ApiKeys, client: Client) -> None:
+        key, other = await adapter(keys), await adapter(keys, "shop")
+        ways = Counter(bus, parts, keys, database_url)
+        await ways.open()
+        till = await signed_in(bus, key)
+        for subject in (
+            "$JS.API.STREAM.PURGE.TOUCHLOG_INBOUND",
+            "$JS.API.STREAM.NAMES",
+            "_touchlog.MQTT_msgs",
+        ):
+            with pytest.raises(Error):
+                await till.request(subject, b"", timeout=0.5)
+        with pytest.raises(
+            Error
+        ):  # the streams of touchlog itself, and what others may append to, are elsewhere
+            await till.request(f"touchlog.append.{other.key_id}", event(source="shop"), timeout=0.5)
+        with pytest.raises(Error):
+            await till.jetstream().publish(
+                f"touchlog.inbound.{other.key_id}", event(source="shop"), timeout=0.5
+            )
+        assert await parts.feed.head() == 0
+        await till.close()
+        await ways.doors.shut()
+
+    running(tmp_path, database_url, bus, test)
+
+
+def test_nothing_is_lost_or_doubled_while_server_and_consumer_are_killed(
+    tmp_path: Path, database_url: str, bus: Bus
+) -> None:
+    async def test(parts: Core, keys: ApiKeys, client: Client) -> None:
+        key = await adapter(keys)
+        ways = Counter(bus, parts, keys, database_url)
+        await ways.open()
+        till = await signed_in(bus, key)
+        js = till.jetstream(timeout=1)
+        sent: list[str] = []
+
+        async def publish(count: int) -> None:
+            for _ in range(count):
+                one = event()
+                id_ = json.loads(one)["id"]
+                while True:  # as an adapter that buffers does: until it is acknowledged
+                    try:
+                        await js.publish("touchlog.inbound", one, headers={"Nats-Msg-Id": f"till|{id_}"})
+                        break
+                    except (Error, OSError):
+                        await asyncio.sleep(0.05)
+                sent.append(id_)
+
+        publishing = asyncio.create_task(publish(600))
+        for _ in range(2):
+            await at_head(parts, await parts.feed.head() + 50)
+            await asyncio.to_thread(bus.kill)
+            await asyncio.to_thread(bus.start_again)
+        # The consumer ends in the middle, and another begins: what was handed to the first comes again.
+        for held, _ in list(ways.doors._open.values()):
+            with suppress(OSError):
+                await held.close()
+        ways = Counter(bus, parts, keys, database_url)
+        await ways.doors.keep(list(await keys.nats_users()))
+        await publishing
+        await at_head(parts, 600)
+        await emptied(bus, key)
+        assert sorted(await ids_of(parts)) == sorted(sent)
+        assert not await kept(parts)
+        await till.close()
+        await ways.doors.shut()
+
+    running(tmp_path, database_url, bus, test, within_s=120)
+
+
+def test_on_a_server_that_is_not_ours_each_message_names_its_key(
+    tmp_path: Path, database_url: str, bus: Bus
+) -> None:
+    async def test(parts: Core, keys: ApiKeys, client: Client) -> None:
+        key = await adapter(keys)
+        await prepare(client, "touchlog", mqtt=False)
+        inbound = Inbound(
+            client, "touchlog", parts.ingest, parts.rejected, keys, ChannelCounts(), key_id=None
+        )
+        await inbound.start()
+        js = client.jetstream()
+        await js.publish("touchlog.inbound", event(), headers={"Authorization": f"Bearer {key.key}"})
+        await js.publish(
+            "touchlog.inbound", event(source="shop"), headers={"Authorization": f"Bearer {key.key}"}
+        )
+        await js.publish("touchlog.inbound", event())
+
+        async def taken() -> bool:
+            return (await js.stream_info(inbound_stream("touchlog"))).state.messages == 0
+
+        await eventually(taken, "the queue to be empty")
+        assert await parts.feed.head() == 1
+        letters = await kept(parts)
+        assert sorted(letter.problems[0].code for letter in letters) == ["forbidden", "unauthorised"]
+        for letter in letters:
+            assert key.key not in str(await parts.rejected.show(letter.id))
+        await inbound.finish()
+
+    running(tmp_path, database_url, bus, test)
+
+
+# ---- MQTT -----------------------------------------------------------------------------------------------
+
+
+class Till:
+    """A till as paho makes it: QoS 1, kept until acknowledged, sent again after a lost connection."""
+
+    def __init__(self, port: int, key: NewKey, name: str) -> None:
+        self.client = mqtt.Client(
+            mqtt.CallbackAPIVersion.VERSION2, client_id=name, clean_session=False, protocol=mqtt.MQTTv311
+        )
+        self.client.username_pw_set(key.key_id, key.key)
+        self.client.reconnect_delay_set(min_delay=1, max_delay=1)
+        self.signed_in = threading.Event()
+        self.refused = threading.Event()
+
+        def on_connect(_client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+            (self.refused if reason.is_failure else self.signed_in).set()
+
+        self._acknowledged: set[int] = set()
+        self._changed = threading.Condition()
+
+        def on_publish(_client: Any, _data: Any, mid: int, _reason: Any, _properties: Any) -> None:
+            with self._changed:
+                self._acknowledged.add(mid)
+                self._changed.notify_all()
+
+        self.client.on_connect = on_connect
+        self.client.on_publish = on_publish
+        self.client.connect("127.0.0.1", port, keepalive=20)
+        self.client.loop_start()
+
+    def acknowledged(self, mids: set[int], within_s: float) -> bool:
+        """Wait until the server has acknowledged these messages, also those queued while it was away."""
+        with self._changed:
+            return self._changed.wait_for(lambda: mids <= self._acknowledged, within_s)
+
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+def test_a_hundred_tills_at_once_lose_nothing_over_a_restart_of_the_server(
+    tmp_path: Path, database_url: str, bus: Bus
+) -> None:
+    tills, events_each = 100, 10
+
+    async def test(parts: Core, keys: ApiKeys, client: Client) -> None:
+        key = await adapter(keys, "till*")
+        ways = Counter(bus, parts, keys, database_url)
+        await ways.open()
+        expected = {f"{till}-{n}" for till in range(tills) for n in range(events_each)}
+        half = threading.Barrier(tills + 1, timeout=60)
+
+        def work(number: int) -> None:
+            till = Till(bus.server.mqtt_port, key, f"till-{number}")
+            try:
+                assert till.signed_in.wait(30)
+                pending = set()
+                for n in range(events_each):
+                    payload = event(n, id=f"{number}-{n}", source=f"till/{number}")
+                    told = till.client.publish(f"pos/{number}/loyalty/card_swiped", payload, qos=1)
+                    pending.add(told.mid)
+                    if n == events_each // 2:
+                        half.wait()
+                assert till.acknowledged(pending, 90)
+            finally:
+                till.close()
+
+        with ThreadPoolExecutor(tills) as pool:
+            loop = asyncio.get_running_loop()
+            working = [loop.run_in_executor(pool, work, number) for number in range(tills)]
+            await asyncio.to_thread(half.wait)
+            await asyncio.to_thread(bus.kill)
+            await asyncio.to_thread(bus.start_again)
+            await asyncio.gather(*working)
+        await at_head(parts, len(expected), 90)
+        await emptied(bus, key)
+        found = await ids_of(parts)
+        assert len(found) == len(expected)
+        assert set(found) == expected
+        await ways.doors.shut()
+
+    running(tmp_path, database_url, bus, test, within_s=240)
+
+
+def test_a_till_signs_in_with_its_key_only_and_speaks_for_its_own_sources(
+    tmp_path: Path, database_url: str, bus: Bus
+) -> None:
+    async def test(parts: Core, keys: ApiKeys, client: Client) -> None:
+        key = await adapter(keys)
+        ways = Counter(bus, parts, keys, database_url)
+        await ways.open()
+        port = bus.server.mqtt_port
+        stranger = Till(port, NewKey(key.key_id, "tl_00000000_" + "x" * 43), "stranger")
+        assert await asyncio.to_thread(stranger.refused.wait, 10)
+        stranger.close()
+        till = Till(port, key, "till")
+        assert await asyncio.to_thread(till.signed_in.wait, 10)
+        for payload in (event(), event(source="shop"), b"card 123 swiped"):
+            told = till.client.publish("touchlog/inbound", payload, qos=1)
+            await asyncio.to_thread(told.wait_for_publish, 10)
+        await asyncio.to_thread(till.client.publish("touchlog/inbound", event(), qos=0).wait_for_publish, 10)
+        await at_head(parts, 2)
+        await emptied(bus, key)
+        assert await parts.feed.head() == 2  # each of QoS 1 once, though two streams saw it
+        assert len(await kept(parts)) == 2
+        await asyncio.to_thread(till.close)
+        await ways.doors.shut()
+
+    running(tmp_path, database_url, bus, test)
