@@ -85,7 +85,7 @@ FACTS = Table(
         Index(("contact",)),
         Index(("event_id",)),
         Index(("of",)),
-        Index(("notice_id",)),
+        Index(("notice_id", "state")),  # a notice has many grants, and few words about itself
         Index(("position",), "brin"),
     ),
     known=True,

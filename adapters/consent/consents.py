@@ -313,14 +313,16 @@ class Consents:
         point = None
         if contact is not None:
             point = (await self._surrogates([(contact, "/contact")]))[contact]
-        register = await load(self._pool, {subject}, {point} if point is not None else ())
-        own = register.case(subject, None)
-        points = {f.contact for f in own.facts if f.contact is not None and f.known_from <= position}
-        points = (
-            {point} if contact is not None and point is not None else points if contact is None else set()
-        )
-        if contact is None and points:  # what others recorded for these contact points binds here too
-            register = await load(self._pool, {subject}, points)
+        register = await load(
+            self._pool, {subject}, {point} if point is not None else (), widened=contact is None
+        )  # what others recorded for the person's contact points binds here too
+        if contact is not None:
+            points = set() if point is None else {point}
+        else:
+            own = register.case(subject, None)
+            points = {f.contact for f in own.facts if f.contact is not None and f.known_from <= position}
+            if not points <= register.contacts:
+                register = await load(self._pool, {subject}, points)
         case = register.case(subject, point) if contact is not None else register.case(subject, None)
         people = case.kin.person(subject, position)
         keys = _keys(register, subject, people, points, when, position)

@@ -30,20 +30,42 @@ _COLUMNS = (
     "purpose, channel, legal_basis, notice_id, notice_version, method, jurisdiction, controller, valid_until, "
     "double_opt_in, of, patch, material"
 )
-_NAMING = f"""
-SELECT {_COLUMNS} FROM read.consent_facts WHERE subject = ANY(%(subjects)b::uuid[])
-UNION ALL SELECT {_COLUMNS} FROM read.consent_facts WHERE contact = ANY(%(contacts)b::uuid[])
-"""  # noqa: S608 - constants of ours
 _SPEAKING = f"""
 SELECT {_COLUMNS} FROM read.consent_facts WHERE of = ANY(%(events)b::uuid[])
 UNION ALL SELECT {_COLUMNS} FROM read.consent_facts WHERE event_id = ANY(%(targets)b::uuid[])
+UNION ALL SELECT {_COLUMNS} FROM read.consent_facts WHERE contact = ANY(%(contacts)b::uuid[])
 UNION ALL SELECT {_COLUMNS} FROM read.consent_facts WHERE notice_id = ANY(%(notices)s) AND state IN ('superseded', 'published')
+"""  # noqa: S608 - constants of ours
+_NAMING = f"""
+WITH own AS MATERIALIZED (
+    SELECT {_COLUMNS} FROM read.consent_facts WHERE contact = ANY(%(contacts)b::uuid[])
+    UNION ALL
+    SELECT {_COLUMNS} FROM read.consent_facts WHERE subject IN (
+        SELECT unnest(%(subjects)b::uuid[]) UNION SELECT unnest(%(clusters)b::uuid[])
+        UNION SELECT subject FROM read.identities WHERE cluster = ANY(%(clusters)b::uuid[]))
+)
+SELECT * FROM own
+UNION ALL SELECT {_COLUMNS} FROM read.consent_facts WHERE of IN (SELECT event_id FROM own)
+UNION ALL SELECT {_COLUMNS} FROM read.consent_facts WHERE event_id IN (SELECT of FROM own)
+UNION ALL SELECT {_COLUMNS} FROM read.consent_facts
+           WHERE notice_id IN (SELECT DISTINCT notice_id FROM own) AND state IN ('superseded', 'published')
 """  # noqa: S608
-_CLUSTERS = "SELECT subject, cluster FROM read.identities WHERE subject = ANY(%b::uuid[])"
+_REACH = """
+WITH RECURSIVE reach (cluster) AS (
+    SELECT coalesce(i.cluster, s.subject)
+      FROM (SELECT unnest(%(subjects)b::uuid[]) AS subject
+            UNION SELECT subject FROM read.references WHERE reference = ANY(%(subjects)b::uuid[])) s
+      LEFT JOIN read.identities i ON i.subject = s.subject
+    UNION
+    SELECT m.cluster FROM reach r, LATERAL (
+        SELECT b_cluster AS cluster FROM read.merges WHERE a_cluster = r.cluster
+        UNION ALL SELECT a_cluster FROM read.merges WHERE b_cluster = r.cluster) m
+)
+SELECT cluster FROM reach
+"""
 _MERGES = """
-SELECT event_id, a, a_kind, a_namespace, b, b_kind, b_namespace, occurred_at, source, source_id, a_cluster, b_cluster,
-       known_from, known_to
-  FROM read.merges WHERE a_cluster = ANY(%(clusters)b::uuid[]) OR b_cluster = ANY(%(clusters)b::uuid[])
+SELECT event_id, a, a_kind, a_namespace, b, b_kind, b_namespace, occurred_at, source, source_id, known_from, known_to
+  FROM read.merges WHERE a_cluster = ANY(%b::uuid[])
 """
 _MEMBERS = "SELECT subject, kind, namespace FROM read.identities WHERE cluster = ANY(%b::uuid[])"
 _LINKS = (
@@ -67,8 +89,10 @@ class Register:
         component: dict[UUID, UUID],
         kin: dict[UUID, Kin],
         times: Sequence[tuple[datetime, int]],
+        contacts: frozenset[UUID],
     ) -> None:
         self.facts = facts
+        self.contacts = contacts  # of which everything is here
         self._component = component
         self._kin = kin
         self._times = times
@@ -162,19 +186,36 @@ def _notices_of(fact: Fact) -> Iterable[str]:
 
 
 async def load(
-    pool: AsyncConnectionPool[Any], subjects: Collection[UUID], contacts: Collection[UUID]
+    pool: AsyncConnectionPool[Any],
+    subjects: Collection[UUID],
+    contacts: Collection[UUID],
+    *,
+    widened: bool = False,
 ) -> Register:
-    """Everything recorded that can bear on these persons and contact points, at any knowledge."""
-    async with pool.connection() as conn, conn.transaction():
+    """Everything recorded that can bear on these persons and contact points, at any knowledge.
+
+    Args:
+        widened: on all contact points, too, that the facts of these persons name.
+    """
+    # One snapshot, asked in few round trips: what does not wait for another answer is sent along with it.
+    async with pool.connection() as conn, conn.pipeline(), conn.transaction():
         await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        curs = conn.cursor(binary=True)
-        owners = await _rows(curs, _OWNERS, [_packed(subjects)]) if subjects else []
+        given = _packed(subjects)
+        asked = [await _asked(conn, _OWNERS, [given]), await _asked(conn, _REACH, {"subjects": given})]
+        owners, reached = [await each.fetchall() for each in asked]
         everybody = {*subjects, *(owner for _, owner, _, _ in owners)}
-        component, kinds, ties, splits = await _kinship(curs, everybody)
-        facts = await _facts(curs, set(component) | everybody, set(contacts))
+        clusters = _packed(cluster for (cluster,) in reached)
+        asked = [
+            await _asked(conn, statement, [clusters]) for statement in (_MERGES, _MEMBERS, _LINKS, _SPLITS)
+        ]
+        named = {"subjects": _packed(everybody), "contacts": _packed(contacts), "clusters": clusters}
+        asked.append(await _asked(conn, _NAMING, named))
+        merged, members, linked, parted, told = [await each.fetchall() for each in asked]
+        component, kinds, ties, splits = _kinship(merged, members, linked, parted)
+        facts, points = await _facts(conn, told, set(component) | everybody, set(contacts), widened=widened)
         for reference, owner, _, _ in owners:
             component[reference] = component.setdefault(owner, owner)
-        times = await _times(curs, facts, ties, splits, owners)
+        times = await _times(conn, facts, ties, splits, owners)
     facts = _at_their_times(facts, {position: at for at, position in times})
     parts: dict[UUID, tuple[list[Tie], list[Split[UUID]], list[Any]]] = {}
     for tie in ties:
@@ -186,7 +227,7 @@ async def load(
         parts.setdefault(component[row[0]], ([], [], []))[2].append(tuple(row))
     kin = {one: Kin(kinds, tied, splits=parted, owners=owned) for one, (tied, parted, owned) in parts.items()}
     notices = [fact for fact in facts if fact.state in ("superseded", "published")]
-    return Register(facts, notices, component, kin, times)
+    return Register(facts, notices, component, kin, times, points)
 
 
 def _packed(subjects: Iterable[UUID]) -> Any:
@@ -194,45 +235,62 @@ def _packed(subjects: Iterable[UUID]) -> Any:
     return arrays.uuids([subject.bytes for subject in subjects])
 
 
-async def _rows(curs: Any, statement: str, parameters: Any) -> list[Any]:
+async def _asked(conn: Any, statement: str, parameters: Any) -> Any:
+    curs = conn.cursor(binary=True)
     await curs.execute(statement.encode(), parameters, prepare=True)
-    found: list[Any] = await curs.fetchall()
-    return found
+    return curs
 
 
-async def _facts(curs: Any, subjects: set[UUID], contacts: set[UUID]) -> list[Fact]:
-    """The facts that name any of these, and all that speak of those facts, or that those speak of."""
+async def _facts(
+    conn: Any, fresh: list[Any], subjects: set[UUID], contacts: set[UUID], *, widened: bool
+) -> tuple[list[Fact], frozenset[UUID]]:
+    """The facts that were found, with all that speak of them or that they speak of; and the contact points asked for."""
     found: dict[
         tuple[int, int], list[Any]
     ] = {}  # by position and known from: one row, or of a review several
-    fresh = await _rows(curs, _NAMING, {"subjects": _packed(subjects), "contacts": _packed(contacts)})
-    asked: set[UUID] = set()
-    told: set[str] = set()
+    own_rows = [row for row in fresh if row[9] in subjects or row[10] in contacts]
+    asked = {row[4] for row in own_rows}  # events of which it was asked what speaks of them
+    sought = {row[21] for row in own_rows if row[21] is not None}  # those that were asked for by id
+    told = {row[14] for row in own_rows if row[14] is not None}
+    own = {row[4] for row in own_rows if row[9] in subjects} if widened else set()
+    points = set(contacts)
     while fresh:
         events: set[UUID] = set()
         targets: set[UUID] = set()
         notices: set[str] = set()
+        near: set[UUID] = set()
         for row in fresh:
             if row[4] not in asked:
                 events.add(row[4])
-            if row[21] is not None and row[21] not in asked:
+            if row[21] is not None and row[21] not in sought:
                 targets.add(row[21])
             if row[14] is not None and row[14] not in told:
                 notices.add(row[14])
+            if own and (row[4] in own or row[21] in own):
+                own.add(row[4])
+                if row[10] is not None and row[10] not in points:
+                    near.add(row[10])
             rows = found.setdefault((row[0], row[1]), [])
             if row not in rows:
                 rows.append(row)
-        asked |= events
-        told |= notices
-        if not events and not targets and not notices:
+        if not events and not targets and not notices and not near:
             break
-        speaking = await _rows(
-            curs,
+        speaking = await _asked(
+            conn,
             _SPEAKING,
-            {"events": _packed(events), "targets": _packed(targets - asked), "notices": list(notices)},
+            {
+                "events": _packed(events | targets),
+                "targets": _packed(targets),
+                "contacts": _packed(near),
+                "notices": list(notices),
+            },
         )
-        fresh = [row for row in speaking if row not in found.get((row[0], row[1]), ())]
-    return [_fact(rows) for rows in found.values()]
+        asked |= events | targets
+        sought |= targets
+        told |= notices
+        points |= near
+        fresh = [row for row in await speaking.fetchall() if row not in found.get((row[0], row[1]), ())]
+    return [_fact(rows) for rows in found.values()], frozenset(points)
 
 
 _patch = msgspec.json.Decoder(dict[str, Any]).decode
@@ -278,39 +336,30 @@ def _fact(rows: list[Any]) -> Fact:
     )
 
 
-async def _kinship(
-    curs: Any, subjects: set[UUID]
+def _kinship(
+    merged: Iterable[Any], members: Iterable[Any], linked: Iterable[Any], parted: Iterable[Any]
 ) -> tuple[dict[UUID, UUID], dict[UUID, tuple[str, str]], list[Tie], list[Split[UUID]]]:
-    """All evidence and decisions that *subjects* lead to; (subject -> its component, subject -> its kind, …)."""
-    if not subjects:
-        return {}, {}, [], []
-    named = dict(await _rows(curs, _CLUSTERS, [_packed(subjects)]))
-    fresh = {named.get(s, s) for s in subjects}
-    clusters: set[UUID] = set()
-    kinds: dict[UUID, tuple[str, str]] = {}
-    ties: dict[UUID, Tie] = {}
-    while fresh:
-        clusters |= fresh
-        found = await _rows(curs, _MERGES, {"clusters": _packed(fresh)})
-        fresh = {cluster for row in found for cluster in row[10:12]} - clusters
-        for event_id, a, a_kind, a_namespace, b, b_kind, b_namespace, *by, _, _, since, until in found:
-            kinds[a], kinds[b] = (a_kind, a_namespace), (b_kind, b_namespace)
-            ties[event_id] = Tie(Merge(a, b, *by, event_id, since), since, until)
-    linked = clusters.intersection(named.values()) | (clusters - subjects)
-    tied = list(ties.values())
-    splits: list[Split[UUID]] = []
-    if linked:
-        reached = _packed(linked)
-        kinds |= {s: (kind, namespace) for s, kind, namespace in await _rows(curs, _MEMBERS, [reached])}
-        tied += (
-            Tie(Link(*link), since, until) for *link, since, until in await _rows(curs, _LINKS, [reached])
-        )
-    if tied:
-        splits += (
-            Split(position=position, subject=subject, person_side=frozenset(stayed))
-            for position, subject, stayed in await _rows(curs, _SPLITS, [_packed(clusters)])
-        )
-    return _components(tied), kinds, tied, splits
+    """(subject -> its component, subject -> its kind, …) by the rows of all clusters that were reached."""
+    kinds = {s: (kind, namespace) for s, kind, namespace in members}
+    ties = [Tie(Link(*link), since, until) for *link, since, until in linked]
+    for (
+        event_id,
+        a,
+        a_kind,
+        a_namespace,
+        b,
+        b_kind,
+        b_namespace,
+        at,
+        source,
+        source_id,
+        since,
+        until,
+    ) in merged:
+        kinds[a], kinds[b] = (a_kind, a_namespace), (b_kind, b_namespace)
+        ties.append(Tie(Merge(a, b, at, source, source_id, event_id, since), since, until))
+    splits = [Split(position=at, subject=s, person_side=frozenset(stayed)) for at, s, stayed in parted]
+    return _components(ties), kinds, ties, splits
 
 
 def _components(ties: Iterable[Tie]) -> dict[UUID, UUID]:
@@ -330,7 +379,7 @@ def _components(ties: Iterable[Tie]) -> dict[UUID, UUID]:
 
 
 async def _times(
-    curs: Any,
+    conn: Any,
     facts: Sequence[Fact],
     ties: Sequence[Tie],
     splits: Sequence[Split[UUID]],
@@ -347,7 +396,7 @@ async def _times(
         statement = (
             "SELECT position, recorded_at FROM touchpoint_log.events WHERE position = ANY(%s::bigint[])"
         )
-        known |= dict(await _rows(curs, statement, [list(wanted)]))
+        known |= dict(await (await _asked(conn, statement, [list(wanted)])).fetchall())
     return sorted((at, position) for position, at in known.items())
 
 
