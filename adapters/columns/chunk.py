@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +56,13 @@ class Chunk:
     """
 
     def __init__(self, source: Path | pa.Table, vocabularies: dict[str, Vocabulary]) -> None:
-        self._file = source if isinstance(source, Path) else None
-        self._table = None if isinstance(source, Path) else source
+        self.file = source if isinstance(source, Path) else None
+        self.table = None if isinstance(source, Path) else source
         self._vocabularies = vocabularies
         self._codes: dict[str, Codes] = {}
         self._ints: dict[str, Ints] = {}
+        self._newest: int | None = None
+        self._ends: tuple[int, Ints] | None = None
         schema = pq.read_schema(source) if isinstance(source, Path) else source.schema
         self.schema: pa.Schema = schema
         self.rows = pq.read_metadata(source).num_rows if isinstance(source, Path) else source.num_rows
@@ -68,6 +70,13 @@ class Chunk:
         for name in schema.names:
             if name not in ENVELOPE_SCHEMA.names:
                 self._columns.setdefault(path_of_column(name)[0], []).append(name)
+
+    @property
+    def newest(self) -> int:
+        """The last position from which a row is known."""
+        if self._newest is None:
+            self._newest = int(self.ints("known_from").max(initial=0))
+        return self._newest
 
     @property
     def kinds(self) -> dict[str, frozenset[str]]:
@@ -81,7 +90,11 @@ class Chunk:
         return next((kind for test, kind in _KINDS if test(self.schema.field(name).type)), "text")
 
     def _read(self, name: str) -> pa.Array:
-        table = self._table if self._table is not None else pq.read_table(self._file, columns=[name], memory_map=True)
+        table = (
+            self.table
+            if self.table is not None
+            else pq.read_table(self.file, columns=[name], memory_map=True)
+        )
         column = table[name]
         return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
@@ -125,9 +138,27 @@ class Chunk:
         found: list[str] = array.take(pa.array(places, pa.int64())).to_pylist()
         return found
 
+    def ends(self, closed: Mapping[int, Sequence[int]], version: int) -> Ints:
+        """The positions from which rows are no longer known; empty where all are, for ever.
+
+        Args:
+            closed: by position of the event, the positions from which a row before was no longer known.
+            version: of *closed*; a larger one may say more.
+        """
+        if self._ends is None or self._ends[0] != version:
+            ends = np.empty(0, np.int64)
+            if closed:
+                position, known_from = self.ints("position"), self.ints("known_from")
+                touched = np.flatnonzero(np.isin(position, np.fromiter(closed, np.int64, len(closed))))
+                if len(touched):
+                    ends = np.full(self.rows, _NEVER, np.int64)
+                    for i in touched:
+                        later = [to for to in closed[int(position[i])] if to > known_from[i]]
+                        ends[i] = min(later, default=_NEVER)
+            self._ends = (version, ends)
+        return self._ends[1]
+
     @property
     def bytes(self) -> int:
         """Memory held by what was read so far."""
         return sum(a.nbytes for a in (*self._codes.values(), *self._ints.values()))
-
-

@@ -36,7 +36,9 @@ class Found(NamedTuple):
     def where(self, which: NDArray[np.bool_]) -> Found:
         """Some of them."""
         a = self.attempts
-        return Found(self.stream, Attempts(a.group[which], a.period[which], a.reached[which], a.places[which]))
+        return Found(
+            self.stream, Attempts(a.group[which], a.period[which], a.reached[which], a.places[which])
+        )
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -117,7 +119,11 @@ def _by_value(view: View, stream: Stream, path: str) -> Stream:
     group = np.repeat(np.arange(len(stream.starts) - 1), np.diff(stream.starts))
     order = np.lexsort((every, codes, group))
     group, codes = group[order], codes[order]
-    begins = np.flatnonzero(np.insert((np.diff(group) != 0) | (np.diff(codes) != 0), 0, np.True_)) if len(order) else every
+    begins = (
+        np.flatnonzero(np.insert((np.diff(group) != 0) | (np.diff(codes) != 0), 0, np.True_))
+        if len(order)
+        else every
+    )
     return Stream(
         np.append(begins, len(order)), stream.unit[group[begins]], codes[begins], stream.at[order],
         stream.steps[order], stream.excluded[order], stream.chunk[order], stream.row[order], stream.names,
@@ -205,7 +211,13 @@ def _periods(funnel: Funnel, stream: Stream, begin: int, end: int) -> list[tuple
     found = periods(funnel.trend, ZoneInfo(funnel.timezone), begin, end)
     if found[-1][1]:
         raise Invalid(
-            [Problem("/trend", f"More than {MOST_PERIODS:,} intervals; take longer ones, or a shorter range.", "too_many")]
+            [
+                Problem(
+                    "/trend",
+                    f"More than {MOST_PERIODS:,} intervals; take longer ones, or a shorter range.",
+                    "too_many",
+                )
+            ]
         )
     return found
 
@@ -249,7 +261,9 @@ def ask(
     breakdown, rest = None, None
     if asked.by_value is not None and asked.code is not None and funnel.breakdown is not None:
         ranked = _ranked(view, funnel.breakdown, asked.code)
-        breakdown = [Value(v, _figures(asked.by_value.where(asked.code == c), n)) for c, v in ranked[:MOST_BARS]]
+        breakdown = [
+            Value(v, _figures(asked.by_value.where(asked.code == c), n)) for c, v in ranked[:MOST_BARS]
+        ]
         if len(ranked) > MOST_BARS:
             beyond = np.isin(asked.code, [c for c, _ in ranked[MOST_BARS:]])
             rest = Rest(len(ranked) - MOST_BARS, _figures(asked.by_value.where(beyond), n))
@@ -320,7 +334,9 @@ def bar(
     found = asked.whole
     if of_value:
         assert asked.by_value is not None and asked.code is not None  # noqa: PT018 - the caller has read a breakdown
-        values = view.vocabularies[funnel.breakdown or ""].values if funnel.breakdown in view.vocabularies else []
+        values = (
+            view.vocabularies[funnel.breakdown or ""].values if funnel.breakdown in view.vocabularies else []
+        )
         codes = [c for c, v in enumerate(values) if value is not None and identity(v) == identity(value)]
         found = asked.by_value.where(np.isin(asked.code, codes or ([-1] if value is None else [-2])))
     elif period is not None:

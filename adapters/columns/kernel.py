@@ -218,7 +218,16 @@ def _attempt(
 
 @numba.njit(nogil=True, cache=True)
 def _ranks(
-    opening: int, end: int, at: Any, steps: Any, n: int, window: int, places: Any, owner: Any, came: Any, queue: Any
+    opening: int,
+    end: int,
+    at: Any,
+    steps: Any,
+    n: int,
+    window: int,
+    places: Any,
+    owner: Any,
+    came: Any,
+    queue: Any,
 ) -> int:  # pragma: no cover - compiled
     """Of `any`: how many steps the events of a window can fill, each event that raises it noted in *places*."""
     one = np.uint32(1)
@@ -345,7 +354,9 @@ def _run(
     return out[:count]
 
 
-def run(plan: Plan, starts: Ints, at: Ints, steps: Bits, excluded: Bits, edges: Ints, threads: Any = None) -> Attempts:
+def run(
+    plan: Plan, starts: Ints, at: Ints, steps: Bits, excluded: Bits, edges: Ints, threads: Any = None
+) -> Attempts:
     """The counted attempts of every group and period.
 
     Args:

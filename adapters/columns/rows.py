@@ -13,7 +13,7 @@ from domain.funnels.property import flat, kind_of_value
 from domain.funnels.reading import micros
 from projections.projection import Effective, Step
 
-__all__ = ["ENVELOPE_SCHEMA", "Row", "changes_of", "column_names", "path_of_column", "table_of"]
+__all__ = ["ENVELOPE_SCHEMA", "Row", "changes_of", "in_order", "merged", "path_of_column", "table_of"]
 
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 _TIME = pa.timestamp("us", "UTC")
@@ -21,11 +21,12 @@ ENVELOPE_SCHEMA = pa.schema(
     [
         ("position", pa.int64()), ("occurred_at", _TIME), ("recorded_at", _TIME), ("type", _TEXT),
         ("channel", _TEXT), ("direction", _TEXT), ("source", _TEXT), ("source_id", pa.string()),
-        ("subject", _TEXT), ("owner", _TEXT), ("known_from", pa.int64()), ("known_to", pa.int64()),
+        ("subject", _TEXT), ("owner", _TEXT), ("known_from", pa.int64()),
     ]
 )  # fmt: skip
-"""`owner` is the subject, or of an event that names nobody the order or case it belongs to."""
+"""`owner` is the subject, or of an event that names nobody `reference:` and the order or case it belongs to."""
 SORTED_BY = ("owner", "occurred_at", "source", "source_id", "known_from")
+REFERENCE = "reference:"
 _EXACT = 2**53
 
 
@@ -49,7 +50,9 @@ class Row(msgspec.Struct, gc=False, kw_only=True):
 def _row(held: Effective, since: int) -> Row:
     recorded = held.recorded
     event = recorded.event
-    named = event.subjects or event.references
+    owner = event.subjects[0][0] if event.subjects else None
+    if owner is None and event.references:
+        owner = f"{REFERENCE}{event.references[0][0]}"
     return Row(
         position=recorded.position,
         occurred_at=micros(event.occurred_at),
@@ -60,7 +63,7 @@ def _row(held: Effective, since: int) -> Row:
         source=event.source,
         source_id=event.id,
         subject=event.subjects[0][0] if event.subjects else None,
-        owner=named[0][0] if named else None,
+        owner=owner,
         known_from=since,
         properties=flat(upcast(event.type, event.version, event.data)),
     )
@@ -76,11 +79,6 @@ def changes_of(steps: Iterable[Step]) -> tuple[list[Row], list[tuple[int, int]]]
         if step.after is not None:
             rows.append(_row(step.after, step.position))
     return rows, closed
-
-
-def column_names(path: str) -> tuple[str, ...]:
-    """The columns that may hold a property: the plain one, and those for values of further kinds."""
-    return (path, f"{path}#number", f"{path}#real", f"{path}#flag", f"{path}#list")
 
 
 def path_of_column(name: str) -> tuple[str, str]:
@@ -100,7 +98,13 @@ def _typed(path: str, n: int, found: Sequence[tuple[int, Any]]) -> Iterable[tupl
     whole = by_kind.get("number", [])
     if "real" in by_kind and all(abs(v) <= _EXACT for _, v in whole):
         by_kind["real"] += [(place, float(v)) for place, v in by_kind.pop("number", [])]
-    kinds = {"text": pa.string(), "number": pa.int64(), "real": pa.float64(), "flag": pa.bool_(), "list": pa.string()}
+    kinds = {
+        "text": pa.string(),
+        "number": pa.int64(),
+        "real": pa.float64(),
+        "flag": pa.bool_(),
+        "list": pa.string(),
+    }
     plain = next((k for k in ("text", "number", "real", "flag") if k in by_kind), None)
     for kind, values in sorted(by_kind.items()):
         cells: list[Any] = [None] * n
@@ -111,11 +115,8 @@ def _typed(path: str, n: int, found: Sequence[tuple[int, Any]]) -> Iterable[tupl
 
 def table_of(rows: Sequence[Row]) -> pa.Table:
     """Rows as columns, in the order in which segments keep them."""
-    names = [n for n in ENVELOPE_SCHEMA.names if n != "known_to"]
-    columns = {name: pa.array([getattr(r, name) for r in rows]) for name in names}
-    columns["known_to"] = pa.nulls(len(rows), pa.int64())
-    arrays = [columns[f.name].cast(f.type) if columns[f.name].type != f.type else columns[f.name] for f in ENVELOPE_SCHEMA]
     names = list(ENVELOPE_SCHEMA.names)
+    arrays = [_cells([getattr(r, f.name) for r in rows], f.type) for f in ENVELOPE_SCHEMA]
     found: dict[str, list[tuple[int, Any]]] = {}
     for place, row in enumerate(rows):
         for path, value in row.properties.items():
@@ -125,6 +126,34 @@ def table_of(rows: Sequence[Row]) -> pa.Table:
             names.append(name)
             arrays.append(array)
     return in_order(pa.table(arrays, names=names))
+
+
+def _cells(values: Sequence[Any], type_: pa.DataType) -> pa.Array:
+    if pa.types.is_dictionary(type_):
+        return pa.array(values, pa.string()).dictionary_encode()
+    return pa.array(values, type_)
+
+
+def merged(tables: Sequence[pa.Table]) -> pa.Table:
+    """One table of the rows of all; a property that has another type in each gets the columns of all of its kinds."""
+    types: dict[str, set[pa.DataType]] = {}
+    for table in tables:
+        for field in table.schema:
+            if not pa.types.is_dictionary(field.type):
+                types.setdefault(field.name, set()).add(field.type)
+    mixed = {name for name, found in types.items() if len(found) > 1}
+    named = {pa.int64(): "number", pa.float64(): "real", pa.bool_(): "flag", pa.string(): "text"}
+    renamed = [
+        table.rename_columns(
+            [f"{f.name}#{named[f.type]}" if f.name in mixed else f.name for f in table.schema]
+        )
+        for table in tables
+    ]
+    return (
+        pa.concat_tables([t.unify_dictionaries() for t in renamed], promote_options="default")
+        .unify_dictionaries()
+        .combine_chunks()
+    )
 
 
 def in_order(table: pa.Table) -> pa.Table:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+import domain.touchpoints  # noqa: F401 - registers every declared type, and whether it is a touchpoint
 from adapters.columns.chunk import Chunk, Codes, Ints, Vocabulary
 from adapters.columns.kernel import NEVER, ordering, picked
 from domain.event import TYPES
@@ -47,7 +48,7 @@ class View:
     """What was known at position *known_at* and had happened by *as_of_us*.
 
     Args:
-        closed: (position of an event, position from which its row is no longer known), beyond what chunks hold.
+        closed, closed_version: see `Chunk.ends`.
     """
 
     def __init__(
@@ -57,20 +58,24 @@ class View:
         *,
         known_at: int,
         as_of_us: int | None = None,
-        closed: Sequence[tuple[int, int]] = (),
+        closed: Mapping[int, Sequence[int]] | None = None,
+        closed_version: int = 0,
     ) -> None:
         self.chunks = [c for c in chunks if c.rows]
         self.vocabularies = vocabularies
         self.known_at = known_at
         self._until = NEVER if as_of_us is None else as_of_us
-        self._closed: dict[int, list[int]] = {}
-        for position, to in closed:
-            self._closed.setdefault(position, []).append(to)
+        self.closed = closed or {}
+        self.closed_version = closed_version
 
     @property
     def known(self) -> Known:
         """The types and properties there are to ask for."""
-        types = {self.vocabularies["type"].values[c] for chunk in self.chunks for c in np.unique(chunk.codes("type"))}
+        types = {
+            self.vocabularies["type"].values[c]
+            for chunk in self.chunks
+            for c in np.unique(chunk.codes("type"))
+        }
         paths: dict[str, frozenset[str]] = {}
         for chunk in self.chunks:
             for path, kinds in chunk.kinds.items():
@@ -104,7 +109,11 @@ class View:
         at = join([p.at for p in picks])[keep] if picks else NO_INTS
         steps = join([p.steps for p in picks])[keep] if picks else np.empty(0, np.uint32)
         excluded = join([p.excluded for p in picks])[keep] if picks else np.empty(0, np.uint32)
-        chunk = join([np.full(len(p.row), p.chunk, np.int32) for p in picks])[keep] if picks else np.empty(0, np.int32)
+        chunk = (
+            join([np.full(len(p.row), p.chunk, np.int32) for p in picks])[keep]
+            if picks
+            else np.empty(0, np.int32)
+        )
         row = join([p.row for p in picks])[keep] if picks else NO_INTS
         unit = unit[keep]
         low = _lowest(steps)
@@ -166,19 +175,9 @@ class View:
     def _known(self, chunk: Chunk) -> tuple[Ints, Ints]:
         """From and to which positions rows were known; empty where all are, and for ever."""
         known_from = chunk.ints("known_from")
-        ends = chunk.ints("known_to")
-        if self._closed:
-            position = chunk.ints("position")
-            touched = np.flatnonzero(np.isin(position, np.fromiter(self._closed, np.int64)))
-            if len(touched):
-                ends = ends.copy()
-                for i in touched:
-                    later = [to for to in self._closed[int(position[i])] if to > known_from[i]]
-                    ends[i] = min([int(ends[i]), *later])
-        return (
-            NO_INTS if known_from.max() <= self.known_at else known_from,
-            NO_INTS if ends.min() == NEVER else ends,
-        )
+        if chunk.newest <= self.known_at:
+            known_from = NO_INTS
+        return known_from, chunk.ends(self.closed, self.closed_version)
 
     def _settle(self, order: Ints, unit: Codes, at: Ints, low: Codes, chunk: Codes, row: Ints) -> None:
         """Put what happened to one unit at one instant in order of (source, source id)."""

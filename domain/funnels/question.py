@@ -8,7 +8,18 @@ import msgspec
 
 from domain.funnels.property import Condition
 
-__all__ = ["Attribution", "Count", "Entry", "Exclusion", "Funnel", "Matcher", "Order", "Policy", "Step", "Trend"]
+__all__ = [
+    "Attribution",
+    "Count",
+    "Entry",
+    "Exclusion",
+    "Funnel",
+    "Matcher",
+    "Order",
+    "Policy",
+    "Step",
+    "Trend",
+]
 
 Order = Literal["ordered", "strict", "any"]
 Entry = Literal["latest", "first"]

@@ -69,7 +69,9 @@ class _Reader:
                 near = _nearest(str(key), allowed, f"There are: {', '.join(allowed)}.")
                 self.wrong(f"{pointer}/{key}", f"'{str(key)[:60]}' is no option here{near}", "unknown")
 
-    def one_of(self, raw: Mapping[str, Any], key: str, kind: Any, default: str | None, pointer: str = "") -> Any:
+    def one_of(
+        self, raw: Mapping[str, Any], key: str, kind: Any, default: str | None, pointer: str = ""
+    ) -> Any:
         """One of the words of a Literal."""
         value = raw.get(key)
         value = default if value is None else value
@@ -90,7 +92,9 @@ class _Reader:
         elif us == 0:
             self.wrong(pointer, f"A span of nothing lets no step follow. {NO_SPAN}", "zero")
         elif us > 100 * 366 * 86_400 * _MICROSECOND:
-            self.wrong(pointer, "A span of more than a hundred years is none of a customer. " + NO_SPAN, "too_long")
+            self.wrong(
+                pointer, "A span of more than a hundred years is none of a customer. " + NO_SPAN, "too_long"
+            )
         else:
             return us
         return 1
@@ -99,7 +103,9 @@ class _Reader:
         """A type, or a list of types."""
         listed = [raw] if isinstance(raw, str) else raw
         if not isinstance(listed, list) or not listed or not all(isinstance(t, str) for t in listed):
-            self.wrong(pointer, "'type' is the name of a type, or a list of names, e.g. web.page_viewed.", "missing")
+            self.wrong(
+                pointer, "'type' is the name of a type, or a list of names, e.g. web.page_viewed.", "missing"
+            )
             return ()
         if len(listed) > MOST_TYPES:
             self.wrong(pointer, f"At most {MOST_TYPES} types make a step.", "too_many")
@@ -107,18 +113,26 @@ class _Reader:
             if name not in self._types:
                 where = pointer if isinstance(raw, str) else f"{pointer}/{i}"
                 near = _nearest(name, self._types, "GET /v1/types lists the declared ones.")
-                self.wrong(where, f"No event of type '{name[:80]}' is declared or was ever recorded{near}", "unknown_type")
+                self.wrong(
+                    where,
+                    f"No event of type '{name[:80]}' is declared or was ever recorded{near}",
+                    "unknown_type",
+                )
         return tuple(dict.fromkeys(listed))
 
     def path(self, raw: Any, pointer: str, types: tuple[str, ...] = (), *, envelope: bool = True) -> str:
         """The path of a property that there is, and that is not sealed."""
         if not isinstance(raw, str) or not raw or raw == "data.":
-            self.wrong(pointer, "A property is named channel, direction, source or data.<path>.", "not_a_property")
+            self.wrong(
+                pointer, "A property is named channel, direction, source or data.<path>.", "not_a_property"
+            )
             return "channel"
         path = path_of(raw)
         if path in ENVELOPE:
             if not envelope:
-                self.wrong(pointer, "Only properties of data, such as data.session_id, go here.", "not_allowed")
+                self.wrong(
+                    pointer, "Only properties of data, such as data.session_id, go here.", "not_allowed"
+                )
             return path
         if path in self._seen:
             return path
@@ -131,7 +145,11 @@ class _Reader:
                 "personal",
             )
         elif not any(field in t.fields for t in declared):
-            names = set(self._seen) | {f"data.{f}" for t in declared for f in t.fields - t.personal} | set(ENVELOPE)
+            names = (
+                set(self._seen)
+                | {f"data.{f}" for t in declared for f in t.fields - t.personal}
+                | set(ENVELOPE)
+            )
             near = _nearest(path, names, "GET /v1/types/{name} lists the fields of a type.")
             self.wrong(pointer, f"No event was ever recorded with '{path[:80]}'{near}", "unknown_property")
         return path
@@ -182,14 +200,24 @@ class _Reader:
         kinds = self._kinds(path, types)
         if op == "contains":
             if kinds and not kinds & {"text", "list"}:
-                self.wrong(at, f"'contains' looks into texts and lists; '{path}' is a {' or '.join(sorted(kinds))}.", "wrong_type")
+                self.wrong(
+                    at,
+                    f"'contains' looks into texts and lists; '{path}' is a {' or '.join(sorted(kinds))}.",
+                    "wrong_type",
+                )
                 return False
             if kinds and "list" not in kinds and given != {"text"}:
-                self.wrong(at, f"'contains' looks for a text in '{path}'; a {min(given)} was given.", "wrong_type")
+                self.wrong(
+                    at, f"'contains' looks for a text in '{path}'; a {min(given)} was given.", "wrong_type"
+                )
                 return False
             return True
         if kinds and (off := given - kinds):
-            self.wrong(at, f"'{path}' is a {' or '.join(sorted(kinds))}; a {min(off)} was given, which no value equals.", "wrong_type")
+            self.wrong(
+                at,
+                f"'{path}' is a {' or '.join(sorted(kinds))}; a {min(off)} was given, which no value equals.",
+                "wrong_type",
+            )
             return False
         if path == "direction" and (bad := [v for v in values if v not in _DIRECTIONS]):
             self.wrong(at, f"'{bad[0]}' is no direction; there are {', '.join(_DIRECTIONS)}.", "not_allowed")
@@ -208,7 +236,13 @@ class _Reader:
                 inner = schema.get("$defs", {}).get(schema.get("$ref", "").rpartition("/")[2], schema)
                 wanted = inner.get("properties", {}).get(field, {})
                 parts = [w.get("type") for w in wanted.get("anyOf", [wanted])]
-                words = {"string": "text", "integer": "number", "number": "number", "boolean": "flag", "array": "list"}
+                words = {
+                    "string": "text",
+                    "integer": "number",
+                    "number": "number",
+                    "boolean": "flag",
+                    "array": "list",
+                }
                 if any(p not in words and p != "null" for p in parts):
                     return set()
                 found |= {words[p] for p in parts if p in words}
@@ -238,7 +272,9 @@ class _Reader:
                 if i == 0:
                     self.wrong(f"{at}/within", "The first step has no step before it to be within a span of.")
                 within = self.span(one["within"], f"{at}/within")
-            found.append(Step(types=types, where=self.where(one.get("where"), f"{at}/where", types), within_us=within))
+            found.append(
+                Step(types=types, where=self.where(one.get("where"), f"{at}/where", types), within_us=within)
+            )
         return tuple(found)
 
     def exclusions(self, raw: Any, steps: int) -> tuple[Exclusion, ...]:
@@ -276,10 +312,16 @@ class _Reader:
             try:
                 at = msgspec.convert(raw, datetime)
             except msgspec.ValidationError:
-                self.wrong(pointer, "This is no RFC 3339 time; right would be 2026-01-31T12:00:00Z.", "not_a_time")
+                self.wrong(
+                    pointer, "This is no RFC 3339 time; right would be 2026-01-31T12:00:00Z.", "not_a_time"
+                )
                 return None
         if at.tzinfo is None:
-            self.wrong(pointer, "The time has no zone, so the instant is unknown; add Z for UTC or an offset.", "no_zone")
+            self.wrong(
+                pointer,
+                "The time has no zone, so the instant is unknown; add Z for UTC or an offset.",
+                "no_zone",
+            )
             return None
         return micros(at.astimezone(UTC))
 
@@ -288,7 +330,11 @@ class _Reader:
         try:
             return ZoneInfo(raw).key
         except (ValueError, OSError, TypeError, LookupError):
-            self.wrong("/timezone", f"There is no time zone '{str(raw)[:60]}'; right would be UTC or Europe/London.", "unknown")
+            self.wrong(
+                "/timezone",
+                f"There is no time zone '{str(raw)[:60]}'; right would be UTC or Europe/London.",
+                "unknown",
+            )
             return "UTC"
 
 
@@ -313,7 +359,11 @@ def read_funnel(raw: Any, known: Known) -> Funnel:
     reader.keys(raw, "", (*_KEYS, *sorted(MOMENT), "name"))
     steps = reader.steps(raw.get("steps"))
     if raw.get("window") is None:
-        reader.wrong("/window", f"'window' is missing: the span from the entry within which steps count. {NO_SPAN}", "missing")
+        reader.wrong(
+            "/window",
+            f"'window' is missing: the span from the entry within which steps count. {NO_SPAN}",
+            "missing",
+        )
         window_us = 1
     else:
         window_us = reader.span(raw["window"], "/window")

@@ -57,13 +57,19 @@ class _Tried(msgspec.Struct, frozen=True):
     counts: bool
 
 
-def attempts(funnel: Funnel, events: Iterable[Happening], periods: Sequence[tuple[int | None, int | None]]) -> list[Attempt]:
+def attempts(
+    funnel: Funnel, events: Iterable[Happening], periods: Sequence[tuple[int | None, int | None]]
+) -> list[Attempt]:
     """The counted attempts of each of *periods*, [from, to) in µs, each a range of its own; null is no bound."""
     units: dict[Hashable, list[_Seen]] = {}
     for event in events:
         if event.touchpoint or event.type in funnel.named:
-            steps = frozenset(k for k, s in enumerate(funnel.steps) if s.matches(event.type, event.properties))
-            excluded = frozenset(k for k, x in enumerate(funnel.exclude) if x.matches(event.type, event.properties))
+            steps = frozenset(
+                k for k, s in enumerate(funnel.steps) if s.matches(event.type, event.properties)
+            )
+            excluded = frozenset(
+                k for k, x in enumerate(funnel.exclude) if x.matches(event.type, event.properties)
+            )
             units.setdefault(event.unit, []).append(_Seen(event, steps, excluded))
     found = []
     for unit, seen in units.items():
@@ -76,7 +82,9 @@ def attempts(funnel: Funnel, events: Iterable[Happening], periods: Sequence[tupl
             ]
             if funnel.count == "unique" and tried:
                 tried = [min(tried, key=lambda t: (-len(t[0].places), ordered.index(_as_it_was(t), 0)))]
-            found += [Attempt(unit, number, tuple(story[p].event for p in one.places)) for one, story in tried]
+            found += [
+                Attempt(unit, number, tuple(story[p].event for p in one.places)) for one, story in tried
+            ]
     return found
 
 

@@ -7,8 +7,12 @@ from decimal import Decimal
 
 __all__ = ["NO_SPAN", "read_span"]
 
-NO_SPAN = "Right would be an ISO 8601 duration such as P14D or PT30M, or a short one such as 14d, 36h, 30m, 45s."
-_ISO = re.compile(r"P(?:(\d+)W)?(?:(\d+)D)?(?:T(?=\d)(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d{1,6})?)S)?)?", re.ASCII)
+NO_SPAN = (
+    "Right would be an ISO 8601 duration such as P14D or PT30M, or a short one such as 14d, 36h, 30m, 45s."
+)
+_ISO = re.compile(
+    r"P(?:(\d+)W)?(?:(\d+)D)?(?:T(?=\d)(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d{1,6})?)S)?)?", re.ASCII
+)
 _SHORT = re.compile(r"(\d+) ?(w|d|h|m|s)", re.ASCII)
 _US = {"w": 604_800_000_000, "d": 86_400_000_000, "h": 3_600_000_000, "m": 60_000_000, "s": 1_000_000}
 

@@ -49,5 +49,7 @@ def summary(ordered_us: Sequence[int], total_us: int) -> Times:
     width = -(-span // bars) if span else 60
     edges = [begin + i * width for i in range(bars + 1)] if span else [begin, begin + 60]
     below = [bisect_left(ordered_us, edge * 1_000_000) for edge in edges[:-1]] + [n]
-    histogram = [Bar(a, b, below[i + 1] - below[i]) for i, (a, b) in enumerate(zip(edges, edges[1:], strict=False))]
+    histogram = [
+        Bar(a, b, below[i + 1] - below[i]) for i, (a, b) in enumerate(zip(edges, edges[1:], strict=False))
+    ]
     return Times(_seconds(total_us / n), _seconds(median), _seconds(p90), histogram)

