@@ -61,6 +61,7 @@ class Chunk:
         self._vocabularies = vocabularies
         self._codes: dict[str, Codes] = {}
         self._ints: dict[str, Ints] = {}
+        self._types: list[int] | None = None
         self._newest: int | None = None
         self._ends: tuple[int, Ints] | None = None
         schema = pq.read_schema(source) if isinstance(source, Path) else source.schema
@@ -70,6 +71,13 @@ class Chunk:
         for name in schema.names:
             if name not in ENVELOPE_SCHEMA.names:
                 self._columns.setdefault(path_of_column(name)[0], []).append(name)
+
+    @property
+    def types(self) -> list[int]:
+        """The codes of the types that occur."""
+        if self._types is None:
+            self._types = np.flatnonzero(np.bincount(self.codes("type"))).tolist()
+        return self._types
 
     @property
     def newest(self) -> int:

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.columns.kernel import NEVER, Attempts, plan_of, run
+from adapters.columns.kernel import NEVER, Attempts, plan_of, run, split
 from adapters.columns.view import Owners, Stream, View
 from domain.errors import Invalid, Problem
 from domain.funnels.answer import MOST_PERIODS, Answer, Period, Rest, StepFigures, Value, figures, periods
@@ -103,31 +103,31 @@ def _held(funnel: Funnel, view: View, stream: Stream) -> tuple[Stream, Ints]:
     source, into, parts = source[order], into[order], parts[order]
     steps = np.where(parts, stream.steps[source], np.uint32(0))
     starts = np.append(np.searchsorted(into, np.arange(len(pairs))), len(into)).astype(np.int64)
-    return (
-        Stream(
-            starts, stream.unit[of_pair], stream.value[of_pair], stream.at[source], steps.astype(np.uint32),
-            stream.excluded[source], stream.chunk[source], stream.row[source], stream.names,
-        ),
-        source,
-    )  # fmt: skip
+    held = stream._replace(
+        starts=starts,
+        unit=stream.unit[of_pair],
+        value=stream.value[of_pair],
+        at=stream.at[source],
+        steps=steps.astype(np.uint32),
+        excluded=stream.excluded[source],
+        place=stream.place[source],
+    )
+    return held, source
 
 
 def _by_value(view: View, stream: Stream, path: str) -> Stream:
     """The stream with every unit split by a property of its events."""
-    every = np.arange(len(stream.at))
-    codes = view.values(path, stream, every).astype(np.int64)
-    group = np.repeat(np.arange(len(stream.starts) - 1), np.diff(stream.starts))
-    order = np.lexsort((every, codes, group))
-    group, codes = group[order], codes[order]
-    begins = (
-        np.flatnonzero(np.insert((np.diff(group) != 0) | (np.diff(codes) != 0), 0, np.True_))
-        if len(order)
-        else every
+    codes = view.values(path, stream, np.arange(len(stream.at)))
+    order, begins, group = split(stream.starts, codes)
+    return stream._replace(
+        starts=begins,
+        unit=stream.unit[group],
+        value=codes[order[begins[:-1]]].astype(np.int64),
+        at=stream.at[order],
+        steps=stream.steps[order],
+        excluded=stream.excluded[order],
+        place=stream.place[order],
     )
-    return Stream(
-        np.append(begins, len(order)), stream.unit[group[begins]], codes[begins], stream.at[order],
-        stream.steps[order], stream.excluded[order], stream.chunk[order], stream.row[order], stream.names,
-    )  # fmt: skip
 
 
 def _spans(found: Found, n: int) -> list[tuple[Sequence[int], int]]:
@@ -229,8 +229,8 @@ def _value_order(value: Any) -> tuple[bool, Any]:
 def _ranked(view: View, path: str, code: Ints) -> list[tuple[int, Any]]:
     """(code, value) of every value, the most frequent first, then in order of the values."""
     values = view.vocabularies[path].values if path in view.vocabularies else []
-    codes, counts = np.unique(code, return_counts=True)
-    told = [(int(c), values[c] if c >= 0 else None, int(n)) for c, n in zip(codes, counts, strict=True)]
+    counts = np.bincount(code + 1, minlength=1)
+    told = [(int(c) - 1, values[c - 1] if c else None, int(counts[c])) for c in np.flatnonzero(counts)]
     told.sort(key=lambda t: (-t[2], _value_order(t[1])))
     return [(c, value) for c, value, _ in told]
 

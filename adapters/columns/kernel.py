@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from domain.funnels.question import Funnel
 
-__all__ = ["NEVER", "Attempts", "Plan", "ordering", "picked", "plan_of", "run", "warm"]
+__all__ = ["NEVER", "Attempts", "Plan", "ordering", "picked", "plan_of", "run", "split", "warm"]
 
 if not numba.config.CACHE_DIR:  # else compiled code would be put beside this file
     numba.config.CACHE_DIR = str(Path.home() / ".cache" / "touchlog" / "compiled")
@@ -67,19 +67,27 @@ def plan_of(funnel: Funnel) -> Plan:
 
 @numba.njit(nogil=True, cache=True)
 def picked(
-    types: Any, wanted: Any, known_from: Any, known_to: Any, known_at: int, at: Any, until: int
+    types: Any, wanted: Any, bits: Any, known_from: Any, known_to: Any, known_at: int, at: Any, until: int
 ) -> Any:  # pragma: no cover - compiled
-    """Places of the rows of wanted types that were known at a position and had happened by a time.
+    """(place, time, steps, exclusions) of the rows of wanted types, known at a position, that had happened by a time.
 
-    *known_from* and *known_to* may be empty: all rows are known then, and for ever.
+    *bits* are the steps and exclusions that each type may match. *known_from* and *known_to* may be empty: all rows
+    are known then, and for ever.
     """
     n = types.shape[0]
-    found = np.empty(n, np.int64)
-    count = 0
     cut = known_from.shape[0] > 0
     ends = known_to.shape[0] > 0
+    count = 0
     for i in range(n):
-        if not wanted[types[i]]:
+        count += wanted[types[i]]
+    row = np.empty(count, np.int64)
+    when = np.empty(count, np.int64)
+    steps = np.empty(count, np.uint32)
+    excluded = np.empty(count, np.uint32)
+    count = 0
+    for i in range(n):
+        t = types[i]
+        if not wanted[t]:
             continue
         if cut and known_from[i] > known_at:
             continue
@@ -87,59 +95,126 @@ def picked(
             continue
         if at[i] > until:
             continue
-        found[count] = i
+        row[count] = i
+        when[count] = at[i]
+        steps[count] = bits[0, t]
+        excluded[count] = bits[1, t]
         count += 1
-    return found[:count].copy()
+    return row[:count], when[:count], steps[:count], excluded[:count]
+
+
+@numba.njit(nogil=True, cache=True, inline="always")
+def _before(a: int, b: int, at: Any, steps: Any) -> Any:  # pragma: no cover - compiled
+    """Whether event *a* stands before *b*: by time, then by the lowest step that each matches, none last."""
+    if at[a] != at[b]:
+        return at[a] < at[b]
+    return _low(steps[a]) < _low(steps[b])
 
 
 @numba.njit(nogil=True, cache=True)
-def ordering(group: Any, groups: int, at: Any, low: Any) -> Any:  # pragma: no cover - compiled
-    """(order of the rows by (group, at, low), begin of each group in it, whether any tie is left).
+def _low(bits: Any) -> Any:  # pragma: no cover - compiled
+    for k in range(32):
+        if (bits >> np.uint32(k)) & np.uint32(1) != 0:
+            return k
+    return 32
 
-    Counted by group, then sorted within each where it is not in order yet: rows that come by group cost one pass.
+
+@numba.njit(nogil=True, cache=True)
+def ordering(group: Any, groups: int, at: Any, steps: Any) -> Any:  # pragma: no cover - compiled
+    """(order of the rows by (group, time, lowest step), begin of each group in it, whether any tie is left).
+
+    Rows of a negative group are left out. Counted by group, then sorted within each where it is not in order yet:
+    rows that come by group cost one pass.
     """
     n = group.shape[0]
     starts = np.zeros(groups + 1, np.int64)
     for i in range(n):
-        starts[group[i] + 1] += 1
+        if group[i] >= 0:
+            starts[group[i] + 1] += 1
     for g in range(groups):
         starts[g + 1] += starts[g]
     fill = starts[:-1].copy()
-    order = np.empty(n, np.int64)
+    order = np.empty(starts[groups], np.int64)
     for i in range(n):
         g = group[i]
-        order[fill[g]] = i
-        fill[g] += 1
+        if g >= 0:
+            order[fill[g]] = i
+            fill[g] += 1
     ties = False
     for g in range(groups):
         begin, end = starts[g], starts[g + 1]
-        sorted_already = True
+        runs = 1
+        for i in range(begin + 1, end):
+            if _before(order[i], order[i - 1], at, steps):
+                runs += 1
+        if runs > 1:
+            _sort(order, begin, end, at, steps)
         for i in range(begin + 1, end):
             a, b = order[i - 1], order[i]
-            if at[a] > at[b] or (at[a] == at[b] and low[a] > low[b]):
-                sorted_already = False
-                break
-        if not sorted_already:
-            if end - begin <= 64:
-                for i in range(begin + 1, end):
-                    x = order[i]
-                    j = i - 1
-                    while j >= begin and (
-                        at[order[j]] > at[x] or (at[order[j]] == at[x] and low[order[j]] > low[x])
-                    ):
-                        order[j + 1] = order[j]
-                        j -= 1
-                    order[j + 1] = x
-            else:
-                part = order[begin:end].copy()
-                part = part[np.argsort(low[part], kind="mergesort")]
-                order[begin:end] = part[np.argsort(at[part], kind="mergesort")]
-        for i in range(begin + 1, end):
-            a, b = order[i - 1], order[i]
-            if at[a] == at[b] and low[a] == low[b]:
+            if at[a] == at[b] and _low(steps[a]) == _low(steps[b]):
                 ties = True
                 break
     return order, starts, ties
+
+
+@numba.njit(nogil=True, cache=True)
+def _sort(order: Any, begin: int, end: int, at: Any, steps: Any) -> None:  # pragma: no cover - compiled
+    """Sort a stretch of *order*: by hand where it is short, else by merging twice as long runs each time."""
+    width = 16
+    for low in range(begin, end, width):
+        for i in range(low + 1, min(low + width, end)):
+            x = order[i]
+            j = i - 1
+            while j >= low and _before(x, order[j], at, steps):
+                order[j + 1] = order[j]
+                j -= 1
+            order[j + 1] = x
+    if end - begin <= width:
+        return
+    room = np.empty(end - begin, np.int64)
+    while width < end - begin:
+        for low in range(begin, end, 2 * width):
+            middle = min(low + width, end)
+            high = min(low + 2 * width, end)
+            i, j = low, middle
+            for k in range(low, high):
+                if i < middle and (j >= high or not _before(order[j], order[i], at, steps)):
+                    room[k - begin] = order[i]
+                    i += 1
+                else:
+                    room[k - begin] = order[j]
+                    j += 1
+        order[begin:end] = room
+        width *= 2
+
+
+@numba.njit(nogil=True, cache=True)
+def split(starts: Any, codes: Any) -> Any:  # pragma: no cover - compiled
+    """(order of the events by (group, code), begins of the parts and the end of the last, group of each part)."""
+    n = codes.shape[0]
+    order = np.arange(n)
+    begins = np.empty(n + 1, np.int64)
+    owner = np.empty(n, np.int64)
+    parts = 0
+    for g in range(starts.shape[0] - 1):
+        begin, end = starts[g], starts[g + 1]
+        if end - begin <= 64:
+            for i in range(begin + 1, end):
+                x = order[i]
+                j = i - 1
+                while j >= begin and codes[order[j]] > codes[x]:
+                    order[j + 1] = order[j]
+                    j -= 1
+                order[j + 1] = x
+        else:
+            order[begin:end] = begin + np.argsort(codes[begin:end], kind="mergesort")
+        for i in range(begin, end):
+            if i == begin or codes[order[i]] != codes[order[i - 1]]:
+                begins[parts] = i
+                owner[parts] = g
+                parts += 1
+    begins[parts] = n
+    return order, begins[: parts + 1].copy(), owner[:parts].copy()
 
 
 @numba.njit(nogil=True, cache=True)
@@ -272,7 +347,7 @@ def _noted(
 ) -> Any:  # pragma: no cover - compiled
     """*out* with an attempt in row *count*, made longer where it is full."""
     if count == out.shape[0]:
-        longer = np.empty((2 * count, out.shape[1]), np.int64)
+        longer = np.empty((2 * count, out.shape[1]), np.int32)
         longer[:count] = out
         out = longer
     out[count, 0] = group
@@ -301,7 +376,7 @@ def _run(
     exclusions: Any,
 ) -> Any:  # pragma: no cover - compiled
     one = np.uint32(1)
-    out = np.empty((max(1024, last_group - first_group), n + 3), np.int64)  # group, period, reached, places
+    out = np.empty((max(1024, last_group - first_group), n + 3), np.int32)  # group, period, reached, places
     count = 0
     places = np.empty(n, np.int64)
     best_places = np.empty(n, np.int64)
@@ -380,7 +455,9 @@ def run(
 def warm() -> None:
     """Compile, or load what was compiled before, for the types of array that questions use."""
     nothing, no_bits = np.empty(0, np.int64), np.empty(0, np.uint32)
-    picked(np.empty(0, np.int32), np.empty(0, np.bool_), nothing, nothing, 0, nothing, NEVER)
-    ordering(np.empty(0, np.int32), 0, nothing, np.empty(0, np.uint8))
+    codes = np.empty(0, np.int32)
+    picked(codes, np.empty(0, np.bool_), np.empty((2, 0), np.uint32), nothing, nothing, 0, nothing, NEVER)
+    ordering(codes, 0, nothing, no_bits)
+    split(np.zeros(1, np.int64), codes)
     plan = Plan(2, 1, np.full(2, -1, np.int64), _ORDERED, False, False, np.empty((0, 3), np.int64))
     run(plan, np.zeros(1, np.int64), nothing, no_bits, no_bits, np.array([-NEVER, NEVER]))

@@ -18,6 +18,7 @@ from domain.funnels.reading import Known
 __all__ = ["Stream", "View"]
 
 NO_INTS: Ints = np.empty(0, np.int64)
+NO_BITS = np.empty(0, np.uint32)
 Owners = Callable[[Sequence[str]], tuple[NDArray[np.int32], list[str]]]
 """Gives for owners (subjects, orders, cases) the code of each one's person, and the names of the persons."""
 
@@ -29,7 +30,7 @@ class Stream(NamedTuple):
         starts: begin of each group, and the end of the last.
         unit: of each group, whose it is; value: of each group, a code that splits units (-1: none).
         at, steps, excluded: of each event when it happened and what it matches.
-        chunk, row: of each event where it stands.
+        place: of each event, its place in `chunk` and `row`, which tell where it stands.
         names: of the units.
     """
 
@@ -39,6 +40,7 @@ class Stream(NamedTuple):
     at: Ints
     steps: NDArray[np.uint32]
     excluded: NDArray[np.uint32]
+    place: Ints
     chunk: NDArray[np.int32]
     row: Ints
     names: Sequence[Any]
@@ -71,11 +73,7 @@ class View:
     @property
     def known(self) -> Known:
         """The types and properties there are to ask for."""
-        types = {
-            self.vocabularies["type"].values[c]
-            for chunk in self.chunks
-            for c in np.unique(chunk.codes("type"))
-        }
+        types = {self.vocabularies["type"].values[c] for chunk in self.chunks for c in chunk.types}
         paths: dict[str, frozenset[str]] = {}
         for chunk in self.chunks:
             for path, kinds in chunk.kinds.items():
@@ -85,45 +83,43 @@ class View:
     def values(self, path: str, stream: Stream, events: Ints) -> Codes:
         """The codes of a property at some events of a stream."""
         found = np.full(len(events), -1, np.int32)
+        place = stream.place[events]
+        of, row = stream.chunk[place], stream.row[place]
         for number, chunk in enumerate(self.chunks):
-            mine = stream.chunk[events] == number
+            mine = of == number
             if mine.any():
-                found[mine] = chunk.codes(path)[stream.row[events[mine]]]
+                found[mine] = chunk.codes(path)[row[mine]]
         return found
 
     def positions(self, stream: Stream, events: Ints) -> Ints:
         """The positions of some events of a stream."""
         found = np.empty(len(events), np.int64)
+        place = stream.place[events]
+        of, row = stream.chunk[place], stream.row[place]
         for number, chunk in enumerate(self.chunks):
-            mine = stream.chunk[events] == number
+            mine = of == number
             if mine.any():
-                found[mine] = chunk.ints("position")[stream.row[events[mine]]]
+                found[mine] = chunk.ints("position")[row[mine]]
         return found
 
     def stream(self, funnel: Funnel, owners: Owners) -> Stream:
         """The events that *funnel* looks at, by unit."""
         picks = [self._picked(number, chunk, funnel) for number, chunk in enumerate(self.chunks)]
         unit, names = self._units(funnel, picks, owners)
-        keep = unit >= 0
-        join = np.concatenate
-        at = join([p.at for p in picks])[keep] if picks else NO_INTS
-        steps = join([p.steps for p in picks])[keep] if picks else np.empty(0, np.uint32)
-        excluded = join([p.excluded for p in picks])[keep] if picks else np.empty(0, np.uint32)
-        chunk = (
-            join([np.full(len(p.row), p.chunk, np.int32) for p in picks])[keep]
-            if picks
-            else np.empty(0, np.int32)
-        )
-        row = join([p.row for p in picks])[keep] if picks else NO_INTS
-        unit = unit[keep]
-        low = _lowest(steps)
-        order, starts, ties = ordering(unit, len(names), at, low)
+        at = np.concatenate([NO_INTS, *(p.at for p in picks)])
+        steps = np.concatenate([NO_BITS, *(p.steps for p in picks)])
+        row = np.concatenate([NO_INTS, *(p.row for p in picks)])
+        chunk = np.repeat(np.array([p.chunk for p in picks], np.int32), [len(p.row) for p in picks])
+        order, starts, ties = ordering(unit, len(names), at, steps)
         if ties:
-            self._settle(order, unit, at, low, chunk, row)
+            self._settle(order, unit, at, steps, chunk, row)
+        excluded = np.zeros(len(order), np.uint32)
+        if funnel.exclude:
+            excluded = np.concatenate([NO_BITS, *(p.excluded for p in picks)])[order]
         there = np.flatnonzero(np.diff(starts))
         return Stream(
             np.append(starts[there], starts[-1]), there, np.full(len(there), -1, np.int64),
-            at[order], steps[order], excluded[order], chunk[order], row[order], names,
+            at[order], steps[order], excluded, order, chunk, row, names,
         )  # fmt: skip
 
     def _units(self, funnel: Funnel, picks: Sequence[_Picked], owners: Owners) -> tuple[Codes, Sequence[Any]]:
@@ -153,18 +149,19 @@ class View:
             )
         at = chunk.ints("occurred_at")
         known_from, known_to = self._known(chunk)
-        row = picked(codes, wanted, known_from, known_to, self.known_at, at, self._until)
-        steps, excluded = bits[0][codes[row]], bits[1][codes[row]]
+        row, when, steps, excluded = picked(
+            codes, wanted, bits, known_from, known_to, self.known_at, at, self._until
+        )
         for k, matcher in enumerate(funnel.matchers):
             mask, bit = (steps, k) if k < len(funnel.steps) else (excluded, k - len(funnel.steps))
             for condition in matcher.where:
                 passes = self._passing(chunk, condition.path, condition.holds)
                 mask &= ~np.where(passes[chunk.codes(condition.path)[row]], np.uint32(0), np.uint32(1 << bit))
-        if funnel.order != "strict":
+        if funnel.order != "strict" and any(matcher.where for matcher in funnel.matchers):
             of_use = (steps | excluded) != 0
             if not of_use.all():
-                row, steps, excluded = row[of_use], steps[of_use], excluded[of_use]
-        return _Picked(number, row, at[row], steps, excluded)
+                row, when, steps, excluded = row[of_use], when[of_use], steps[of_use], excluded[of_use]
+        return _Picked(number, row, when, steps, excluded)
 
     def _passing(self, chunk: Chunk, path: str, holds: Callable[[Any], bool]) -> NDArray[np.bool_]:
         """Whether each value of a property passes, by its code; the last stands for none."""
@@ -179,9 +176,10 @@ class View:
             known_from = NO_INTS
         return known_from, chunk.ends(self.closed, self.closed_version)
 
-    def _settle(self, order: Ints, unit: Codes, at: Ints, low: Codes, chunk: Codes, row: Ints) -> None:
+    def _settle(self, order: Ints, unit: Codes, at: Ints, steps: Any, chunk: Codes, row: Ints) -> None:
         """Put what happened to one unit at one instant in order of (source, source id)."""
         a, b = order[:-1], order[1:]
+        low = _lowest(steps)
         same = (unit[a] == unit[b]) & (at[a] == at[b]) & (low[a] == low[b])
         tied = np.append(same, np.False_) | np.insert(same, 0, np.False_)
         places = np.flatnonzero(tied)

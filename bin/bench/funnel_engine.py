@@ -61,17 +61,17 @@ def duckdb(folder: Path) -> Callable[[], Counts]:
 
     conn = engine.connect(config={"threads": 2})
     cases = " ".join(f"WHEN '{step}' THEN {k}" for k, step in enumerate(STEPS, start=1))
-    levels = ["SELECT *, CASE WHEN step = 1 THEN at END AS c1 FROM e"]
+    levels = ["SELECT *, CASE WHEN step = 1 THEN t END AS c1 FROM e"]
     for k in range(2, len(STEPS) + 1):
         levels.append(
-            f"SELECT *, CASE WHEN step = {k} AND at - r{k - 1} <= {WINDOW_S} THEN r{k - 1} END AS c{k} FROM "  # noqa: S608 - our own words
-            f"(SELECT *, max(c{k - 1}) OVER (PARTITION BY person, channel ORDER BY at, step "
+            f"SELECT *, CASE WHEN step = {k} AND t - r{k - 1} <= {WINDOW_S} THEN r{k - 1} END AS c{k} FROM "  # noqa: S608 - our own words
+            f"(SELECT *, max(c{k - 1}) OVER (PARTITION BY person, channel ORDER BY t, step "
             f"ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS r{k - 1} FROM l{k - 1})"
         )
     tables = ", ".join(f"l{k} AS ({level})" for k, level in enumerate(levels, start=1))
     reached = " ".join(f"WHEN count(c{k}) > 0 THEN {k}" for k in range(len(STEPS), 0, -1))
     query = (
-        f"WITH e AS (SELECT person, channel, at::BIGINT AS at, CASE type {cases} END AS step FROM '{folder / EVENTS_FILE}' "  # noqa: S608 - our own words
+        f"WITH e AS (SELECT person, channel, events.at::BIGINT AS t, CASE type {cases} END AS step FROM '{folder / EVENTS_FILE}' AS events "  # noqa: S608 - our own words
         f"WHERE type IN ({', '.join(repr(s) for s in STEPS)})), {tables}, "
         f"u AS (SELECT channel, CASE {reached} ELSE 0 END AS level FROM l{len(STEPS)} GROUP BY person, channel) "
         "SELECT channel, level, count(*) FROM u GROUP BY ALL"
