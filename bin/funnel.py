@@ -115,7 +115,7 @@ def register(app: typer.Typer) -> None:
         epilog="Example: touchlog funnel --steps web.page_viewed,cart.updated,order.placed --window 14d --breakdown channel",
     )
     def funnel_command(
-        file: Path | None = typer.Argument(None, metavar="[FILE.toml]", help="A question, with the names of the HTTP body."),
+        file: Path | None = typer.Argument(None, metavar="[FILE.toml]", help="A question, with the names of the HTTP body."),  # noqa: B008
         steps: str | None = typer.Option(None, metavar="A,B,…", help="Types of the steps, with commas between them."),
         window: str | None = typer.Option(None, metavar="SPAN", help="From the entry on, e.g. 14d or P14D (default: 14d)."),
         entry: str | None = typer.Option(None, metavar="latest|first", help="Which entry an attempt begins with."),
@@ -129,7 +129,7 @@ def register(app: typer.Typer) -> None:
         to: str | None = typer.Option(None, "--to", metavar="T", help="Entries before this time; a date is its begin."),
         as_of: str | None = typer.Option(None, "--as-of", metavar="T", help="What had happened by then."),
         known_at: str | None = typer.Option(None, "--known-at", metavar="T|@P", help="What was known by then: a time, or a position."),
-        svg: Path | None = typer.Option(None, metavar="FILE", help="Draw the answer as SVG."),
+        svg: Path | None = typer.Option(None, metavar="FILE", help="Draw the answer as SVG."),  # noqa: B008
         data: Path | None = DATA_OPTION,
         json: bool = JSON_OPTION,
     ) -> None:  # fmt: skip
@@ -140,7 +140,7 @@ def register(app: typer.Typer) -> None:
         if (file is None) == (steps is None):
             raise typer.BadParameter("give a FILE.toml, or --steps a,b,c", param_hint="FILE")
         settings, zone = data_zone(data)
-        question = (
+        question: dict[str, Any] = (
             question_of(file)
             if file
             else {"steps": [s.strip() for s in (steps or "").split(",") if s.strip()]}

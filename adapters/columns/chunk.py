@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from adapters.columns.rows import ENVELOPE_SCHEMA, path_of_column
@@ -169,4 +169,4 @@ class Chunk:
     @property
     def bytes(self) -> int:
         """Memory held by what was read so far."""
-        return sum(a.nbytes for a in (*self._codes.values(), *self._ints.values()))
+        return sum(a.nbytes for a in self._codes.values()) + sum(a.nbytes for a in self._ints.values())

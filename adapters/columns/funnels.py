@@ -351,6 +351,6 @@ def bar(
     positions = np.full(len(flat), -1, np.int64)
     positions[flat >= 0] = view.positions(mine.stream, flat[flat >= 0])
     names = [mine.stream.names[u] for u in mine.stream.unit[a.group]]
-    rows = positions.reshape(a.places.shape).tolist()
-    members = [Member(n, [p for p in row if p >= 0]) for n, row in zip(names, rows, strict=True)]
+    rows = positions.reshape(a.places.shape)
+    members = [Member(n, row[row >= 0].tolist()) for n, row in zip(names, rows, strict=True)]
     return sorted(members, key=lambda m: (_value_order(m.unit), m.positions))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numba
+import numba.core.config as numba_config
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,8 +21,8 @@ from domain.funnels.question import Funnel
 
 __all__ = ["NEVER", "Attempts", "Plan", "ordering", "picked", "plan_of", "run", "split", "warm"]
 
-if not numba.config.CACHE_DIR:  # else compiled code would be put beside this file
-    numba.config.CACHE_DIR = str(Path.home() / ".cache" / "touchlog" / "compiled")
+if not numba_config.CACHE_DIR:  # type: ignore[attr-defined]  # else compiled code would be put beside this file
+    numba_config.CACHE_DIR = str(Path.home() / ".cache" / "touchlog" / "compiled")  # type: ignore[attr-defined]
 
 NEVER = np.iinfo(np.int64).max
 _ORDERED, _STRICT, _ANY = 0, 1, 2

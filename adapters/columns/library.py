@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import psycopg
-import pyarrow.parquet as pq
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from adapters.columns.chunk import Chunk, Vocabulary

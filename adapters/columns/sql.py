@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import duckdb
-import pyarrow as pa
+import pyarrow as pa  # type: ignore[import-untyped]
 
 from adapters.columns.library import Library
 from domain.errors import Invalid

@@ -189,7 +189,7 @@ class View:
         for number, one in enumerate(self.chunks):
             mine = np.flatnonzero(chunk[events] == number)
             if len(mine):
-                rows = row[events[mine]]
+                rows = row[events[mine]].tolist()
                 pairs = zip(one.texts("source", rows), one.texts("source_id", rows), strict=True)
                 for place, pair in zip(mine, pairs, strict=True):
                     texts[place] = pair

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -62,12 +63,14 @@ def duckdb(folder: Path) -> Callable[[], Counts]:
     conn = engine.connect(config={"threads": 2})
     cases = " ".join(f"WHEN '{step}' THEN {k}" for k, step in enumerate(STEPS, start=1))
     levels = ["SELECT *, CASE WHEN step = 1 THEN t END AS c1 FROM e"]
-    for k in range(2, len(STEPS) + 1):
-        levels.append(
+    levels += [
+        (
             f"SELECT *, CASE WHEN step = {k} AND t - r{k - 1} <= {WINDOW_S} THEN r{k - 1} END AS c{k} FROM "  # noqa: S608 - our own words
             f"(SELECT *, max(c{k - 1}) OVER (PARTITION BY person, channel ORDER BY t, step "
             f"ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS r{k - 1} FROM l{k - 1})"
         )
+        for k in range(2, len(STEPS) + 1)
+    ]
     tables = ", ".join(f"l{k} AS ({level})" for k, level in enumerate(levels, start=1))
     reached = " ".join(f"WHEN count(c{k}) > 0 THEN {k}" for k in range(len(STEPS), 0, -1))
     query = (
@@ -83,7 +86,7 @@ def clickhouse(folder: Path) -> Callable[[], Counts]:
     """ClickHouse's own function, by its engine in this process."""
     from chdb import session
 
-    conn = session.Session()
+    conn: Any = session.Session()  # type: ignore[no-untyped-call]
     events = ", ".join(f"type = '{step}'" for step in STEPS)
     query = (
         f"SELECT channel, level, count() FROM (SELECT channel, windowFunnel({WINDOW_S})(at, {events}) AS level "  # noqa: S608 - our own words

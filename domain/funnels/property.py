@@ -81,7 +81,7 @@ class Condition(msgspec.Struct, frozen=True):
     def holds(self, value: Any | None) -> bool:
         """Whether an event with this value of the property (None: it has none) passes."""
         if self.op == "exists":
-            return (value is not None) == self.value
+            return (value is not None) == bool(self.value)
         if value is None:
             return self.op == "!="
         if self.op == "=":
@@ -94,4 +94,6 @@ class Condition(msgspec.Struct, frozen=True):
             if isinstance(value, list):
                 return any(identity(one) == identity(self.value) for one in value)
             return isinstance(value, str) and isinstance(self.value, str) and self.value in value
-        return kind_of_value(value) == kind_of_value(self.value) and _COMPARED[self.op](value, self.value)
+        return kind_of_value(value) == kind_of_value(self.value) and bool(
+            _COMPARED[self.op](value, self.value)
+        )

@@ -6,7 +6,7 @@ because a funnel of a misspelt step would be a zero that looks like an answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Any, get_args
@@ -20,7 +20,7 @@ from domain.funnels.property import ENVELOPE, OPS, Condition, kind_of_value, pat
 from domain.funnels.question import Count, Entry, Exclusion, Funnel, Order, Policy, Step, Trend
 from domain.funnels.span import NO_SPAN, read_span
 
-__all__ = ["Known", "MOMENT", "micros", "read_funnel"]
+__all__ = ["MOMENT", "Known", "micros", "read_funnel"]
 
 MOST_STEPS, MOST_TYPES, MOST_VALUES, MOST_HELD, MOST_EXCLUDED = 20, 100, 1000, 3, 20
 MOMENT = frozenset({"as_of", "known_at"})
@@ -338,7 +338,7 @@ class _Reader:
             return "UTC"
 
 
-_REFUSED = (
+_REFUSED: tuple[tuple[Callable[[Funnel], Any], str, str], ...] = (
     (lambda f: f.order == "any" and f.entry == "first", "/entry", "`entry: first` is not together with `order: any`, where every window stands."),
     (lambda f: f.hold and f.order != "ordered", "/hold", "`hold` is not together with `strict` or `any`."),
     (lambda f: f.exclude and f.order == "any", "/exclude", "Exclusions are not together with `any`."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import pairwise
 
 import msgspec
 
@@ -49,7 +50,5 @@ def summary(ordered_us: Sequence[int], total_us: int) -> Times:
     width = -(-span // bars) if span else 60
     edges = [begin + i * width for i in range(bars + 1)] if span else [begin, begin + 60]
     below = [bisect_left(ordered_us, edge * 1_000_000) for edge in edges[:-1]] + [n]
-    histogram = [
-        Bar(a, b, below[i + 1] - below[i]) for i, (a, b) in enumerate(zip(edges, edges[1:], strict=False))
-    ]
+    histogram = [Bar(a, b, below[i + 1] - below[i]) for i, (a, b) in enumerate(pairwise(edges))]
     return Times(_seconds(total_us / n), _seconds(median), _seconds(p90), histogram)

@@ -270,6 +270,19 @@ print("done", flush=True)
 """
 
 
+def _killed_behind_a_segment(process: subprocess.Popen[str], folder: Path) -> None:
+    """Kill a writer at some place behind the next segment that it writes."""
+
+    def written() -> int:
+        found = Shelf(folder).read()
+        return found.next if found else 0
+
+    start = written()
+    wait_until(lambda: process.poll() is not None or written() > start, "a segment")
+    if process.poll() is None:
+        os.kill(process.pid, signal.SIGKILL)
+
+
 def test_a_writer_that_is_killed_anywhere_leaves_columns_that_count_every_event_once(
     served: Served, http: httpx.Client, tmp_path: Path
 ) -> None:
@@ -282,14 +295,8 @@ def test_a_writer_that_is_killed_anywhere_leaves_columns_that_count_every_event_
         )
         assert process.stdout is not None
         assert process.stdout.readline() == "begun\n"
-        before = Shelf(folder).read()
-        start = before.next if before else 0
         if attempt < 8:
-            wait_until(
-                lambda: process.poll() is not None or (Shelf(folder).read() or before).next > start + 1,
-                "a segment",
-            )  # type: ignore[union-attr]
-            os.kill(process.pid, signal.SIGKILL) if process.poll() is None else None
+            _killed_behind_a_segment(process, folder)
         done = process.wait(60) == 0
         process.stdout.close()
         if done:

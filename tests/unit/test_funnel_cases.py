@@ -130,7 +130,7 @@ CASES: list[tuple[str, str, dict[str, Any], list[list[int]]]] = [
 
 @pytest.mark.parametrize(("story", "options", "expected"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
 def test_case(story: str, options: dict[str, Any], expected: list[list[int]]) -> None:
-    given = {k: [dict(x) for x in v] if k == "exclude" else v for k, v in options.items()}
+    given: dict[str, Any] = {k: [dict(x) for x in v] if k == "exclude" else v for k, v in options.items()}
     within = given.pop("within", None)
     asked = funnel(**given)
     if within:
