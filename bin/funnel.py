@@ -64,8 +64,8 @@ def show(answer: Answer, names: list[str]) -> None:
     from rich.markup import escape
 
     out = console()
-    rows = table("step", "reached", "of the first", "of the one before", "time to the next: median", "90 % within",
-                 right=("reached", "of the first", "of the one before", "time to the next: median", "90 % within"))  # fmt: skip
+    rows = table("step", "reached", "of first", "of last", "median to next", "90 %",
+                 right=("reached", "of first", "of last", "median to next", "90 %"))  # fmt: skip
     for i, (name, step) in enumerate(zip(names, answer.steps, strict=True), start=1):
         times = step.time_to_next
         rows.add_row(

@@ -35,6 +35,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Ask the columns of the log in SQL (DuckDB); no personal field is in them."""
         from bin.history import known_at_of, moment_of
+        from domain.errors import Invalid
 
         settings, zone = data_zone(data)
         happened = None if as_of is None else moment_of(as_of, zone)
@@ -43,7 +44,10 @@ def register(app: typer.Typer) -> None:
         async def work(parts: Core) -> Any:
             return await parts.funnels.sql(query, as_of=happened, known_at=known)
 
-        result = asked(settings, "sql", ("identities",), work)
+        try:
+            result = asked(settings, "sql", ("identities",), work)
+        except Invalid as wrong:
+            raise typer.BadParameter(wrong.problems[0].detail, param_hint="QUERY") from None
         if json:
             print_json(
                 {

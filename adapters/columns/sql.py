@@ -8,9 +8,11 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.dataset as ds  # type: ignore[import-untyped]
 
 from adapters.columns.library import Library
-from domain.errors import Invalid
+from adapters.columns.view import View
+from domain.errors import Invalid, Problem
 
 __all__ = ["Result", "ask_sql"]
 
@@ -44,15 +46,29 @@ def ask_sql(library: Library, query: str, *, known_at: int, as_of: datetime | No
         Invalid: DuckDB refuses the statement; in its words.
     """
     view, owners, _ = library.view(known_at, as_of)
-    codes, names = owners(view.vocabularies["owner"].values if "owner" in view.vocabularies else [])
+    for chunk in view.chunks:
+        chunk.codes("owner")
     values = view.vocabularies["owner"].values if "owner" in view.vocabularies else []
+    codes, names = owners(values)
+    persons = [names[c] if c >= 0 else None for c in codes]
+    found = _answered(
+        view,
+        pa.table({"owner": pa.array(values, pa.string()), "person": pa.array(persons, pa.string())}),
+        query,
+        as_of,
+    )
+    if isinstance(
+        found, str
+    ):  # raised here: an error that holds on to DuckDB's own is complained of at the end
+        raise Invalid([Problem("/query", found, "sql")])
+    return found
+
+
+def _answered(view: View, persons: pa.Table, query: str, as_of: datetime | None) -> Result | str:
+    """The answer, or why there is none."""
     with duckdb.connect(config={"threads": 2}) as conn:
         conn.execute("SET TimeZone = 'UTC'")
-        persons = [names[c] if c >= 0 else None for c in codes]
-        conn.register(
-            "owners",
-            pa.table({"owner": pa.array(values, pa.string()), "person": pa.array(persons, pa.string())}),
-        )
+        conn.register("owners", persons)
         pairs = [(p, to) for p, ends in view.closed.items() for to in ends]
         conn.register(
             "ends",
@@ -63,39 +79,32 @@ def ask_sql(library: Library, query: str, *, known_at: int, as_of: datetime | No
                 }
             ),
         )
-        parts: list[str] = []
-        files = [str(c.file) for c in view.chunks if c.file is not None]
-        if files:
-            listed = ", ".join("'" + f.replace("'", "''") + "'" for f in files)
-            parts.append(f"SELECT * FROM read_parquet([{listed}], union_by_name => true)")  # noqa: S608 - our own files
-        for i, chunk in enumerate(c for c in view.chunks if c.table is not None):
-            conn.register(f"tail_{i}", chunk.table)
-            parts.append(f"SELECT * FROM tail_{i}")  # noqa: S608
+        parts = _registered(conn, view)
         if not parts:
-            raise Invalid("The log is empty: there is nothing to ask yet.")
+            return "The log is empty: there is nothing to ask yet."
         happened = "" if as_of is None else f"AND c.occurred_at <= TIMESTAMPTZ '{as_of.isoformat()}'"
         conn.execute(
-            _VIEWS.format(rows=" UNION ALL BY NAME ".join(parts), known_at=known_at, happened=happened)
+            _VIEWS.format(rows=" UNION ALL BY NAME ".join(parts), known_at=view.known_at, happened=happened)
         )
-        if files:
-            conn.execute(
-                "SET allowed_directories = ["
-                + ", ".join(
-                    sorted(
-                        {
-                            "'" + str(c.file.parent).replace("'", "''") + "/'"
-                            for c in view.chunks
-                            if c.file is not None
-                        }
-                    )
-                )
-                + "]"
-            )
         conn.execute("SET enable_external_access = false")
         conn.execute("SET lock_configuration = true")
         try:
             found = conn.execute(query)
             columns: Sequence[Any] = found.description or []
-            return Result([c[0] for c in columns], found.fetchall(), known_at)
+            return Result([c[0] for c in columns], found.fetchall(), view.known_at)
         except duckdb.Error as refused:
-            raise Invalid(str(refused)) from None
+            return str(refused)
+
+
+def _registered(conn: duckdb.DuckDBPyConnection, view: View) -> list[str]:
+    """Statements that read all rows. Files are read by Arrow: a statement itself can open, and overwrite, none."""
+    files = [c for c in view.chunks if c.file is not None]
+    parts = []
+    if files:
+        schema = pa.unify_schemas([c.schema for c in files], promote_options="permissive")
+        conn.register("shelf", ds.dataset([str(c.file) for c in files], schema=schema))
+        parts.append("SELECT * FROM shelf")
+    for i, chunk in enumerate(c for c in view.chunks if c.table is not None):
+        conn.register(f"tail_{i}", chunk.table)
+        parts.append(f"SELECT * FROM tail_{i}")  # noqa: S608 - our own words
+    return parts

@@ -310,12 +310,17 @@ def test_a_writer_that_is_killed_anywhere_leaves_columns_that_count_every_event_
     try:
         served.project()
         view, _, _ = library.view(head, None)
-        positions = sorted(int(p) for chunk in view.chunks for p in chunk.ints("known_from"))
+        pairs = [
+            (int(p), int(since))
+            for chunk in view.chunks
+            for p, since in zip(chunk.ints("position"), chunk.ints("known_from"), strict=True)
+        ]
     finally:
         library.close()
     with psycopg.connect(served.database_url) as conn:
         logged = [p for (p,) in conn.execute("SELECT position FROM touchpoint_log.events ORDER BY position")]
-    assert positions == logged
+    assert sorted(p for p, since in pairs if p == since) == logged
+    assert len(set(pairs)) == len(pairs)
 
 
 def test_no_personal_field_is_in_the_columns(served: Served, http: httpx.Client) -> None:
@@ -348,3 +353,60 @@ def test_asking_at_once_gives_every_asker_the_same(served: Served) -> None:
             return [a.content for a in answers]
 
     assert len(set(asyncio.run(all_at_once()))) == 1
+
+
+SQL = 'SELECT "data.path" AS path, count(DISTINCT person) AS persons FROM read.event_log WHERE "data.path" LIKE \'/q/%\' GROUP BY ALL ORDER BY 1'
+
+
+def test_sql_sees_the_log_as_it_holds_and_nothing_else_of_the_machine(
+    served: Served, http: httpx.Client, tmp_path: Path
+) -> None:
+    from adapters.columns.sql import ask_sql
+    from domain.errors import Invalid
+
+    before = given(http, web("q1", "user:q-1", "/q/a", 1), web("q2", "user:q-2", "/q/a", 2))
+    correction = {
+        "specversion": "1.0", "id": "c-q2", "source": "test/office", "type": "correction.recorded", "time": DAY.format(9),
+        "data": {"of": {"source": "test/web", "id": "q2"}, "patch": {"data": {"path": "/q/b"}}},
+    }  # fmt: skip
+    head = given(http, correction)
+    served.project()
+    library = Library(served.database_url, served.settings.data / "columns")
+    try:
+        for _ in range(2):  # out of the log, and from the shelf
+            assert ask_sql(library, SQL, known_at=head).rows == [("/q/a", 1), ("/q/b", 1)]
+            assert ask_sql(library, SQL, known_at=before).rows == [("/q/a", 2)]
+            with shelf_written(served):
+                pass
+        for refused in (
+            "SELECT * FROM read_csv('/etc/passwd')",
+            f"COPY (SELECT 1) TO '{tmp_path / 'out.csv'}'",
+            "SET enable_external_access = true",
+            "SELEC 1",
+        ):
+            with pytest.raises(Invalid):
+                ask_sql(library, refused, known_at=head)
+    finally:
+        library.close()
+
+
+def test_an_answer_is_drawn_as_svg(served: Served, http: httpx.Client) -> None:
+    import msgspec
+
+    from adapters import charts
+    from domain.funnels.answer import Answer
+
+    given(
+        http,
+        *(web(f"s{i}", f"user:s-{i}", "/s/a", 1 + i) for i in range(3)),
+        web("s9", "user:s-1", "/s/b", 4),
+    )
+    told = asked(
+        served, http, steps=viewed("/s/a", "/s/b"), window="P14D", breakdown="data.path", trend="day"
+    )
+
+    drawn = charts.svg(charts.funnel_chart(msgspec.convert(told, Answer), ["a", "b"]))
+
+    assert drawn.startswith("<svg")
+    assert "1. a" in drawn
+    assert "Time to convert" in drawn
