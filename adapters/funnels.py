@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -157,8 +158,15 @@ class Funnels:
         return await asyncio.to_thread(work, self._library)
 
     def _open(self) -> Any:
+        from adapters.columns.following import connected
         from adapters.columns.library import Library
+        from adapters.columns.shelf import Shelf, Taken
+        from adapters.columns.writer import Columns
 
+        shelf = Shelf(self._folder)
+        # Where no `serve` keeps the columns, a long way is written down once, not read anew for every question.
+        with suppress(Taken), shelf.written(), connected(self._database_url) as conn:
+            Columns(conn, shelf).step()
         return Library(self._database_url, self._folder)
 
     async def _moment(self, raw: Any, after: int) -> tuple[datetime | None, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ __all__ = ["Chunk", "Vocabulary"]
 Codes = NDArray[np.int32]
 Ints = NDArray[np.int64]
 _NEVER = np.iinfo(np.int64).max
+_READING = RLock()
+"""Questions are answered side by side; columns are read by one of them at a time."""
 _KINDS: tuple[tuple[Callable[[pa.DataType], bool], str], ...] = (
     (pa.types.is_boolean, "flag"),
     (pa.types.is_integer, "number"),
@@ -110,32 +113,38 @@ class Chunk:
         """A column of positions or times (µs since 1970); null is for ever."""
         found = self._ints.get(name)
         if found is None:
-            array = self._read(name)
-            array = array.cast(pa.int64()) if array.type != pa.int64() else array
-            found = array.fill_null(_NEVER).to_numpy(zero_copy_only=False)
-            self._ints[name] = found
+            with _READING:
+                array = self._read(name)
+                array = array.cast(pa.int64()) if array.type != pa.int64() else array
+                found = self._ints[name] = array.fill_null(_NEVER).to_numpy(zero_copy_only=False)
         return found
 
     def codes(self, path: str) -> Codes:
         """The code of each row's value of a property; -1: it has none."""
         found = self._codes.get(path)
         if found is None:
-            found = np.full(self.rows, -1, np.int32)
-            names = [path] if path in ENVELOPE_SCHEMA.names else self._columns.get(path, [])
-            for name in names:
-                array = self._read(name)
-                if not pa.types.is_dictionary(array.type):
-                    array = array.dictionary_encode()
-                if isinstance(array, pa.ChunkedArray):
-                    array = array.combine_chunks()
-                values = array.dictionary.to_pylist()
-                if self._kind(name) == "list" and name not in ENVELOPE_SCHEMA.names:
-                    values = [json.loads(v) for v in values]
-                mine = array.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-                vocabulary = self._vocabularies.setdefault(path, Vocabulary())
-                shared = np.append(vocabulary.codes(values), np.int32(-1))
-                found = np.where(mine >= 0, shared[mine], found) if len(names) > 1 else shared[mine]
-            self._codes[path] = found
+            with _READING:  # a vocabulary gives every value one code, whoever asks first
+                found = self._codes.get(path)
+                if found is None:
+                    found = self._codes[path] = self._coded(path)
+        return found
+
+    def _coded(self, path: str) -> Codes:
+        found = np.full(self.rows, -1, np.int32)
+        names = [path] if path in ENVELOPE_SCHEMA.names else self._columns.get(path, [])
+        for name in names:
+            array = self._read(name)
+            if not pa.types.is_dictionary(array.type):
+                array = array.dictionary_encode()
+            if isinstance(array, pa.ChunkedArray):
+                array = array.combine_chunks()
+            values = array.dictionary.to_pylist()
+            if name not in ENVELOPE_SCHEMA.names and self._kind(name) == "list":
+                values = [json.loads(v) for v in values]
+            mine = array.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+            vocabulary = self._vocabularies.setdefault(path, Vocabulary())
+            shared = np.append(vocabulary.codes(values), np.int32(-1))
+            found = np.where(mine >= 0, shared[mine], found) if len(names) > 1 else shared[mine]
         return found
 
     def texts(self, name: str, places: Sequence[int]) -> list[str]:

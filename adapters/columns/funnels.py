@@ -171,7 +171,7 @@ def attempts_of(funnel: Funnel, view: View, owners: Owners, threads: Executor | 
     """
     begin = -NEVER if funnel.from_us is None else funnel.from_us
     end = NEVER if funnel.to_us is None else funnel.to_us
-    stream = view.stream(funnel, owners)
+    stream = view.stream(funnel, owners, threads)
     whole = _run(funnel, view, stream, [begin, end], threads)
     by_value, code = None, None
     if funnel.breakdown is not None and funnel.attribution == "all_steps":

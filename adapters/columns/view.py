@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -102,9 +103,11 @@ class View:
                 found[mine] = chunk.ints("position")[row[mine]]
         return found
 
-    def stream(self, funnel: Funnel, owners: Owners) -> Stream:
-        """The events that *funnel* looks at, by unit."""
-        picks = [self._picked(number, chunk, funnel) for number, chunk in enumerate(self.chunks)]
+    def stream(self, funnel: Funnel, owners: Owners, threads: Executor | None = None) -> Stream:
+        """The events that *funnel* looks at, by unit; of several chunks at once where there are *threads*."""
+        each = threads.map if threads is not None else map
+        numbers = range(len(self.chunks))
+        picks = list(each(lambda n: self._picked(n, self.chunks[n], funnel), numbers))
         unit, names = self._units(funnel, picks, owners)
         at = np.concatenate([NO_INTS, *(p.at for p in picks)])
         steps = np.concatenate([NO_BITS, *(p.steps for p in picks)])
