@@ -114,6 +114,7 @@ CASES: list[tuple[str, str, dict[str, Any], list[list[int]]]] = [
     ("an excluded event behind the second step does not", "A1 B5 X6", {"exclude": [EX]}, [[1, 5]]),
     ("a clean attempt counts beside a tainted one", "A1 X5 A10 B12", {"exclude": [EX]}, [[10, 12]]),
     ("also when the tainted one had converted", "A1 X5 B10 A50 B55", {"exclude": [EX]}, [[50, 55]]),
+    ("the event that fills the last step between is not between", "A1 X5", {"steps": "AX", "exclude": [EX]}, [[1, 5]]),
     ("drop off keeps the steps before the excluded event", "A1 X5 B10", {"exclude": [{**EX, "policy": "drop_off"}]}, [[1]]),
     ("an exclusion between later steps removes as well", "A1 B5 X6 B8 C9", {"steps": "ABC", "exclude": [{"type": "X", "from": 2, "to": 3}]}, []),
     ("total is one attempt where an entry re-anchors", "A1 A2 B3", {"count": "total"}, [[2, 3]]),
