@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.compute  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
@@ -86,7 +87,9 @@ class Chunk:
     def newest(self) -> int:
         """The last position from which a row is known."""
         if self._newest is None:
-            self._newest = int(self.ints("known_from").max(initial=0))
+            self._newest = (
+                pa.compute.max(self._read("known_from")).as_py() or 0
+            )  # not kept: few ask for each row's
         return self._newest
 
     @property

@@ -174,9 +174,7 @@ class View:
 
     def _known(self, chunk: Chunk) -> tuple[Ints, Ints]:
         """From and to which positions rows were known; empty where all are, and for ever."""
-        known_from = chunk.ints("known_from")
-        if chunk.newest <= self.known_at:
-            known_from = NO_INTS
+        known_from = NO_INTS if chunk.newest <= self.known_at else chunk.ints("known_from")
         return known_from, chunk.ends(self.closed, self.closed_version)
 
     def _settle(self, order: Ints, unit: Codes, at: Ints, steps: Any, chunk: Codes, row: Ints) -> None:
