@@ -80,7 +80,7 @@ def _held(funnel: Funnel, view: View, stream: Stream) -> tuple[Stream, Ints]:
     combination = np.zeros(n, np.int64)
     lacks = np.zeros(n, np.bool_)
     for path in funnel.hold:
-        codes = view.values(path, stream, every).astype(np.int64)
+        codes = view.values(path, stream).astype(np.int64)
         lacks |= codes < 0
         combination = np.unique(combination * (int(codes.max(initial=0)) + 1) + codes, return_inverse=True)[1]
     takes = (stream.steps != 0) & ~lacks
@@ -117,7 +117,7 @@ def _held(funnel: Funnel, view: View, stream: Stream) -> tuple[Stream, Ints]:
 
 def _by_value(view: View, stream: Stream, path: str) -> Stream:
     """The stream with every unit split by a property of its events."""
-    codes = view.values(path, stream, np.arange(len(stream.at)))
+    codes = view.values(path, stream)
     order, begins, group = split(stream.starts, codes)
     return stream._replace(
         starts=begins,

@@ -81,7 +81,7 @@ def picked(
     count = 0
     for i in range(n):
         count += wanted[types[i]]
-    row = np.empty(count, np.int64)
+    row = np.empty(count, np.int32)
     when = np.empty(count, np.int64)
     steps = np.empty(count, np.uint32)
     excluded = np.empty(count, np.uint32)
@@ -135,7 +135,7 @@ def ordering(group: Any, groups: int, at: Any, steps: Any) -> Any:  # pragma: no
     for g in range(groups):
         starts[g + 1] += starts[g]
     fill = starts[:-1].copy()
-    order = np.empty(starts[groups], np.int64)
+    order = np.empty(starts[groups], np.int32)
     for i in range(n):
         g = group[i]
         if g >= 0:
@@ -172,7 +172,7 @@ def _sort(order: Any, begin: int, end: int, at: Any, steps: Any) -> None:  # pra
             order[j + 1] = x
     if end - begin <= width:
         return
-    room = np.empty(end - begin, np.int64)
+    room = np.empty(end - begin, np.int32)
     while width < end - begin:
         for low in range(begin, end, 2 * width):
             middle = min(low + width, end)
@@ -193,7 +193,7 @@ def _sort(order: Any, begin: int, end: int, at: Any, steps: Any) -> None:  # pra
 def split(starts: Any, codes: Any) -> Any:  # pragma: no cover - compiled
     """(order of the events by (group, code), begins of the parts and the end of the last, group of each part)."""
     n = codes.shape[0]
-    order = np.arange(n)
+    order = np.arange(n).astype(np.int32)
     begins = np.empty(n + 1, np.int64)
     owner = np.empty(n, np.int64)
     parts = 0

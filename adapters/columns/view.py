@@ -20,6 +20,7 @@ __all__ = ["Stream", "View"]
 
 NO_INTS: Ints = np.empty(0, np.int64)
 NO_BITS = np.empty(0, np.uint32)
+NO_CODES: Codes = np.empty(0, np.int32)
 Owners = Callable[[Sequence[str]], tuple[NDArray[np.int32], list[str]]]
 """Gives for owners (subjects, orders, cases) the code of each one's person, and the names of the persons."""
 
@@ -41,9 +42,9 @@ class Stream(NamedTuple):
     at: Ints
     steps: NDArray[np.uint32]
     excluded: NDArray[np.uint32]
-    place: Ints
-    chunk: NDArray[np.int32]
-    row: Ints
+    place: Codes
+    chunk: Codes
+    row: Codes
     names: Sequence[Any]
 
 
@@ -81,8 +82,13 @@ class View:
                 paths[path] = paths.get(path, frozenset()) | kinds
         return Known(frozenset(types), paths)
 
-    def values(self, path: str, stream: Stream, events: Ints) -> Codes:
-        """The codes of a property at some events of a stream."""
+    def values(self, path: str, stream: Stream, events: Ints | None = None) -> Codes:
+        """The codes of a property at some events of a stream, or at all."""
+        if events is None:  # chunk after chunk, as they lie
+            begins = np.searchsorted(stream.chunk, np.arange(len(self.chunks) + 1))
+            parts = [c.codes(path)[stream.row[begins[i] : begins[i + 1]]] for i, c in enumerate(self.chunks)]
+            every: Codes = np.concatenate([NO_CODES, *parts])[stream.place]
+            return every
         found = np.full(len(events), -1, np.int32)
         place = stream.place[events]
         of, row = stream.chunk[place], stream.row[place]
@@ -111,7 +117,7 @@ class View:
         unit, names = self._units(funnel, picks, owners)
         at = np.concatenate([NO_INTS, *(p.at for p in picks)])
         steps = np.concatenate([NO_BITS, *(p.steps for p in picks)])
-        row = np.concatenate([NO_INTS, *(p.row for p in picks)])
+        row = np.concatenate([NO_CODES, *(p.row for p in picks)])
         chunk = np.repeat(np.array([p.chunk for p in picks], np.int32), [len(p.row) for p in picks])
         order, starts, ties = ordering(unit, len(names), at, steps)
         if ties:
@@ -177,7 +183,7 @@ class View:
         known_from = NO_INTS if chunk.newest <= self.known_at else chunk.ints("known_from")
         return known_from, chunk.ends(self.closed, self.closed_version)
 
-    def _settle(self, order: Ints, unit: Codes, at: Ints, steps: Any, chunk: Codes, row: Ints) -> None:
+    def _settle(self, order: Codes, unit: Codes, at: Ints, steps: Any, chunk: Codes, row: Codes) -> None:
         """Put what happened to one unit at one instant in order of (source, source id)."""
         a, b = order[:-1], order[1:]
         low = _lowest(steps)
@@ -202,7 +208,7 @@ class _Picked(NamedTuple):
     """Rows of one chunk that a funnel looks at, and what they match."""
 
     chunk: int
-    row: Ints
+    row: Codes
     at: Ints
     steps: NDArray[np.uint32]
     excluded: NDArray[np.uint32]
