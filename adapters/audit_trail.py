@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta
 from typing import Any
 from uuid import UUID
@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from psycopg_pool import AsyncConnectionPool
 
+from adapters.cursors import read_cursor, write_cursor
 from adapters.history import Histories
 from domain.entry import moment
 from domain.errors import Invalid, NotFound, Problem
@@ -34,12 +35,22 @@ class TrailPage(msgspec.Struct, frozen=True):
 _PAGE = """
 SELECT position, event_id, type, recorded_at, occurred_at, principal, on_behalf_of, source, source_id, channel, subject,
        correlation, causation, import_id, known_from,
-       (SELECT array_agg(a.position ORDER BY a.position) FROM touchlog.amendments a
-         WHERE (a.target = t.event_id OR a.target::text = t.import_id) AND a.position <= %(known_at)s)
-  FROM read.audit_trail t
- WHERE known_from <= %(known_at)s AND (known_to IS NULL OR known_to > %(known_at)s) {filters}
+       ARRAY(SELECT a.position FROM touchlog.amendments a WHERE a.target = t.event_id AND a.position <= %(known_at)s
+              UNION ALL
+             SELECT a.position FROM touchlog.amendments a WHERE a.target = t.import_id::uuid AND a.position <= %(known_at)s
+              ORDER BY 1)
+  FROM {rows} t
  ORDER BY position DESC LIMIT %(limit)s
 """
+# Each page is a range of an index, however long the trail is: by position, or by who recorded it and position.
+_ROWS = """(SELECT * FROM read.audit_trail
+             WHERE known_from <= %(known_at)s AND (known_to IS NULL OR known_to > %(known_at)s) {filters}
+             ORDER BY {order} DESC LIMIT %(limit)s)"""
+_OF_ACTOR = "(TABLE recorded UNION ALL TABLE in_their_name)"
+_AS_ACTOR = {
+    "recorded": "AND principal = %(actor)s",
+    "in_their_name": "AND on_behalf_of = %(actor)s AND principal <> %(actor)s",
+}
 _FILTERS = {
     # The event itself, what was recorded because of it, and what corrects it or takes it back.
     "event": """AND (position = ANY(%(positions)s) OR (causation = ANY(%(names)s) AND position > %(first)s))""",
@@ -51,7 +62,6 @@ _FILTERS = {
                AND (%(as_of)s::timestamptz IS NULL OR r.occurred_at <= %(as_of)s)
              ORDER BY r.reference, r.occurred_at, r.source, r.source_id) o
          WHERE o.subject = ANY(%(subjects)s))""",
-    "actor": "AND (principal = %(actor)s OR on_behalf_of = %(actor)s)",
     "day": "AND position > touchpoint_log.position_at(%(from)s::timestamptz - interval '1 microsecond') "
     "AND position <= touchpoint_log.position_at(%(to)s::timestamptz - interval '1 microsecond')",
     "as_of": "AND occurred_at <= %(as_of)s",
@@ -103,7 +113,7 @@ class AuditTrails:
         Raises:
             Invalid, NotFound, FutureTime, Behind.
         """
-        place = _read_cursor(cursor) if cursor else None
+        place = read_cursor(cursor, _Place) if cursor else None
         limit = max(1, min(limit, 1000))
         if place is not None:
             known_at, as_of = place.known_at, place.as_of
@@ -127,7 +137,6 @@ class AuditTrails:
             filters.append("subjects")
         if actor is not None:
             parameters["actor"] = actor
-            filters.append("actor")
         if day is not None:
             parameters["from"] = datetime.combine(day, time(), self._zone)
             parameters["to"] = datetime.combine(day + timedelta(days=1), time(), self._zone)
@@ -138,13 +147,9 @@ class AuditTrails:
             parameters["before"] = place.before
             filters.append("cursor")
         async with self._pool.connection() as conn:
-            rows = await (
-                await conn.execute(
-                    _PAGE.replace("{filters}", " ".join(_FILTERS[f] for f in filters)).encode(), parameters
-                )
-            ).fetchall()
+            rows = await (await conn.execute(_statement(filters, actor is not None), parameters)).fetchall()
         entries = [_entry(row) for row in rows[:limit]]
-        following = _write_cursor(_Place(position, rows[limit - 1][0], as_of)) if len(rows) > limit else None
+        following = write_cursor(_Place(position, rows[limit - 1][0], as_of)) if len(rows) > limit else None
         return TrailPage(entries, following, about, moment(as_of) if as_of else None, position, position)
 
     async def _of_event(self, text: str, known_at: int) -> dict[str, Any]:
@@ -181,7 +186,7 @@ class AuditTrails:
                 raise NotFound(f"No event {text[:60]} was known at position {known_at:,}.")
             amending = await (
                 await conn.execute(
-                    "SELECT position FROM touchlog.amendments WHERE (target = %s OR target::text = %s) AND position <= %s",
+                    "SELECT position FROM touchlog.amendments WHERE (target = %s OR target = %s::uuid) AND position <= %s",
                     (row[1], row[3], known_at),
                 )
             ).fetchall()
@@ -190,6 +195,20 @@ class AuditTrails:
             "names": [str(row[1]), row[2]],
             "first": row[0],
         }
+
+
+def _statement(filters: Sequence[str], by_actor: bool) -> bytes:
+    """The question for one page."""
+    told = " ".join(_FILTERS[each] for each in filters)
+    # What concerns one person or event is little: it is found by that, and not by looking through the log for it.
+    order = "position + 0" if {"event", "subjects"} & set(filters) else "position"
+    rows = _ROWS.replace("{order}", order)
+    if not by_actor:
+        return _PAGE.replace("{rows}", rows.replace("{filters}", told)).encode()
+    parts = ", ".join(
+        f"{name} AS {rows.replace('{filters}', f'{told} {whose}')}" for name, whose in _AS_ACTOR.items()
+    )
+    return f"WITH {parts} {_PAGE.replace('{rows}', _OF_ACTOR)}".encode()
 
 
 def _entry(row: Any) -> dict[str, Any]:
@@ -211,22 +230,3 @@ def _entry(row: Any) -> dict[str, Any]:
         "known_from": row[14],
         "amended_by": row[15] or [],
     }
-
-
-def _write_cursor(place: _Place) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str) -> _Place:
-    try:
-        return msgspec.json.decode(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)), type=_Place)
-    except (ValueError, msgspec.DecodeError):
-        raise Invalid(
-            [
-                Problem(
-                    "/cursor",
-                    "This cursor was not made here; use `next` of the page before as it is.",
-                    "cursor",
-                )
-            ]
-        ) from None

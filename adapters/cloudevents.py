@@ -31,7 +31,11 @@ MAX_IDENTIFIERS = 1000
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 LATEST_AFTER = timedelta(days=366)
 _PERSONAL_EVENT_TYPES = ("identity.", "verdict.", "access.", "erasure.", "hold.", "import.")
-_MAY_COME_FROM_OUTSIDE = {"identity.merged", "identity.split"}
+_ANOTHER_WAY = {
+    "identity.linked": " Use POST /v1/persons/link, or touchlog persons link.",
+    "identity.merged": " Use POST /v1/persons/merge, or touchlog persons merge.",
+    "identity.split": " Use POST /v1/persons/split, or touchlog persons split.",
+}
 _PLAIN_EXTENSIONS = ("purpose", "legalbasis", "traceparent", "dataschema")
 _KNOWN = frozenset(
     "specversion id source type time subject data data_base64 datacontenttype channel direction identifiers "
@@ -368,11 +372,12 @@ def _own_type(event: dict[str, Any], problems: list[Problem], *, inside: bool) -
     name = _text(event, "type", problems, limit=255)
     if not name:
         return None
-    if not inside and name.startswith(_PERSONAL_EVENT_TYPES) and name not in _MAY_COME_FROM_OUTSIDE:
+    if not inside and name.startswith(_PERSONAL_EVENT_TYPES):
+        way = _ANOTHER_WAY.get(name, "")
         problems.append(
             Problem(
                 "/type",
-                f"'{name}' is recorded by touchlog itself and is not taken from outside.",
+                f"'{name}' is recorded by touchlog itself and is not taken from outside.{way}",
                 "forbidden",
             )
         )

@@ -6,7 +6,6 @@ That holds for one conversation and for those of a person; everybody's, newest f
 
 from __future__ import annotations
 
-import base64
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -14,6 +13,7 @@ from uuid import UUID
 import msgspec
 from psycopg_pool import AsyncConnectionPool
 
+from adapters.cursors import read_cursor, write_cursor
 from adapters.history import Histories
 from domain.correction import Amendment, amended
 from domain.entry import Recorded, decode_body, moment
@@ -116,7 +116,7 @@ class Conversations:
             Invalid, NotFound, FutureTime, Behind.
         """
         limit = max(1, min(limit, 1000))
-        place = _read_cursor(cursor) if cursor else None
+        place = read_cursor(cursor, _Place) if cursor else None
         if after:
             await self._histories.wait_until(after, models=READ_MODELS)
         if ref is None:
@@ -144,7 +144,7 @@ class Conversations:
         following = None
         if len(told) > limit:
             last = told[limit - 1]
-            following = _write_cursor(_Place(last.last_at, last.conversation, position, as_of))
+            following = write_cursor(_Place(last.last_at, last.conversation, position, as_of))
         found = [_told(tuple(getattr(row, c) for c in _COLUMNS)) for row in told[:limit]]
         return ConversationsPage(
             found, following, about, moment(as_of) if as_of else None, position, position
@@ -177,7 +177,7 @@ class Conversations:
         if as_of is not None or (position is not None and position != now):
             raise _only_now(as_of, position)
         following = (
-            _write_cursor(_Place(rows[limit - 1][6].astimezone(UTC), rows[limit - 1][0]))
+            write_cursor(_Place(rows[limit - 1][6].astimezone(UTC), rows[limit - 1][0]))
             if len(rows) > limit
             else None
         )
@@ -288,22 +288,3 @@ def _told(row: Any) -> dict[str, Any]:
         "started_at": moment(shown["started_at"]),
         "last_at": moment(shown["last_at"]),
     }
-
-
-def _write_cursor(place: _Place) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str) -> _Place:
-    try:
-        return msgspec.json.decode(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)), type=_Place)
-    except (ValueError, msgspec.DecodeError):
-        raise Invalid(
-            [
-                Problem(
-                    "/cursor",
-                    "This cursor was not made here; use `next` of the page before as it is.",
-                    "cursor",
-                )
-            ]
-        ) from None

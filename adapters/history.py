@@ -21,14 +21,14 @@ from psycopg_pool import AsyncConnectionPool
 
 from adapters.identifiers import normalised
 from adapters.postgres.event_log import refusal
-from adapters.postgres.subjects import Subjects
+from adapters.postgres.subjects import Subjects, told_subjects
+from adapters.resolution import Resolutions
 from adapters.unsealing import unseal
 from domain.correction import Amendment, amended, patched
 from domain.entry import Body, Recorded, decode_body, moment
 from domain.errors import Behind, Invalid, NotFound, Problem
 from domain.event import headline, upcast
-from domain.identity import Identifier, kind_of, parse_ref
-from projections.identities import Evidence, persons_of
+from domain.identity import Identifier, parse_ref
 
 __all__ = ["Histories", "Page", "Person"]
 
@@ -96,6 +96,29 @@ SELECT seen.least, seen.most, seen.models, (SELECT array_agg(subject) FROM perso
   ) e ON true
 """
 
+_WHO = """
+WITH seen AS MATERIALIZED (
+    SELECT min(position) AS least, max(position) AS most, count(*) AS models
+      FROM touchlog.projections WHERE name = ANY(%(models)s) AND state = 'live'
+), named AS MATERIALIZED (
+    SELECT coalesce((SELECT r.subject FROM read.references r WHERE r.reference = %(subject)s AND r.known_to IS NULL
+                      ORDER BY r.occurred_at, r.source, r.source_id LIMIT 1), %(subject)s::uuid) AS subject
+)
+SELECT least, most, models, (SELECT array_agg(subject) FROM (
+    SELECT i.subject FROM read.identities i
+     WHERE i.person = (SELECT m.person FROM read.identities m WHERE m.subject = (SELECT subject FROM named))
+    UNION SELECT subject FROM named) AS members) FROM seen
+"""
+_PERSONS_OF = """
+SELECT (SELECT min(position) FROM touchlog.projections WHERE name = 'identities' AND state = 'live'),
+       s.subject, coalesce(i.person, o.subject, s.subject)
+  FROM (VALUES (1)) AS once (one) LEFT JOIN unnest(%s::uuid[]) AS u (subject) ON true
+       LEFT JOIN touchlog.subjects s ON s.subject = u.subject
+       LEFT JOIN LATERAL (SELECT r.subject FROM read.references r WHERE r.reference = s.subject AND r.known_to IS NULL
+                           ORDER BY r.occurred_at, r.source, r.source_id LIMIT 1) o ON true
+       LEFT JOIN read.identities i ON i.subject = coalesce(o.subject, s.subject)
+"""
+
 _ENTRIES = """
     SELECT position, recorded_at, occurred_at, source, source_id, body, patches FROM read.contact_history
      WHERE subject = owners.subject {filters}
@@ -150,6 +173,7 @@ class Histories:
         self._pool = pool
         self._subjects = subjects
         self._region = region
+        self.resolutions = Resolutions(pool)
 
     # -- who ------------------------------------------------------------------------------------
 
@@ -262,18 +286,28 @@ class Histories:
         if after:
             await self.wait_until(after)
         subject = await self.subject_of(ref)
-        at = await self._moment(as_of, known_at)
-        subject = await self._owner(subject, at)
-        members = await self._members(subject, at)
+        found = await self._who_now(subject) if as_of is None and known_at is None else None
+        if found is not None:
+            members, at = found
+        else:
+            at = await self._moment(as_of, known_at)
+            members = await self._members(await self._owner(subject, at), at)
         described = await self._subjects.describe(members)
-        subjects = [
-            {"subject": str(s.subject), "kind": s.kind, "namespace": s.namespace, "value": s.value}
-            for s in sorted(
-                described.values(),
-                key=lambda s: (kind_of(s.kind).priority, s.kind, s.namespace, s.value or "", s.subject),
-            )
-        ]
+        subjects = told_subjects(described.values())
         return Person(str(min(members)), subjects, moment(as_of) if as_of else None, at.known_at, at.known_at)
+
+    async def _who_now(self, subject: UUID) -> tuple[list[UUID], Moment] | None:
+        """(the subjects of the person as the read model holds it, that moment), in one statement.
+
+        None where the read models stand at different positions, so that no one moment could be told.
+        """
+        async with self._pool.connection() as conn:
+            row = await (
+                await conn.execute(_WHO, {"subject": subject, "models": list(READ_MODELS)}, prepare=True)
+            ).fetchone()
+        if row is None or row[2] != len(READ_MODELS) or row[0] != row[1]:
+            return None
+        return row[3], Moment(None, row[0])
 
     async def _moment(self, as_of: datetime | None, known_at: datetime | int | None) -> Moment:
         position = await self.resolve_known_at(known_at)
@@ -297,44 +331,43 @@ class Histories:
         return row[0] if row else subject
 
     async def _members(self, subject: UUID, at: Moment) -> list[UUID]:
-        """The subjects of the person at one moment, from the evidence that was in force and known."""
+        """The subjects of the person at one moment, from the evidence, merges and splits in force and known."""
+        return await self.resolutions.members(subject, as_of=at.as_of, known_at=at.known_at)
+
+    async def persons_of(self, refs: Sequence[str]) -> tuple[dict[str, UUID | None], int]:
+        """(the person whom each REF names, None where nobody was recorded under it; the position), as of now.
+
+        All in two statements, however many they are.
+
+        Raises:
+            Invalid: one of them is no REF; says which.
+        """
+        wanted: dict[str, UUID | tuple[str, str, str] | None] = {}
+        for place, ref in enumerate(refs):
+            if ref not in wanted:
+                identifier: Identifier | None = parse_ref(ref, pointer=f"/refs/{place}")
+                if identifier is not None and identifier.kind == "subject":
+                    wanted[ref] = UUID(identifier.value)
+                    continue
+                identifier = normalised(identifier, self._region) if identifier is not None else None
+                wanted[ref] = (
+                    (identifier.kind, identifier.namespace, identifier.value) if identifier else None
+                )
+        named = await self._subjects.find_all({w for w in wanted.values() if isinstance(w, tuple)})
+        subjects = {
+            ref: named.get(w) if isinstance(w, tuple) else w for ref, w in wanted.items() if w is not None
+        }
         async with self._pool.connection() as conn:
-            rows = await (
-                await conn.execute(
-                    "SELECT l.a, l.b, l.position, l.occurred_at, l.source, l.source_id, l.place, l.cluster FROM read.links l "
-                    "WHERE l.cluster = (SELECT cluster FROM read.identities WHERE subject = %s) "
-                    "AND l.known_from <= %s AND (l.known_to IS NULL OR l.known_to > %s) "
-                    "AND (%s::timestamptz IS NULL OR l.occurred_at <= %s)",
-                    (subject, at.known_at, at.known_at, at.as_of, at.as_of),
-                    prepare=True,
-                )
-            ).fetchall()
-            if not rows:
-                return [subject]
-            links = [
-                Evidence(
-                    a=r[0],
-                    b=r[1],
-                    position=r[2],
-                    occurred_at=r[3],
-                    source=r[4],
-                    source_id=r[5],
-                    place=r[6],
-                    cluster=r[7],
-                    known_from=r[2],
-                )
-                for r in rows
-            ]
-            named = {s for link in links for s in (link.a, link.b)} | {subject}
-            kinds = await (
-                await conn.execute(
-                    "SELECT subject, kind, namespace FROM read.identities WHERE subject = ANY(%s)",
-                    (list(named),),
-                )
-            ).fetchall()
-        found = persons_of({k[0]: (k[1], k[2]) for k in kinds}, links)
-        mine = found.get(subject)
-        return [s for s, person in found.items() if person == mine] if mine is not None else [subject]
+            curs = conn.cursor(binary=True)
+            await curs.execute(
+                _PERSONS_OF, (list({s for s in subjects.values() if s is not None}),), prepare=True
+            )
+            rows = await curs.fetchall()
+        position = rows[0][0] if rows else 0
+        person = {row[1]: row[2] for row in rows if row[1] is not None}
+        return {
+            ref: person.get(s) if (s := subjects.get(ref)) is not None else None for ref in wanted
+        }, position
 
     # -- what happened ----------------------------------------------------------------------------
 

@@ -120,6 +120,12 @@ class KeyFile:
         state.update(f"{kind}\x00{namespace}\x00{value}".encode())
         return state.digest()[:16]
 
+    def token(self, kind: str, text: str) -> int:
+        """A keyed hash of a word, for tables in which words are looked for: HMAC-SHA-256, cut to 8 bytes, signed."""
+        state = self._lookup.copy()
+        state.update(f"\x02{kind}\x00{text}".encode())
+        return int.from_bytes(state.digest()[:8], "big", signed=True)
+
     def digest(self, text: str) -> str:
         """A keyed hash of *text* for file names and tokens; 32 hex digits."""
         state = self._lookup.copy()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,14 +10,15 @@ import msgspec
 from psycopg_pool import AsyncConnectionPool
 
 from adapters.history import Histories, Person
-from adapters.postgres.subjects import Subject, Subjects
+from adapters.members import OWNERS_AT
+from adapters.postgres.subjects import Subjects, told_subjects
+from adapters.profiles import Profile, Profiles
 from domain.entry import moment
 from domain.errors import Invalid, Problem
-from domain.identity import kind_of
 
 __all__ = ["Persons", "PersonsPage", "Summary"]
 
-READ_MODELS = ("contact_history", "identities", "persons")
+READ_MODELS = ("contact_history", "identities", "persons", "profiles")
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +35,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 class Known(Summary, frozen=True, kw_only=True):
     """A person at one moment of both axes."""
 
+    profile: Profile
     as_of: str | None
     known_at: int
     head: int
@@ -87,16 +88,9 @@ SELECT o.person, min(f.occurred_at), max(l.occurred_at), (SELECT array_agg(m.sub
  GROUP BY o.person
 """
 )
-_AT = """
-WITH owner AS MATERIALIZED (
-    SELECT unnest(%(subjects)s::uuid[]) AS subject UNION SELECT o.reference FROM (
-        SELECT DISTINCT ON (r.reference) r.reference, r.subject FROM read.references r
-         WHERE r.reference IN (SELECT c.reference FROM read.references c WHERE c.subject = ANY(%(subjects)s))
-           AND r.known_from <= %(known_at)s AND (r.known_to IS NULL OR r.known_to > %(known_at)s)
-           AND (%(as_of)s::timestamptz IS NULL OR r.occurred_at <= %(as_of)s)
-         ORDER BY r.reference, r.occurred_at, r.source, r.source_id) o
-     WHERE o.subject = ANY(%(subjects)s)
-)
+_AT = (
+    OWNERS_AT
+    + """
 SELECT h.channel, count(*), count(*) FILTER (WHERE h.direction = 'inbound'), count(*) FILTER (WHERE h.direction = 'outbound'),
        min(h.occurred_at), max(h.occurred_at)
   FROM owner o JOIN read.contact_history h ON h.subject = o.subject
@@ -104,6 +98,7 @@ SELECT h.channel, count(*), count(*) FILTER (WHERE h.direction = 'inbound'), cou
    AND (%(as_of)s::timestamptz IS NULL OR h.occurred_at <= %(as_of)s)
  GROUP BY h.channel ORDER BY 2 DESC, 1
 """
+)
 
 
 class Persons:
@@ -113,6 +108,7 @@ class Persons:
         self._pool = pool
         self._subjects = subjects
         self._histories = histories
+        self._profiles = Profiles(pool, histories)
 
     async def one(
         self,
@@ -132,7 +128,8 @@ class Persons:
         )
 
     async def of(self, person: Person, *, as_of: datetime | None = None) -> Known:
-        """The numbers of a person that was resolved at *as_of* and its own `known_at`."""
+        """The numbers and the profile of a person that was resolved at *as_of* and its own `known_at`."""
+        profile = await self._profiles.of(person, as_of=as_of)
         async with self._pool.connection() as conn:
             rows = await (
                 await conn.execute(
@@ -151,6 +148,7 @@ class Persons:
             first_at=moment(min(r[4] for r in rows)) if rows else None,
             last_at=moment(max(r[5] for r in rows)) if rows else None,
             channels={r[0]: {"events": r[1], "inbound": r[2], "outbound": r[3]} for r in rows},
+            profile=profile,
             as_of=person.as_of,
             known_at=person.known_at,
             head=person.head,
@@ -209,7 +207,7 @@ class Persons:
             mine = by_person.get(person, [])
             summaries[person] = Summary(
                 id=str(person),
-                subjects=_told([described[s] for s in members if s in described]),
+                subjects=told_subjects([described[s] for s in members if s in described]),
                 events=sum(r[2] for r in mine),
                 first_at=moment(first_at) if first_at else None,
                 last_at=moment(last_at) if last_at else None,
@@ -217,13 +215,3 @@ class Persons:
             )
         following = str(persons[-1]) if len(found) > limit else None
         return PersonsPage([summaries[p] for p in persons], following, head)
-
-
-def _told(subjects: Sequence[Subject]) -> list[dict[str, Any]]:
-    ordered = sorted(
-        subjects, key=lambda s: (kind_of(s.kind).priority, s.kind, s.namespace, s.value or "", s.subject)
-    )
-    return [
-        {"subject": str(s.subject), "kind": s.kind, "namespace": s.namespace, "value": s.value}
-        for s in ordered
-    ]

@@ -20,8 +20,9 @@ from psycopg import sql
 
 from adapters.postgres.event_log import LogRecorder
 from adapters.postgres.read_models import ReadModels, Tracking, make_indexes, make_tables, tables_of
+from adapters.rebuild_stripes import Stripes, forget_stripes
 from domain.errors import NotFound, Refused, Unavailable
-from projections.projection import PROJECTIONS, Projection
+from projections.projection import PROJECTIONS, Projection, foldable_apart
 from projections.projector import Projector
 
 __all__ = ["Difference", "Rebuild", "drop", "schema_for"]
@@ -29,6 +30,8 @@ __all__ = ["Difference", "Rebuild", "drop", "schema_for"]
 log = structlog.get_logger()
 
 BATCH_EVENTS = 10_000
+COLLECT_EVERY = 50
+"""Batches; garbage is not looked for in between."""
 SWAP_WITHIN = 100_000
 """Positions that a rebuild may lag when it is swapped in; the rest is folded while the old one's projector waits."""
 
@@ -73,6 +76,7 @@ class Rebuild:
         until: stop at this position and stay there; None follows the head.
         as_of: only what had happened by then, as corrected.
         batch: how many events are folded per transaction; the house's number by default.
+        stripe: how many events make a stripe, where stripes are folded side by side; the house's number by default.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class Rebuild:
         until: int | None = None,
         as_of: datetime | None = None,
         batch: int | None = None,
+        stripe: int | None = None,
     ) -> None:
         self.projection = fresh(name)
         self.moment = until is not None or as_of is not None
@@ -96,6 +101,14 @@ class Rebuild:
         self._projector = Projector(
             reader, self._store, [self.projection], batch=batch or BATCH_EVENTS, until=until, as_of=as_of
         )
+        self._stripes = Stripes(
+            self._store, self.projection, self.schema, until=until, as_of=as_of, events=stripe
+        )
+
+    @property
+    def stripes_peak_mb(self) -> float:
+        """Most memory that the processes beside this one held, together; 0 where there were none."""
+        return self._stripes.peak_mb
 
     @property
     def connection(self) -> psycopg.Connection[Any]:
@@ -127,7 +140,6 @@ class Rebuild:
                 sql.SQL("GRANT USAGE ON SCHEMA {} TO touchlog_analyst").format(sql.Identifier(self.schema))
             )
             make_tables(conn, self.projection, schema=self.schema, indexed=False)
-            make_indexes(conn, self.projection, schema=self.schema, only_needed=True)
             conn.execute(
                 "INSERT INTO touchlog.projections (name, schema, version, state, until, as_of, tables) VALUES (%s, %s, %s, 'building', %s, %s, %s) "
                 "ON CONFLICT DO NOTHING",
@@ -140,22 +152,25 @@ class Rebuild:
                     [table.name for table in tables_of(self.projection)],
                 ),
             )
+        if foldable_apart(self.projection) and self._stripes.worth_it():
+            self._stripes.fold(progress)
+        make_indexes(conn, self.projection, schema=self.schema, only_needed=True)
         if not self._projector.take_leases():
             raise Unavailable(
                 f"Another process is at the rebuild of {name} in schema {self.schema}; wait for it to end."
             )
         gc.collect()
-        gc.freeze()  # the fold makes millions of short-lived objects and no cycles: looking for some costs a tenth
-        threshold = gc.get_threshold()
-        gc.set_threshold(200_000, 20, 50)
+        gc.freeze()
+        gc.disable()  # the fold makes millions of short-lived objects and no cycles: looking for some costs a fifth
         try:
             self._fold(progress)
             # Indexes at once over what is there cost a third of keeping them up row by row.
             make_indexes(conn, self.projection, schema=self.schema)
             self._fold(progress)
         finally:
-            gc.set_threshold(*threshold)
+            gc.enable()
             gc.unfreeze()
+        self._stripes.finished()
         conn.execute(
             "UPDATE touchlog.projections SET state = %s WHERE name = %s AND schema = %s",
             ("moment" if self.moment else "ready", name, self.schema),
@@ -176,7 +191,11 @@ class Rebuild:
     def _fold(self, progress: Callable[[int, int], None] | None) -> None:
         target = self.until if self.until is not None else self._reader.head().position
         renewed = time.monotonic()
+        batches = 0
         while self._projector.step():
+            batches += 1
+            if batches % COLLECT_EVERY == 0:
+                gc.collect()  # what failed may have left cycles
             if progress is not None:
                 progress(next(iter(self._projector.positions.values())), target)
             if time.monotonic() - renewed > 2:  # saving a batch renews the lease; a slow one may not
@@ -354,6 +373,7 @@ def drop(conn: psycopg.Connection[Any], name: str, schema: str) -> bool:
             "DELETE FROM touchlog.projections WHERE name = %s AND schema = %s RETURNING state", (name, schema)
         ).fetchone()
         conn.execute("DELETE FROM touchlog.parked WHERE name = %s AND schema = %s", (name, schema))
+        forget_stripes(conn, name, schema)
         if row is None:
             known = conn.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,)).fetchone()
             if known is None:

@@ -1,121 +1,192 @@
-"""Who is who, for everybody at once: the person of each subject at one moment (SEMANTICS §2).
+"""Who is one person at a moment of both axes: the rows of the clusters concerned, cut and resolved.
 
-What a history asks about one person, analyses ask about all. Resolving everybody takes a while, so a resolution is
-kept and brought to the next moment by looking only at clusters in which evidence came or went.
+By the same function that keeps the read model (domain/resolution.py). What is asked as of now and known now
+is answered from the read model by whoever asks; this is for every other moment, and for why.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import psycopg
+from psycopg import sql
+from psycopg_pool import AsyncConnectionPool
 
-from projections.identities import Evidence, persons_of
+from domain.resolution import Link, Persons, RefusedLink
+from projections.linking import (
+    LINKS,
+    MERGES,
+    SPLITS,
+    Evidence,
+    KeptApart,
+    Merged,
+    resolved,
+)
+from projections.projection import Table
 
-__all__ = ["Resolution", "Resolutions"]
+__all__ = ["Reach", "Resolutions"]
 
-_LINKS = """
-SELECT a, b, position, occurred_at, source, source_id, place, cluster FROM read.links
- WHERE known_from <= %(known_at)s AND (known_to IS NULL OR known_to > %(known_at)s)
-   AND (%(as_of)s::timestamptz IS NULL OR occurred_at <= %(as_of)s)
-"""
-_CHANGED = """
-SELECT DISTINCT cluster FROM read.links
- WHERE (known_from > %(since)s AND known_from <= %(known_at)s) OR (known_to > %(since)s AND known_to <= %(known_at)s)
-"""
-_OWNERS = """
-SELECT DISTINCT ON (reference) reference, subject FROM read.references
- WHERE reference = ANY(%(references)s::uuid[])
-   AND known_from <= %(known_at)s AND (known_to IS NULL OR known_to > %(known_at)s)
-   AND (%(as_of)s::timestamptz IS NULL OR occurred_at <= %(as_of)s)
- ORDER BY reference, occurred_at, source, source_id
-"""
-KEPT = 4
+AT_LENGTH = 2_000
+"""Rows of evidence from which on resolving is done in a thread, so that others have their turn."""
 
 
-class Resolution:
-    """The persons of one moment; a subject that stands alone is its own person."""
+class Reach(msgspec.Struct, frozen=True):
+    """All that may bear on who one person is: the rows of its cluster, and of those that merges lead to."""
 
-    def __init__(self, as_of: datetime | None, known_at: int) -> None:
-        self.as_of = as_of
-        self.known_at = known_at
-        self.changes = 0
-        """Raised whenever a person changes."""
-        self._persons: dict[UUID, str] = {}
+    kinds: dict[UUID, tuple[str, str]]
+    evidence: list[Evidence]
+    merges: list[Merged]  # those undone, too
+    splits: list[KeptApart]
+    known_at: int
 
-    def person(self, subject: str) -> str:
-        """The person of a subject: the person's smallest subject."""
-        return self._persons.get(UUID(subject), subject)
-
-    def references(self, conn: psycopg.Connection[Any], references: Sequence[str]) -> dict[str, str]:
-        """The person of each order or case that is somebody's."""
-        rows = conn.execute(
-            _OWNERS, {"references": list(references), "known_at": self.known_at, "as_of": self.as_of}
+    def cut(self, as_of: datetime | None = None) -> Persons[UUID]:
+        """Who is one person, by what had happened by *as_of*."""
+        return resolved(
+            self.kinds, self.evidence, self.merges, self.splits, as_of=as_of, known_at=self.known_at
         )
-        return {str(reference): self.person(str(subject)) for reference, subject in rows}
 
-    def advance(self, conn: psycopg.Connection[Any], known_at: int) -> None:
-        """Go on to a later position."""
-        rows = conn.execute(_CHANGED, {"since": self.known_at, "known_at": known_at}).fetchall()
-        self.known_at = known_at
-        if rows:
-            self._resolve(conn, [cluster for (cluster,) in rows])
+    async def persons(self, as_of: datetime | None = None) -> Persons[UUID]:
+        """The same, and others have their turn meanwhile."""
+        if len(self.evidence) < AT_LENGTH:
+            return self.cut(as_of)
+        return await asyncio.to_thread(self.cut, as_of)
 
-    def _resolve(self, conn: psycopg.Connection[Any], clusters: Sequence[UUID] | None = None) -> None:
-        query = _LINKS if clusters is None else _LINKS + " AND cluster = ANY(%(clusters)s)"
-        curs = conn.cursor(binary=True)
-        curs.execute(query, {"known_at": self.known_at, "as_of": self.as_of, "clusters": clusters})
-        found: dict[UUID, list[Evidence]] = {}
-        for a, b, position, occurred_at, source, source_id, place, cluster in curs:
-            found.setdefault(cluster, []).append(
-                Evidence(
-                    a=a, b=b, position=position, occurred_at=occurred_at, source=source, source_id=source_id,
-                    place=place, cluster=cluster, known_from=position,
-                )
-            )  # fmt: skip
-        if clusters is not None:  # who was linked there and is no more stands alone again
-            curs.execute("SELECT subject FROM read.identities WHERE cluster = ANY(%s)", (list(clusters),))
-            for (subject,) in curs:
-                self._persons.pop(subject, None)
-        named = {s for links in found.values() for link in links for s in (link.a, link.b)}
-        kinds = dict(self._kinds(conn, named))
-        for links in found.values():
-            mine = {s: kinds[s] for link in links for s in (link.a, link.b)}
-            for subject, person in persons_of(mine, links).items():
-                if subject != person:
-                    self._persons[subject] = str(person)
-        self.changes += 1
 
-    @staticmethod
-    def _kinds(
-        conn: psycopg.Connection[Any], subjects: Iterable[UUID]
-    ) -> Iterable[tuple[UUID, tuple[str, str]]]:
-        curs = conn.cursor(binary=True)
-        curs.execute(
-            "SELECT subject, kind, namespace FROM read.identities WHERE subject = ANY(%s)", (list(subjects),)
-        )
-        for subject, kind, namespace in curs:
-            yield subject, (kind, namespace)
+_CLUSTERS = """
+WITH RECURSIVE reach (cluster) AS (
+    SELECT coalesce(i.cluster, s.subject) FROM unnest(%(subjects)s::uuid[]) AS s (subject)
+           LEFT JOIN read.identities i ON i.subject = s.subject
+    UNION
+    SELECT CASE WHEN m.a_cluster = r.cluster THEN m.b_cluster ELSE m.a_cluster END
+      FROM reach r JOIN read.merges m ON (m.a_cluster = r.cluster OR m.b_cluster = r.cluster)
+     WHERE m.known_from <= %(known_at)s AND (m.known_to IS NULL OR m.known_to > %(known_at)s)
+)
+SELECT array_agg(cluster) FROM reach
+"""
+_ALONE = "SELECT array_agg(cluster) FROM read.identities WHERE subject = ANY(%(subjects)s)"
+_REFUSED_IN_ALL = """
+SELECT (SELECT position FROM touchlog.projections WHERE name = 'identities' AND state = 'live'),
+       (SELECT coalesce(sum(refused), 0)::bigint FROM read.clusters)
+"""
+_REFUSING = "SELECT cluster FROM read.clusters WHERE refused > 0 AND cluster >= %s ORDER BY cluster LIMIT %s"
 
 
 class Resolutions:
-    """The resolutions asked for last."""
+    """Resolves persons at any moment."""
 
-    def __init__(self) -> None:
-        self._kept: list[Resolution] = []
+    def __init__(self, pool: AsyncConnectionPool[Any]) -> None:
+        self._pool = pool
 
-    def at(self, conn: psycopg.Connection[Any], as_of: datetime | None, known_at: int) -> Resolution:
-        """The persons at a moment; the read model of identities has seen *known_at*."""
-        same = [r for r in self._kept if r.as_of == as_of and r.known_at <= known_at]
-        found = max(same, key=lambda r: r.known_at, default=None)
-        if found is None:
-            found = Resolution(as_of, known_at)
-            found._resolve(conn)  # noqa: SLF001 - its maker
-        else:
-            self._kept.remove(found)
-            found.advance(conn, known_at)
-        self._kept = [*self._kept[-KEPT + 1 :], found]
-        return found
+    async def reach(self, subjects: Collection[UUID], known_at: int) -> Reach:
+        """What bears on the persons of *subjects*, as known at a position."""
+        async with self._pool.connection() as conn, conn.transaction():
+            # One snapshot: clusters that are joined meanwhile change their name.
+            await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            return await self._reach(conn, subjects, known_at)
+
+    async def _reach(self, conn: Any, subjects: Collection[UUID], known_at: int) -> Reach:
+        asked = {"subjects": list(subjects), "known_at": known_at}
+        decided = True
+        try:
+            async with conn.transaction():
+                row = await (await conn.execute(_CLUSTERS, asked, prepare=True)).fetchone()
+        except psycopg.errors.UndefinedTable:  # the version that knows merges is being built beside this one
+            decided = False
+            row = await (await conn.execute(_ALONE, asked, prepare=True)).fetchone()
+        clusters = (row[0] if row else None) or []
+        evidence = await _rows(
+            conn,
+            LINKS,
+            sql.SQL("cluster = ANY(%s) AND known_from <= %s AND (known_to IS NULL OR known_to > %s)"),
+            (clusters, known_at, known_at),
+        )
+        merges: list[Merged] = []
+        splits: list[KeptApart] = []
+        if decided:
+            merges = await _rows(
+                conn,
+                MERGES,
+                sql.SQL("(a_cluster = ANY(%s) OR b_cluster = ANY(%s)) AND known_from <= %s"),
+                (clusters, clusters, known_at),
+            )
+            splits = await _rows(
+                conn, SPLITS, sql.SQL("cluster = ANY(%s) AND position <= %s"), (clusters, known_at)
+            )
+        kinds = {
+            s: (kind, namespace)
+            for s, kind, namespace in await (
+                await conn.execute(
+                    "SELECT subject, kind, namespace FROM read.identities WHERE cluster = ANY(%s)",
+                    (clusters,),
+                    prepare=True,
+                )
+            ).fetchall()
+        }
+        for merge in merges:
+            kinds.setdefault(merge.a, (merge.a_kind, merge.a_namespace))
+            kinds.setdefault(merge.b, (merge.b_kind, merge.b_namespace))
+        for subject in subjects:
+            kinds.setdefault(subject, ("", ""))  # never linked: nothing asks for its kind
+        return Reach(kinds, evidence, merges, splits, known_at)
+
+    async def members(self, subject: UUID, *, as_of: datetime | None, known_at: int) -> list[UUID]:
+        """The subjects of the person of *subject* at one moment."""
+        found = await (await self.reach([subject], known_at)).persons(as_of)
+        return list(found.of(subject))
+
+    async def refused(
+        self, *, limit: int, behind: tuple[UUID, int] | None = None
+    ) -> tuple[list[RefusedLink[UUID]], int, tuple[UUID, int] | None, int]:
+        """(links refused as resolved now, how many there are in all, where the next page begins, position).
+
+        Args:
+            behind: where the page before ended: a cluster, and how many of its refusals were told.
+        """
+        start, told = behind or (UUID(int=0), 0)
+        found: list[tuple[RefusedLink[UUID], UUID, int]] = []
+        async with self._pool.connection() as conn, conn.transaction():
+            await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            position, total = await (await conn.execute(_REFUSED_IN_ALL)).fetchone()
+            clusters = await (await conn.execute(_REFUSING, (start, limit + 2))).fetchall()
+            for (cluster,) in clusters:
+                if len(found) > limit:
+                    break
+                mine = await self._refused_in(conn, cluster, position)
+                first = told if cluster == start else 0
+                found += [
+                    (each, cluster, number)
+                    for number, each in enumerate(mine[first : first + limit + 1 - len(found)], first + 1)
+                ]
+        following = found[limit - 1][1:] if len(found) > limit else None
+        return [each for each, _, _ in found[:limit]], total, following, position
+
+    async def _refused_in(self, conn: Any, cluster: UUID, known_at: int) -> list[RefusedLink[UUID]]:
+        reach = await self._reach(conn, [cluster], known_at)
+        of = {(e.a, e.b, e.position): e.cluster for e in reach.evidence}
+        return [
+            each
+            for each in (await reach.persons()).refused
+            if isinstance(each.evidence, Link)
+            and of[each.evidence.a, each.evidence.b, each.evidence.position] == cluster
+        ]
+
+
+async def _rows(conn: Any, table: Table[Any], condition: sql.SQL, parameters: tuple[Any, ...]) -> list[Any]:
+    curs = conn.cursor(binary=True)
+    await curs.execute(
+        sql.SQL("SELECT {} FROM {} WHERE {}").format(
+            sql.SQL(", ").join(map(sql.Identifier, table.columns)),
+            sql.Identifier("read", table.name),
+            condition,
+        ),
+        parameters,
+        prepare=True,
+    )
+    made = table.row
+    names = table.columns
+    return [made(**dict(zip(names, row, strict=True))) for row in await curs.fetchall()]

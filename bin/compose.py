@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -150,8 +150,8 @@ def act_recorded(
     asyncio.run(record())
 
 
-def project_once(database_url: str) -> dict[str, int]:
-    """Bring every read model to the head, unless a running projector does; returns how far each is."""
+def project_once(database_url: str, names: Sequence[str] = ()) -> dict[str, int]:
+    """Bring every read model (or those of *names*) to the head, unless a running projector does; returns how far each is."""
     import projections  # noqa: F401 - registers every projection
     from projections.projection import load_foreign
     from projections.projector import Projector
@@ -159,7 +159,8 @@ def project_once(database_url: str) -> dict[str, int]:
     load_foreign()
     log = connect_log(database_url, pool=1, role=APP_ROLE)
     store = ReadModels(database_url)
-    projector = Projector(log, store, PROJECTIONS.values())
+    chosen = [each for name, each in PROJECTIONS.items() if not names or name in names]
+    projector = Projector(log, store, chosen)
     try:
         projector.take_leases()
         projector.catch_up()

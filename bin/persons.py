@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 import typer
 
+from bin import finding, identity
 from bin.reading import (
     JSON_OPTION,
     asked,
@@ -17,7 +18,6 @@ from bin.reading import (
     data_zone,
     on_record,
     print_json,
-    readable_ref,
     table,
     when,
 )
@@ -95,12 +95,14 @@ def show_one(known: Known, zone: ZoneInfo) -> None:
     for name, told in sorted(known.channels.items(), key=lambda item: (-item[1]["events"], item[0])):
         rows.add_row(escape(name), f"{told['events']:,}", f"{told['inbound']:,}", f"{told['outbound']:,}")
     out.print(rows)
+    if known.profile.updates:
+        finding.show_profile(known.profile, zone)
     cut = f" · as of {known.as_of}" if known.as_of else ""
     out.print(f"known at position {known.known_at:,}{cut}", style="dim")
 
 
 def register(app: typer.Typer) -> None:
-    """Add `touchlog persons list|show`."""
+    """Add `touchlog persons list|show`, and what bin/identity.py and bin/finding.py have."""
     persons = typer.Typer(
         help="Persons: identifiers that belong together, and what happened with them.",
         epilog="Example: touchlog persons list",
@@ -140,37 +142,18 @@ def register(app: typer.Typer) -> None:
         ref: str = typer.Argument(
             ..., metavar="REF", help="Who: email:…, phone:+…, crm:…, user:… or a subject id."
         ),
-        as_of: str | None = typer.Option(
-            None, "--as-of", metavar="T", help="Only what had happened by then."
-        ),
-        known_at: str | None = typer.Option(
-            None, "--known-at", metavar="T|@P", help="As known then: a time, or a position such as @123."
-        ),
+        as_of: str | None = finding.AS_OF_OPTION,
+        known_at: str | None = finding.KNOWN_AT_OPTION,
         data: Path | None = DATA_OPTION,
         json: bool = JSON_OPTION,
     ) -> None:
-        """Tell who a REF names, with all identifiers, first and last contact, and events by channel."""
-        from adapters.persons import READ_MODELS, Persons
-        from bin.history import known_at_of, moment_of
-
-        settings, zone = data_zone(data)
-        readable_ref(ref)
-        happened_by = None if as_of is None else moment_of(as_of, zone)
-        known_by = None if known_at is None else known_at_of(known_at, zone)
-
-        async def work(parts: Core) -> Known:
-            known = await Persons(parts.pool, parts.subjects, parts.histories).one(
-                ref, as_of=happened_by, known_at=known_by
-            )
-            await on_record(
-                parts, "persons show", about=[s["subject"] for s in known.subjects], query=ref, count=1
-            )
-            return known
-
-        known = asked(settings, "persons", READ_MODELS, work)
+        """Tell who a REF names, with all identifiers, profile, first and last contact, and events by channel."""
+        known, zone = finding.known_person("persons show", ref, as_of, known_at, data)
         if json:
             print_json(known)
         else:
             show_one(known, zone)
 
+    identity.add_to(persons)
+    finding.add_to(persons)
     app.add_typer(persons, name="persons")

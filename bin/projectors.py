@@ -21,6 +21,7 @@ from adapters.postgres.event_log import connect_log
 from adapters.postgres.read_models import ReadModels
 from adapters.postgres.schema import APP_ROLE
 from bin import memory
+from bin.indexer import Indexer
 from bin.rebuilder import Rebuilder
 from bin.settings import Settings
 from domain.errors import Misconfigured
@@ -107,6 +108,8 @@ def run_projectors(settings: Settings, pace: Pace | None = None, names: Sequence
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     Rebuilder(settings, stopping).start()
+    if pace != "live":
+        Indexer(settings, stopping).start()
     first = True
     pause_s = 0.1
     while not stopping.is_set():

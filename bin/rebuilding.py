@@ -101,6 +101,7 @@ def perform(
     from adapters.postgres.schema import APP_ROLE
     from adapters.rebuild import Rebuild
     from adapters.rebuild_runs import running
+    from adapters.rebuild_stripe import peak_mb
     from bin.compose import act_recorded
 
     say = say or _silent
@@ -125,6 +126,7 @@ def perform(
             "events_per_s": round(position / max(seconds, 0.001)),
             "known_at": wish.known_at,
             "as_of": wish.as_of,
+            "peak_memory_mb": round(peak_mb() + rebuild.stripes_peak_mb),
         }
         if wish.compare:
             _compare(rebuild, outcome, say)

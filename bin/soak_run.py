@@ -97,7 +97,7 @@ def kill(
             or found.gaps
             or found.contradicted
             or found.damaged
-            or not found.rebuilt_equal
+            or found.differing
         )
     if failed:
         raise typer.Exit(1)

@@ -62,6 +62,7 @@ def of_database(database_url: str) -> dict[str, Any]:
         subjects = conn.execute(
             "SELECT count(*) FROM touchlog.subjects WHERE kind <> 'source_day'"
         ).fetchone()
+        refused = conn.execute("SELECT touchlog.links_refused()").fetchone()
         version = conn.info.parameter_status("server_version")
     return {
         "head": head[0],
@@ -73,6 +74,7 @@ def of_database(database_url: str) -> dict[str, Any]:
         "rejected": rejected,
         "imports": imports[0] if imports else 0,
         "subjects": subjects[0] if subjects else 0,
+        "links_refused": refused[0] if refused else 0,
         "database_bytes": sizes[0] if sizes else None,
         "log_bytes": sizes[1] if sizes else None,
         "postgres_version": version,
@@ -154,6 +156,11 @@ def render(status: dict[str, Any]) -> None:
         ("rejected", ", ".join(f"{n:,} {state}" for state, n in sorted(refused.items())) or "none"),
         ("imports", f"{status['imports']:,}"),
         ("subjects", f"{status['subjects']:,}"),
+        (
+            "refused",
+            f"{status['links_refused']:,}"
+            + (", touchlog persons refused" if status["links_refused"] else ""),
+        ),
         (
             "servers",
             f"run by {servers['run_by']}, {serving}"

@@ -33,6 +33,7 @@ class Body(
     frozen=True,
     kw_only=True,
     omit_defaults=True,
+    gc=False,  # it holds no cycle, and there are millions of them
     rename={"import_id": "import", "data_json": "data", "sealed_json": "sealed"},
 ):
     """The body of an entry, as stored; field names are those of the canonical JSON, for ever.
@@ -76,7 +77,7 @@ class Body(
         return _decode_sealed(self.sealed_json)
 
 
-class Recorded(msgspec.Struct, frozen=True):
+class Recorded(msgspec.Struct, frozen=True, gc=False):
     """An event with what its commit gave it: the type that says it is in the log."""
 
     position: int

@@ -6,6 +6,7 @@ TouchlogError
 │   ├── Forbidden           the key may not do this
 │   ├── NotFound            no such person, event, projection
 │   ├── StreamMoved         somebody decided first: read again, decide again
+│   ├── Already             it is so already: nothing was left to do
 │   ├── Underway            the same is being done already: wait for its end
 │   └── FutureTime          nobody knows yet what will be known then
 └── Unavailable             touchlog or the world around it must recover first
@@ -22,6 +23,7 @@ from collections.abc import Sequence
 import msgspec
 
 __all__ = [
+    "Already",
     "Behind",
     "ClockBehind",
     "Forbidden",
@@ -82,6 +84,10 @@ class NotFound(Refused):
 
 class StreamMoved(Refused):
     """Somebody appended to the stream since it was read; read again and decide again."""
+
+
+class Already(Refused):
+    """It is so already; nothing was left to do."""
 
 
 class Underway(Refused):

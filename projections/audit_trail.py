@@ -40,11 +40,13 @@ TABLE = Table(
     "audit_trail",
     Trace,
     indexes=(
-        Index(("position",), "brin"),
+        Index(("position",)),
         Index(("recorded_at",), "brin"),
         Index(("occurred_at",), "brin"),
         Index(("subject",)),
         Index(("principal", "position")),
+        Index(("on_behalf_of", "position")),
+        Index(("causation",)),
     ),
     known=True,
 )
@@ -56,7 +58,7 @@ class AuditTrail(PerEvent):
     """One row for every event, whoever it is about."""
 
     name = "audit_trail"
-    version = 2
+    version = 3
     tables: ClassVar[tuple[Table[Trace], ...]] = (TABLE,)
 
     def rows(self, event: Effective) -> Iterable[tuple[Table[Trace], Trace]]:

@@ -51,6 +51,7 @@ __all__ = [
     "Step",
     "Story",
     "Table",
+    "foldable_apart",
     "load_foreign",
     "projection",
 ]
@@ -128,8 +129,8 @@ class Table(msgspec.Struct, Generic[R], frozen=True):
 class Load(Protocol):
     """How `prepare` asks for rows; an implementation answers from the database as of this batch's start."""
 
-    def where(self, table: Table[R], column: str, values: Iterable[Hashable]) -> list[R]:
-        """Bring all rows whose *column* is one of *values* into the changes; answers with them."""
+    def where(self, table: Table[R], column: str | tuple[str, ...], values: Iterable[Hashable]) -> list[R]:
+        """Bring all rows whose *column* (or columns together) is one of *values* into the changes; answers with them."""
 
     def effective(self, positions: Iterable[int]) -> list[Effective]:
         """The events at *positions* as known before this batch; those taken back are absent."""
@@ -234,6 +235,9 @@ class Projection:
     `Touchpoint` is the root of all, and what undeclared types (`custom.…`) are.
     """
 
+    folds_timeless: ClassVar[bool] = False
+    """Whether what counts from when it is known (`steps.TIMELESS`) is folded, also where only what had happened by a time is."""
+
     def handled(self, steps: Sequence[Step]) -> Sequence[Step]:
         """Those of *steps* whose event is of a class that this projection handles; a correction never changes that."""
         if Touchpoint in self.handles:
@@ -280,6 +284,19 @@ class PerEvent(Projection):
         if step.after is not None:
             for table, row in self.rows(step.after):
                 changes.know(table, row, step.position)
+
+
+def foldable_apart(projection: Projection) -> bool:
+    """Whether stripes of the log may be folded side by side: rows follow from single events, and nothing is loaded for it."""
+    kind = type(projection)
+    return (
+        isinstance(projection, PerEvent)
+        and kind.fold is PerEvent.fold
+        and kind.prepare is Projection.prepare
+        and kind.finish is Projection.finish
+        and not projection.beside
+        and all(table.known and not table.key for table in projection.tables)
+    )
 
 
 class Counting(Projection):

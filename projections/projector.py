@@ -248,6 +248,8 @@ class Projector:
         projection = self._projections[name]
         changes = Changes()
         steps = projection.handled(steps)
+        if self._as_of is not None and not projection.folds_timeless:
+            steps = [s for s in steps if _happened(s, self._as_of)]
         if steps:
             projection.prepare(steps, self._store.load(changes, self._held[name].position))
             for step in steps:
@@ -292,11 +294,17 @@ class Projector:
     def _leave(self, name: str, one: Waiting) -> None:
         self._move_none(name, Changes(), parked=[one])
 
-    def _move_none(self, name: str, changes: Changes, **how: Sequence[Waiting]) -> None:
+    def _move_none(
+        self, name: str, changes: Changes, *, parked: Sequence[Waiting] = (), healed: Sequence[Waiting] = ()
+    ) -> None:
         """Write *changes* where the projection stands."""
         tracking = self._held[name]
         (self._held[name],) = self._store.save(
-            [(tracking, self._projections[name], changes)], tracking.position, None, **how
+            [(tracking, self._projections[name], changes)],
+            tracking.position,
+            None,
+            parked=parked,
+            healed=healed,
         )
 
     def _next_batch(self, start: int, limit: int) -> _Batch:
@@ -324,6 +332,10 @@ def _waits(projection: str, step: Step, failed: Exception | None = None) -> Wait
     reason = BEHIND if failed is None else f"{type(failed).__name__}: {failed}"[:1000]
     event = step.concerns
     return Waiting(projection, step.position, event.position, event.subject, reason, failed is not None)
+
+
+def _happened(step: Step, as_of: datetime) -> bool:
+    return all(side is None or side.recorded.event.occurred_at <= as_of for side in (step.before, step.after))
 
 
 def _recorded(position: int, recorded_at: datetime, body: bytes) -> Recorded | None:

@@ -10,7 +10,10 @@ from domain.correction import CORRECTION, RETRACTION, Amendment, amended, target
 from domain.entry import Recorded, event_id_of, uuid_text
 from projections.projection import Effective, Step
 
-__all__ = ["Amendments", "Steps"]
+__all__ = ["TIMELESS", "Amendments", "Steps"]
+
+TIMELESS = frozenset({"identity.split"})
+"""Types that count from when they are known, whatever had happened by then; who folds them says so."""
 
 
 class Amendments(Protocol):
@@ -70,7 +73,8 @@ class Steps:
         return list(self._amended(events, found)), found
 
     def _happened(self, recorded: Recorded) -> bool:
-        return self._as_of is None or recorded.event.occurred_at <= self._as_of
+        event = recorded.event
+        return self._as_of is None or event.occurred_at <= self._as_of or event.type in TIMELESS
 
     def _amended(
         self, events: Sequence[tuple[Recorded, bytes]], found: list[tuple[str, int]]

@@ -1,4 +1,4 @@
-"""Identities: clusters, each resolved from the events that state its links."""
+"""Identities: clusters, each resolved from the events that state its links, with the merges and splits of its persons."""
 
 from __future__ import annotations
 
@@ -11,12 +11,41 @@ from psycopg import sql
 from adapters.checking.rows import Found, stored_structs
 from adapters.checking.snapshot import Snapshot
 from projections.contact_history import TABLE as HISTORY
-from projections.identities import IDENTITIES, LINKS, Identities
+from projections.identities import Identities
+from projections.linking import (
+    CLUSTERS,
+    IDENTITIES,
+    LINKS,
+    MERGED,
+    MERGES,
+    SPLIT,
+    SPLITS,
+    merged_of,
+)
+from projections.linking import stated as links_of
 from projections.projection import Changes, Effective, Load, Step, Table
 
-__all__ = ["compare_subjects", "hashes", "name_of", "next_subjects", "stated", "unlinked"]
+__all__ = [
+    "TABLES",
+    "compare_subjects",
+    "hashes",
+    "name_of",
+    "named_by",
+    "next_subjects",
+    "stated",
+    "unlinked",
+]
 
 SUBJECTS_AT_ONCE = 1000
+_WHOSE = {
+    IDENTITIES.name: "subject",
+    LINKS.name: "a",
+    MERGES.name: "a",
+    SPLITS.name: "subject",
+    CLUSTERS.name: "cluster",
+}
+"""The column with the subject of whom a row is compared."""
+TABLES = (IDENTITIES.name, LINKS.name, MERGES.name, SPLITS.name, CLUSTERS.name)
 
 
 def name_of(subject: UUID) -> str:
@@ -36,13 +65,24 @@ def stated(steps: Iterable[Step]) -> list[_Stated]:
         holding[side.recorded.position] = step
     found: list[_Stated] = []
     for step in holding.values():
-        if step.after is None:
+        if step.after is not None:
+            for pair, _, order in links_of(step.after.recorded):
+                found.append((UUID(pair[0]), UUID(pair[1]), *order))
+    return found
+
+
+def named_by(step: Step) -> set[UUID]:
+    """The subjects whose clusters a step may change: of its links, and of a merge or split."""
+    found: set[UUID] = set()
+    for side in (step.before, step.after):
+        if side is None:
             continue
-        event = step.after.recorded.event
-        for place, other in enumerate(event.subjects[1:], start=1):
-            found.append(
-                (UUID(event.subjects[0][0]), UUID(other[0]), event.occurred_at, event.source, event.id, place)
-            )
+        event = side.recorded.event
+        if len(event.subjects) > 1 or event.type in (MERGED, SPLIT):
+            found |= {UUID(subject[0]) for subject in event.subjects}
+        merge = merged_of(side.recorded)
+        if merge is not None:
+            found |= {merge.a, merge.b}
     return found
 
 
@@ -64,22 +104,29 @@ def unlinked(snap: Snapshot, links: Sequence[_Stated]) -> set[UUID]:
 
 
 def next_subjects(snap: Snapshot, behind: UUID | None, *, limit: int = SUBJECTS_AT_ONCE) -> list[UUID]:
-    """The next subjects that are stored as linked to another, or in evidence of a link."""
+    """The next subjects that are stored as linked to another, in evidence of a link, or in a merge or split."""
     lowest = behind or UUID(int=0)
     rows = snap.conn.execute(
         "SELECT s FROM ((SELECT subject AS s FROM read.identities WHERE subject > %(at)s OR %(first)s ORDER BY 1 LIMIT %(limit)s) "
-        "UNION (SELECT DISTINCT a FROM read.links WHERE a > %(at)s OR %(first)s ORDER BY 1 LIMIT %(limit)s)) k ORDER BY 1 LIMIT %(limit)s",
+        "UNION (SELECT DISTINCT a FROM read.links WHERE a > %(at)s OR %(first)s ORDER BY 1 LIMIT %(limit)s) "
+        "UNION (SELECT DISTINCT a FROM read.merges WHERE a > %(at)s OR %(first)s ORDER BY 1 LIMIT %(limit)s) "
+        "UNION (SELECT DISTINCT subject FROM read.splits WHERE subject > %(at)s OR %(first)s ORDER BY 1 LIMIT %(limit)s) "
+        "UNION (SELECT cluster FROM read.clusters WHERE cluster > %(at)s OR %(first)s ORDER BY 1 LIMIT %(limit)s)) k "
+        "ORDER BY 1 LIMIT %(limit)s",
         {"at": lowest, "first": behind is None, "limit": limit},
     ).fetchall()
     return [s for (s,) in rows]
 
 
 def hashes(snap: Snapshot, subjects: Iterable[UUID]) -> dict[UUID, tuple[Any, ...]]:
-    """Count and hash of what is stored of each subject: its identity, and its evidence as the first of two."""
+    """Count and hash of what is stored of each subject: its identity, evidence and merges as the first of two, splits."""
     found: dict[UUID, tuple[Any, ...]] = {}
     for subject, *hashed in snap.conn.execute(
         "SELECT s, part, count(*), sum(h) FROM (SELECT subject AS s, 0 AS part, hash_record_extended(i, 0) AS h FROM read.identities i "
-        "WHERE subject = ANY(%(s)s) UNION ALL SELECT a, 1, hash_record_extended(l, 0) FROM read.links l WHERE a = ANY(%(s)s)) k "
+        "WHERE subject = ANY(%(s)s) UNION ALL SELECT a, 1, hash_record_extended(l, 0) FROM read.links l WHERE a = ANY(%(s)s) "
+        "UNION ALL SELECT a, 2, hash_record_extended(m, 0) FROM read.merges m WHERE a = ANY(%(s)s) "
+        "UNION ALL SELECT subject, 3, hash_record_extended(p, 0) FROM read.splits p WHERE subject = ANY(%(s)s) "
+        "UNION ALL SELECT cluster, 4, hash_record_extended(c, 0) FROM read.clusters c WHERE cluster = ANY(%(s)s)) k "
         "GROUP BY 1, 2 ORDER BY 1, 2",
         {"s": list(subjects)},
     ):
@@ -90,7 +137,9 @@ def hashes(snap: Snapshot, subjects: Iterable[UUID]) -> dict[UUID, tuple[Any, ..
 class _Nothing:
     """Before the first event there is nothing."""
 
-    def where(self, table: Table[Any], column: str, values: Iterable[Hashable]) -> list[Any]:
+    def where(
+        self, table: Table[Any], column: str | tuple[str, ...], values: Iterable[Hashable]
+    ) -> list[Any]:
         return []
 
     def effective(self, positions: Iterable[int]) -> list[Effective]:
@@ -108,14 +157,21 @@ def compare_subjects(snap: Snapshot, subjects: Iterable[UUID]) -> tuple[set[UUID
     steps: list[Step] = []
     rows: list[Any] = []
     links: list[Any] = []
+    merges: list[Any] = []
+    splits: list[Any] = []
     while True:
         size = len(members), len(clusters)
         rows = stored_structs(snap.conn, IDENTITIES, "subject", list(members))
         links = stored_structs(snap.conn, LINKS, "a", list(members))
-        clusters |= {r.cluster for r in rows} | {link.cluster for link in links}
+        clusters |= {r.cluster for r in rows} | {link.cluster for link in links} | members
+        merges = stored_structs(snap.conn, MERGES, "a_cluster", list(clusters))
+        merges += stored_structs(snap.conn, MERGES, "b_cluster", list(clusters))
+        clusters |= {c for m in merges for c in (m.a_cluster, m.b_cluster)}
+        splits = stored_structs(snap.conn, SPLITS, "cluster", list(clusters))
         rows += stored_structs(snap.conn, IDENTITIES, "cluster", list(clusters))
         links += stored_structs(snap.conn, LINKS, "cluster", list(clusters))
         members |= {r.subject for r in rows} | {s for link in links for s in (link.a, link.b)}
+        members |= {s for m in merges for s in (m.a, m.b)} | {s.subject for s in splits}
         positions = {
             p
             for (p,) in snap.conn.execute(
@@ -124,12 +180,12 @@ def compare_subjects(snap: Snapshot, subjects: Iterable[UUID]) -> tuple[set[UUID
                 ),
                 (list(members),),
             )
-        } | {link.position for link in links}
-        steps = [s for s in snap.steps_at(positions) if _links(s)]
+        }
+        positions |= {link.position for link in links} | {m.known_from for m in merges}
+        positions |= {m.known_to for m in merges if m.known_to is not None} | {s.position for s in splits}
+        steps = [s for s in snap.steps_at(positions) if named_by(s)]
         for step in steps:
-            for side in (step.before, step.after):
-                if side is not None and len(side.recorded.event.subjects) > 1:
-                    members.update(UUID(s[0]) for s in side.recorded.event.subjects)
+            members |= named_by(step)
         if (len(members), len(clusters)) == size:
             break
     waiting = snap.live[name].waiting
@@ -143,16 +199,22 @@ def compare_subjects(snap: Snapshot, subjects: Iterable[UUID]) -> tuple[set[UUID
         projection.fold(step, changes)
     projection.finish(changes)
     found: list[Found] = []
-    both: tuple[tuple[Table[Any], list[Any]], ...] = ((IDENTITIES, rows), (LINKS, links))
-    for table, stored in both:
+    noted = stored_structs(snap.conn, CLUSTERS, "cluster", list(clusters))
+    every: tuple[tuple[Table[Any], list[Any]], ...] = (
+        (IDENTITIES, rows),
+        (LINKS, links),
+        (MERGES, merges),
+        (SPLITS, splits),
+        (CLUSTERS, noted),
+    )
+    for table, stored in every:
         have = {table.key_of(r): r for r in stored}
         want = {table.key_of(r): r for r in changes.all(table)}
         for key in sorted(have.keys() | want.keys(), key=str):
             one, other = want.get(key), have.get(key)
             if one == other:
                 continue
-            subject = key[0]
-            assert isinstance(subject, UUID)
+            subject = getattr(one if one is not None else other, _WHOSE[table.name])
             kind = "missing" if other is None else "extra" if one is None else "changed"
             columns = (
                 tuple(c for c in table.columns if getattr(one, c) != getattr(other, c))
@@ -162,9 +224,3 @@ def compare_subjects(snap: Snapshot, subjects: Iterable[UUID]) -> tuple[set[UUID
             named = {c: v if isinstance(v, int) else str(v) for c, v in zip(table.key, key, strict=True)}
             found.append(Found(table.name, name_of(subject), kind, named, columns))
     return members, found
-
-
-def _links(step: Step) -> bool:
-    return any(
-        side is not None and len(side.recorded.event.subjects) > 1 for side in (step.before, step.after)
-    )

@@ -8,7 +8,8 @@ from typing import Any
 from adapters.checking.rows import Found, compared, known_row, stored_known
 from adapters.checking.snapshot import Snapshot
 from adapters.postgres.binary_copy import row_packer
-from projections.identities import REFERENCES, Identities
+from projections.identities import Identities
+from projections.linking import REFERENCES
 from projections.projection import Changes, PerEvent, Projection, Step, Table
 
 __all__ = ["BUCKET", "compare_positions", "name_of", "tables_by_position"]

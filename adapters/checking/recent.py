@@ -137,12 +137,10 @@ class Recent:
                     for key in stories.keys_of(story, side):
                         self._pairs.setdefault(name, {}).setdefault(key, set()).add(side.recorded.position)
                         self._keys.get(name, {}).pop(key, None)
-                subjects = side.recorded.event.subjects
-                if len(subjects) > 1:
-                    for subject in subjects:
-                        self._touched[UUID(subject[0])] = step.position
-                        if step.before is not None:
-                            self._subjects.pop(UUID(subject[0]), None)
+            for subject in identities.named_by(step):
+                self._touched[subject] = step.position
+                if step.before is not None:
+                    self._subjects.pop(subject, None)
             if step.before is not None:  # corrected or taken back: what was found right of it is no more
                 bucket = (step.before.recorded.position - 1) // positions.BUCKET
                 for at in [k for k in self._buckets if k[1] == bucket]:

@@ -104,8 +104,9 @@ class Snapshot:
         return found
 
     def seen_by(self, name: str, steps: Iterable[Step]) -> list[Step]:
-        """Those of *steps* that the projection *name* has folded: up to its position, and not parked."""
+        """Those of *steps* that the projection *name* has folded: of its classes, up to its position, and not parked."""
         live = self.live[name]
+        steps = live.projection.handled(list(steps))
         if not live.parked:
             return [s for s in steps if s.position <= live.position]
         return [

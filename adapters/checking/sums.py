@@ -76,6 +76,7 @@ class Sums:
 
     def add(self, steps: Sequence[Step], sign: int) -> None:
         """Add what *steps* count, or take it away again; what cannot be folded counts nothing."""
+        steps = self.projection.handled(steps)
         for key, amounts in counted(self.projection, self.table, steps).items():
             bucket, numbers = self._numbers.of_key(key)
             if self._only is None:

@@ -15,7 +15,7 @@ from adapters.checking.rows import Found
 from adapters.checking.snapshot import Snapshot, snapshot
 from adapters.postgres.read_models import tables_of
 from projections.contact_history import ContactHistory
-from projections.identities import IDENTITIES, LINKS, Identities
+from projections.identities import Identities
 from projections.projection import Counting, Keyed, Projection
 
 __all__ = ["Comparison", "Sweep"]
@@ -113,9 +113,7 @@ class Comparison:
     @staticmethod
     def checked_subjects(members: set[UUID], found: list[Found]) -> Checked:
         """What was found of subjects."""
-        return Checked(
-            Identities.name, (IDENTITIES.name, LINKS.name), found, [identities.name_of(m) for m in members]
-        )
+        return Checked(Identities.name, identities.TABLES, found, [identities.name_of(m) for m in members])
 
     def keys(self, name: str, behind: str | None) -> str | None:
         """Compare the next keys of a story; returns the last of them, None at the end."""

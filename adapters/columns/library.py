@@ -6,7 +6,7 @@ itself, so that an event acknowledged a moment ago is in the answer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from threading import Lock
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from adapters.columns.chunk import Chunk, Vocabulary
 from adapters.columns.following import connected, followed, head_of
+from adapters.columns.persons import Everybody, Moments
 from adapters.columns.rows import REFERENCE, Row, table_of
 from adapters.columns.shelf import VERSION, Manifest, Shelf
 from adapters.columns.view import Owners, View
-from adapters.resolution import Resolution, Resolutions
 from domain.funnels.reading import micros
 
 __all__ = ["Library"]
@@ -43,7 +43,7 @@ class Library:
         self._shelf = Shelf(folder)
         self._lock = Lock()
         self._conn: psycopg.Connection[Any] | None = None
-        self._resolutions = Resolutions()
+        self._moments = Moments()
         self._reset(Manifest(""))
 
     def _reset(self, manifest: Manifest) -> None:
@@ -56,7 +56,7 @@ class Library:
         self._tail_ends: list[tuple[int, int]] = []
         self._closed: dict[int, list[int]] = {}
         self._closed_version = 0
-        self._owned: tuple[Resolution, int, int, NDArray[np.int32], dict[str, int]] | None = None
+        self._owned: tuple[Mapping[str, str], NDArray[np.int32], dict[str, int]] | None = None
 
     def close(self) -> None:
         """Let go of the database."""
@@ -87,13 +87,13 @@ class Library:
                 closed=self._closed,
                 closed_version=self._closed_version,
             )
-            resolution = self._resolutions.at(conn, as_of, known_at)
+            everybody = self._moments.at(conn, as_of, known_at)
             row = conn.execute(
                 "SELECT recorded_at FROM touchpoint_log.events WHERE position = %s", (known_at,)
             ).fetchone()
 
             def owners(values: Sequence[str]) -> tuple[NDArray[np.int32], list[str]]:
-                return self._owners(conn, resolution, values)
+                return self._owners(conn, everybody, values)
 
             return view, owners, micros(row[0]) if row else 0
 
@@ -152,22 +152,23 @@ class Library:
         self._blocks.append((rows, Chunk(table_of(rows), self._vocabularies)))
 
     def _owners(
-        self, conn: psycopg.Connection[Any], resolution: Resolution, values: Sequence[str]
+        self, conn: psycopg.Connection[Any], everybody: Everybody, values: Sequence[str]
     ) -> tuple[NDArray[np.int32], list[str]]:
         """The code of each owner's person, and the persons; -1 for orders and cases that are nobody's."""
         with self._lock:
-            codes, numbers = np.empty(0, np.int32), {}
-            if self._owned is not None and self._owned[:2] == (resolution, resolution.changes):
-                codes, numbers = self._owned[3], self._owned[4]
+            codes = np.empty(0, np.int32)
+            numbers: dict[str, int] = {}
+            if self._owned is not None and self._owned[0] is everybody.persons:
+                codes, numbers = self._owned[1:]
             fresh = values[len(codes) :]
             named = [v.removeprefix(REFERENCE) for v in values if v.startswith(REFERENCE)]
-            owned = resolution.references(conn, named) if named else {}
+            owned = everybody.of_references(conn, named) if named else {}
             more = np.empty(len(fresh), np.int32)
             for i, value in enumerate(fresh):
-                person = None if value.startswith(REFERENCE) else resolution.person(value)
+                person = None if value.startswith(REFERENCE) else everybody.person(value)
                 more[i] = -1 if person is None else numbers.setdefault(person, len(numbers))
             codes = np.concatenate([codes, more])
-            self._owned = (resolution, resolution.changes, len(values), codes, numbers)
+            self._owned = (everybody.persons, codes, numbers)
             if owned:
                 codes = codes.copy()
                 for i, value in enumerate(values):

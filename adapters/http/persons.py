@@ -9,6 +9,7 @@ from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 from litestar.params import PathParameter, QueryParameter
 
+from adapters.finding import Finding, FoundPage
 from adapters.history import Page, Person
 from adapters.http.auth import action_of, house_of
 from adapters.http.house import House
@@ -17,7 +18,7 @@ from adapters.http.reading import AsOf, KnownAt, after_of, as_of_of, json_answer
 from adapters.ingest import Principal
 from adapters.persons import Persons, PersonsPage
 from adapters.postgres.outage import through_outages
-from domain.errors import Invalid, NotFound
+from domain.errors import NotFound
 
 __all__ = ["ROUTES", "access_recorded", "found_persons", "history_of", "person_of"]
 
@@ -129,24 +130,13 @@ async def access_recorded(
     )
 
 
-_KINDS_TRIED = ("email", "phone", "loyalty_card", "user", "crm", "whatsapp", "anonymous", "order", "case")
-
-
-async def found_persons(house: House, text: str, *, most: int = 20) -> list[Person]:
-    """The persons whom a text names: a REF, or the exact value of an identifier of any common kind."""
-    text = text.strip()
-    tried = [text] if ":" in text or text.count("-") == 4 else []
-    tried += [f"{kind}:{text}" for kind in _KINDS_TRIED]
-    found: dict[str, Person] = {}
-    for ref in tried:
-        try:
-            person = await house.core.histories.person(ref)
-        except (Invalid, NotFound):
-            continue
-        found.setdefault(person.id, person)
-        if len(found) >= most:
-            break
-    return list(found.values())
+async def found_persons(
+    house: House, text: str, *, limit: int = 20, cursor: str | None = None, after: int = 0
+) -> FoundPage:
+    """The persons whom a text names: by a REF, an identifier of any common kind, or words of a name."""
+    core = house.core
+    finding = Finding(core.pool, core.keys, core.histories, region=core.ingest.region)
+    return await finding.page(text, limit=limit, cursor=cursor, after=after)
 
 
 def _persons(house: House) -> Persons:
@@ -158,7 +148,8 @@ def _persons(house: House) -> Persons:
     tags=["persons"],
     summary="Find persons, or list them",
     description=(
-        "With `q`: by a REF, or by the exact value of an identifier: an e-mail address, a phone number, a card, an order. "
+        "With `q`: by a REF, by the value of an identifier (an e-mail address, a phone number in any spelling, a card, an order), or by "
+        "words of a name, in any case and without accents, whole or their beginnings from three letters on; those that an identifier names come first. "
         "Without: all persons in the order of their ids, page by page, each with its first and last contact and its events by channel."
     ),
     responses={400: _PROBLEMS[400]},
@@ -168,9 +159,9 @@ async def find_persons(
     reader: NamedDependency[Principal],
     q: Annotated[str | None, QueryParameter(description="What to look for", min_length=1)] = None,
     limit: Annotated[
-        int, QueryParameter(ge=1, description="Of a list: at most so many; above 1,000 is taken as 1,000")
+        int, QueryParameter(ge=1, description="At most so many; above 1,000 (with `q`: 200) is taken as that")
     ] = 50,
-    cursor: Annotated[str | None, QueryParameter(description="Of a list: `next` of the page before")] = None,
+    cursor: Annotated[str | None, QueryParameter(description="`next` of the page before")] = None,
 ) -> Response[bytes]:
     """Answer with everybody whom the text names, or with a page of everybody."""
     taken = timed()
@@ -185,17 +176,14 @@ async def find_persons(
         everybody = tuple(s["subject"] for person in page.persons for s in person.subjects)
         await access_recorded(request, reader, everybody, "", len(page.persons))
         return json_answer(page, taken)
-    if after:
-        await house.core.histories.wait_until(after)
 
-    async def asked() -> list[Person]:
-        return await found_persons(house, q)
+    async def asked() -> FoundPage:
+        return await found_persons(house, q, limit=limit, cursor=cursor or None, after=after)
 
-    persons = await through_outages(asked, within_s=3)
-    about = tuple(s["subject"] for person in persons for s in person.subjects)
-    await access_recorded(request, reader, about, q, len(persons))
-    head = max((p.head for p in persons), default=0) or await house.core.histories.seen()
-    return json_answer({"persons": persons, "head": head}, taken)
+    found = await through_outages(asked, within_s=3)
+    about = tuple(s["subject"] for person in found.persons for s in person.subjects)
+    await access_recorded(request, reader, about, q, len(found.persons))
+    return json_answer(found, taken)
 
 
 @get("/v1/persons/{ref:str}", tags=["persons"], summary="Who a REF names", responses=_PROBLEMS)
@@ -206,7 +194,7 @@ async def show_person(
     as_of: AsOf = None,
     known_at: KnownAt = None,
 ) -> Response[bytes]:
-    """Answer with the person, all identifiers, first and last contact, and events by channel."""
+    """Answer with the person, all identifiers, profile, first and last contact, and events by channel."""
     taken = timed()
     person = await person_of(request, reader, ref, as_of, known_at)
     numbers = _persons(house_of(request)).of(person, as_of=as_of_of(as_of))

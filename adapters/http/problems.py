@@ -17,6 +17,7 @@ from psycopg_pool import PoolTimeout
 
 from adapters.postgres.outage import DATABASE_AWAY
 from domain.errors import (
+    Already,
     Behind,
     Forbidden,
     FutureTime,
@@ -110,6 +111,7 @@ TITLES = {
     "method-not-allowed": "This method is not allowed here",
     "future-time": "Nobody knows yet what will be known then",
     "moved": "Somebody decided first",
+    "already": "It is so already",
     "underway": "The same is being done already",
     "internal": "touchlog failed",
 }
@@ -130,6 +132,8 @@ def _refused(refused: Refused) -> Refusal:
             return Refusal(400, "future-time", text, errors=[Problem("/known_at", text, "future")])
         case StreamMoved():
             return Refusal(409, "moved", text)
+        case Already():
+            return Refusal(409, "already", text)
         case Underway():
             return Refusal(409, "underway", text)
     return Refusal(400, "invalid", text)

@@ -28,6 +28,8 @@ _int = Struct("!iq").pack
 _float = Struct("!id").pack
 _length = Struct("!i").pack
 _array = Struct("!iiiIii").pack
+_open = Struct("!iqi").pack
+_closed = Struct("!iqiq").pack
 _UTC = UTC
 
 
@@ -50,22 +52,51 @@ def _jsonb(value: Any) -> bytes:
     return _length(len(raw)) + raw
 
 
+def _integer(value: int) -> bytes:
+    return _int(8, value)
+
+
+def _uuid(value: UUID) -> bytes:
+    return b"\x00\x00\x00\x10" + value.bytes
+
+
+class _Lengths(dict[int, bytes]):
+    """The four bytes before a value, by its length; those of short values are at hand."""
+
+    def __missing__(self, length: int) -> bytes:
+        return _length(length)
+
+
+_LENGTHS = _Lengths({length: _length(length) for length in range(4096)})
+
 _PACKERS: dict[Any, tuple[Callable[[Any], bytes], int]] = {
     str: (_text, 25),
-    int: (lambda v: _int(8, v), 20),
+    int: (_integer, 20),
     float: (lambda v: _float(8, v), 701),
     bool: (lambda v: b"\x00\x00\x00\x01\x01" if v else b"\x00\x00\x00\x01\x00", 16),
     bytes: (_bytes, 17),
     datetime: (_timestamp, 1184),
-    UUID: (lambda v: b"\x00\x00\x00\x10" + v.bytes, 2950),
+    UUID: (_uuid, 2950),
     dict: (_jsonb, 3802),
 }
 
+_FIXED: dict[Callable[[Any], bytes], tuple[str, str]] = {
+    _integer: ("iq", "8, {}"),
+    _uuid: ("i16s", "16, {}.bytes"),
+    _timestamp: (
+        "iq",
+        "8, ((t := {} - EPOCH).days * 86400 + t.seconds) * 1000000 + t.microseconds",
+    ),
+}
+"""Values that always have the same length: the code of `struct`, and the expression that gives length and value."""
+
 
 def _list_packer(inner: Callable[[Any], bytes], oid: int) -> Callable[[Any], bytes]:
+    empty = _length(12) + Struct("!iiI").pack(0, 0, oid)
+
     def pack(values: Sequence[Any]) -> bytes:
         if not values:
-            return _length(12) + Struct("!iiI").pack(0, 0, oid)
+            return empty
         parts = b"".join(map(inner, values))
         return _array(20 + len(parts), 1, 0, oid, len(values), 1) + parts
 
@@ -92,12 +123,40 @@ def _fields(row: type[msgspec.Struct]) -> tuple[tuple[str, Callable[[Any], bytes
 
 @cache
 def _packer(row: type[msgspec.Struct], more: int = 0) -> Callable[[Any], bytes]:
-    """One expression that packs a whole row, generated from its fields; *more* fields follow it."""
-    names: dict[str, Any] = {"NULL": _NULL, "COUNT": Struct("!h").pack(len(_fields(row)) + more)}
-    parts = ["COUNT"]
-    for i, (field, pack, nullable) in enumerate(_fields(row)):
+    """One expression that packs a whole row, generated from its fields; *more* fields follow it.
+
+    What has a fixed length is packed together with its neighbours, and a text with the length before it: a call
+    for each field would cost as much again.
+    """
+    names: dict[str, Any] = {"NULL": _NULL, "L": _LENGTHS, "EPOCH": _EPOCH}
+    fields = _fields(row)
+    parts: list[str] = []
+    code, values = "!h", [str(len(fields) + more)]
+
+    def packed_together() -> None:
+        nonlocal code, values
+        if values:
+            names[f"s{len(parts)}"] = Struct(code).pack
+            parts.append(f"s{len(parts)}({', '.join(values)})")
+        code, values = "!", []
+
+    for i, (field, pack, nullable) in enumerate(fields):
+        fixed = None if nullable else _FIXED.get(pack)
+        if fixed is not None:
+            code += fixed[0]
+            values.append(fixed[1].format(f"r.{field}"))
+            continue
+        packed_together()
         names[f"p{i}"] = pack
-        parts.append(f"(NULL if r.{field} is None else p{i}(r.{field}))" if nullable else f"p{i}(r.{field})")
+        if nullable:
+            parts.append(f"(NULL if r.{field} is None else p{i}(r.{field}))")
+        elif pack is _text:
+            parts.append(f"L[len(v := r.{field}.encode())], v")
+        elif pack is _bytes:
+            parts.append(f"L[len(v := r.{field})], v")
+        else:
+            parts.append(f"p{i}(r.{field})")
+    packed_together()
     function: Callable[[Any], bytes] = eval(f"lambda r: b''.join(({', '.join(parts)},))", names)  # noqa: S307 - our own field names
     return function
 
@@ -111,11 +170,11 @@ def pack_known(row: type[msgspec.Struct], rows: Iterable[tuple[Any, int, int | N
     """Rows with the positions from and to which they are known, as one binary COPY stream."""
     pack = _packer(row, 2)
     parts = [HEADER]
+    add = parts.append
     for one, since, to in rows:
-        parts.append(pack(one))
-        parts.append(_int(8, since))
-        parts.append(_NULL if to is None else _int(8, to))
-    parts.append(TRAILER)
+        add(pack(one))
+        add(_open(8, since, -1) if to is None else _closed(8, since, 8, to))
+    add(TRAILER)
     return b"".join(parts)
 
 

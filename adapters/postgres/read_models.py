@@ -168,7 +168,7 @@ def make_indexes(
     """Create the keys and indexes of *projection* where they do not exist.
 
     Args:
-        only_needed: those that folding needs (keys, and the summaries by position), for a rebuild.
+        only_needed: those that folding needs (keys, and what finds rows by position), for a rebuild.
     """
     for table in tables_of(projection):
         name = sql.Identifier(schema, table.name)
@@ -181,7 +181,8 @@ def make_indexes(
                 )
             )
         for index in table.indexes:
-            if only_needed and not table.key and index.method != "brin":
+            by_position = index.method == "brin" or index.columns == ("position",)
+            if only_needed and not table.key and not by_position:
                 continue
             title = f"{table.name}_{'_'.join(index.columns)}"[:60]
             conn.execute(
@@ -246,17 +247,30 @@ class _Load:
             found.update(p for (p,) in rows)
         return self._amendments.effective(found, self._until)
 
-    def where(self, table: Table[R], column: str, values: Iterable[Hashable]) -> list[R]:
+    def where(self, table: Table[R], column: str | tuple[str, ...], values: Iterable[Hashable]) -> list[R]:
         columns = table.columns
+        wanted: list[Any] = list(values)
+        if not wanted:
+            return []
+        if isinstance(column, str):
+            condition = sql.SQL("{} = ANY(%s)").format(sql.Identifier(column))
+            parameters = [wanted]
+        else:
+            kinds = dict(declared_columns(table))
+            condition = sql.SQL("({}) IN (SELECT * FROM unnest({}))").format(
+                sql.SQL(", ").join(map(sql.Identifier, column)),
+                sql.SQL(", ").join(sql.SQL("%s::" + kinds[c] + "[]") for c in column),
+            )
+            parameters = [list(each) for each in zip(*wanted, strict=True)]
         with self._conn.cursor(binary=True) as curs:
             curs.execute(
-                sql.SQL("SELECT {} FROM {} WHERE {} = ANY(%s){}").format(
+                sql.SQL("SELECT {} FROM {} WHERE {}{}").format(
                     sql.SQL(", ").join(map(sql.Identifier, columns)),
                     sql.Identifier(self._schema, table.name),
-                    sql.Identifier(column),
+                    condition,
                     sql.SQL(" AND known_to IS NULL" if table.known else ""),
                 ),
-                (list(values),),
+                parameters,
                 prepare=True,
             )
             rows = list(map(_made_of(table.row), curs.fetchall()))

@@ -17,8 +17,9 @@ from psycopg_pool import AsyncConnectionPool
 
 from adapters.keys import KeyFile, SubjectKeys
 from adapters.postgres import arrays
+from domain.identity import kind_of
 
-__all__ = ["Named", "Subject", "Subjects"]
+__all__ = ["Named", "Subject", "Subjects", "told_subjects"]
 
 Named = tuple[str, str, str]
 """(kind, namespace, normalised value): an identifier as it is looked up."""
@@ -168,6 +169,27 @@ class Subjects:
             ).fetchone()
         return row[0] if row else None
 
+    async def find_all(self, wanted: Iterable[Named]) -> dict[Named, UUID]:
+        """The subject of every identifier of *wanted* that has one, in one statement; asking makes nothing."""
+        found: dict[Named, UUID] = {}
+        missing: dict[bytes, Named] = {}
+        for named in wanted:
+            keys = self.known(named)
+            if keys is not None:
+                found[named] = UUID(bytes=keys.subject)
+            else:
+                missing[self._keys.lookup(*named)] = named
+        if missing:
+            async with self._pool.connection() as conn, conn.cursor(binary=True) as curs:
+                await curs.execute(
+                    b"SELECT lookup, subject FROM touchlog.subjects WHERE lookup = ANY(%b::bytea[])",
+                    (arrays.byteas(list(missing)),),
+                    prepare=True,
+                )
+                for lookup, subject in await curs.fetchall():
+                    found[missing[bytes(lookup)]] = subject
+        return found
+
     async def ciphers(self, subjects: Iterable[str]) -> Mapping[str, AESGCM | None]:
         """The content key of each subject (a UUID's text); None where it was destroyed or never was."""
         wanted = list(dict.fromkeys(subjects))
@@ -216,6 +238,17 @@ class Subjects:
                     plain = None
             found[subject] = Subject(subject, kind, namespace, plain)
         return found
+
+
+def told_subjects(subjects: Iterable[Subject]) -> list[dict[str, Any]]:
+    """Subjects as answers tell them: in the order of their kinds' priority; a value of null is erased."""
+    ordered = sorted(
+        subjects, key=lambda s: (kind_of(s.kind).priority, s.kind, s.namespace, s.value or "", s.subject)
+    )
+    return [
+        {"subject": str(s.subject), "kind": s.kind, "namespace": s.namespace, "value": s.value}
+        for s in ordered
+    ]
 
 
 def _uuid4(raw: bytes) -> bytes:

@@ -8,6 +8,7 @@ import time
 
 import uvloop
 
+from adapters.history import READ_MODELS
 from bin.bench.load import PRINCIPAL, described, parts_of, payloads
 from bin.bench.report import Report
 from bin.bench.scratch import Scratch
@@ -42,7 +43,7 @@ def bench(report: Report, scratch: Scratch) -> None:
     report.say(f"history: recording {report.events:,} events of {persons:,} persons by the whole way in")
     uvloop.run(fill())
     report.say("history: projecting")
-    project_once(url)
+    project_once(url, READ_MODELS)
 
     async def ask() -> None:
         async with parts_of(scratch.folder, url) as parts:

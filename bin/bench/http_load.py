@@ -36,7 +36,8 @@ class Order(msgspec.Struct, kw_only=True):
     requests: int
     batch: int = 100
     connections: int = 16
-    new_subjects: bool = False
+    new_subjects: bool = False  # every event names two identifiers that were never seen
+    new_identifier: bool = False  # every event names one
     every_s: float | None = None  # one request at a time so often, instead of as fast as can be
 
 
@@ -56,7 +57,10 @@ class Done(msgspec.Struct, kw_only=True):
 def _requests(order: Order) -> Iterator[bytes]:
     for number in range(order.requests):
         start = order.start + number * order.batch
-        body = b"[" + b",".join(payloads(start, order.batch, new_subjects=order.new_subjects)) + b"]"
+        made = payloads(
+            start, order.batch, new_subjects=order.new_subjects, new_identifier=order.new_identifier
+        )
+        body = b"[" + b",".join(made) + b"]"
         yield (
             f"POST /v1/events HTTP/1.1\r\nHost: {order.host}\r\nAuthorization: Bearer {order.key}\r\n"
             f"Content-Type: application/cloudevents-batch+json\r\nContent-Length: {len(body)}\r\n\r\n"

@@ -43,8 +43,15 @@ PRINCIPAL = Principal("key:bench", "admin")
 _STRIDE = 48_271  # coprime to PERSONS: a walk over all persons that looks random
 
 
-def payload(number: int, *, persons: int = PERSONS, new_subjects: bool = False) -> bytes:
-    """One call as a telephone system would report it, 600 bytes of JSON; *number* makes it one of its kind."""
+def payload(
+    number: int, *, persons: int = PERSONS, new_subjects: bool = False, new_identifier: bool = False
+) -> bytes:
+    """One call as a telephone system would report it, 600 bytes of JSON; *number* makes it one of its kind.
+
+    Args:
+        new_subjects: it names two identifiers that were never seen.
+        new_identifier: it names one that was never seen.
+    """
     person = number * _STRIDE % persons
     event: dict[str, Any] = {
         "specversion": "1.0",
@@ -53,7 +60,7 @@ def payload(number: int, *, persons: int = PERSONS, new_subjects: bool = False) 
         "type": "call.ended",
         "time": f"2026-{1 + number % 12:02}-{1 + number % 28:02}T{number % 24:02}:{number % 60:02}:{number // 60 % 60:02}Z",
         "subject": f"email:new{number}@example.com"
-        if new_subjects
+        if new_subjects or new_identifier
         else f"email:person{person:06}@example.com",
         "direction": "inbound",
         "data": {

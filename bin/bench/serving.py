@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -29,11 +30,18 @@ DRAINED_WITHIN_S = 600
 
 
 class Serving:
-    """One `touchlog serve` in a process of its own: PostgreSQL, NATS, HTTP, projectors, relay."""
+    """One `touchlog serve` in a process of its own: PostgreSQL, NATS, HTTP, projectors, relay.
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    Args:
+        read_models: keep up these only; all by default.
+    """
+
+    def __init__(self, folder: Path, *arguments: str, read_models: Sequence[str] = ()) -> None:
         self.data = folder
         self._arguments = arguments
+        if read_models:
+            self._arguments += ("--projections", ",".join(read_models))
+        self._read_models = tuple(read_models) or tuple(PROJECTIONS)
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -127,7 +135,7 @@ class Serving:
 
     def lag_positions(self, conn: psycopg.Connection[Any], pace: str | None = None) -> int:
         """How many events the slowest read model (of *pace*; default: of all) is behind the log."""
-        names = [name for name, one in PROJECTIONS.items() if pace in (None, one.pace)]
+        names = [name for name in self._read_models if pace in (None, PROJECTIONS[name].pace)]
         row = conn.execute(
             "SELECT h.position - coalesce((SELECT min(position) FROM touchlog.projections "
             "WHERE state = 'live' AND name = ANY(%s)), 0) FROM touchpoint_log.head h",

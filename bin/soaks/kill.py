@@ -58,7 +58,7 @@ class Kill(NamedTuple):
     contradicted: int  # events that were sent once more after their answer, and answered otherwise than as a duplicate there
     damaged: int  # differences that the log's own check finds
     slowest_s: float  # longest time until a batch was acknowledged
-    rebuilt_equal: bool  # the read models equal those built from zero
+    differing: list[str]  # tables of read models that are not those built from zero
 
 
 class Serve:
@@ -292,7 +292,7 @@ def _checked(url: str, target: str, kills: int, seconds: float, load: _Load) -> 
         position = {id_: at for at, id_ in rows}
         head = rows[-1][0] if rows else 0
         _wait_for(conn, head)
-        equal = _rebuilt_equal(conn, url)
+        differing = _differing(conn, url)
         damaged = len(list(check_log(conn)))
     return Kill(
         target=target,
@@ -310,7 +310,7 @@ def _checked(url: str, target: str, kills: int, seconds: float, load: _Load) -> 
         contradicted=load.contradicted,
         damaged=damaged,
         slowest_s=round(load.slowest_s, 2),
-        rebuilt_equal=equal,
+        differing=differing,
     )
 
 
@@ -326,11 +326,11 @@ def _wait_for(conn: psycopg.Connection[Any], head: int) -> None:
     raise TimeoutError("The projectors did not reach the head.")
 
 
-def _rebuilt_equal(conn: psycopg.Connection[Any], url: str) -> bool:
-    """Whether the live read models equal those that a projector builds from zero in a database of its own."""
+def _differing(conn: psycopg.Connection[Any], url: str) -> list[str]:
+    """The tables that differ from those that a projector builds from zero in a database of its own."""
     import projections  # noqa: F401 - registers every projection
     from adapters.postgres.event_log import connect_log
-    from adapters.postgres.read_models import ReadModels
+    from adapters.postgres.read_models import ReadModels, tables_of
     from adapters.postgres.schema import migrate
     from projections.projection import PROJECTIONS
     from projections.projector import Projector
@@ -347,16 +347,17 @@ def _rebuilt_equal(conn: psycopg.Connection[Any], url: str) -> bool:
         projector.take_leases()
         projector.catch_up()
         with psycopg.connect(other, autocommit=True) as rebuilt:
-            equal = all(
-                _digest(conn, table.name) == _digest(rebuilt, table.name)
+            differing = [
+                table.name
                 for each in PROJECTIONS.values()
-                for table in each.tables
-            )
+                for table in tables_of(each)
+                if _digest(conn, table.name) != _digest(rebuilt, table.name)
+            ]
         store.close()
     finally:
         reader.datastore.close()
         conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
-    return equal
+    return differing
 
 
 def _digest(conn: psycopg.Connection[Any], table: str) -> Any:

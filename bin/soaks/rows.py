@@ -20,7 +20,7 @@ __all__ = ["as_arrived_otherwise", "differing", "digests", "from_zero"]
 Digest = tuple[int, str]
 """(rows, sum of their hashes): the order of rows does not matter, and a table of any size is read once."""
 
-_NOT_COMPARED = ("recorded_at", "known_from", "known_to", "cluster")
+_NOT_COMPARED = ("recorded_at", "known_from", "known_to", "cluster", "a_cluster", "b_cluster")
 _POSITIONS = ("position", "last_position")
 
 
@@ -94,7 +94,11 @@ def as_arrived_otherwise(conn: psycopg.Connection[Any]) -> dict[str, list[Any]]:
     return found
 
 
-def _settled(table: Table[Any]) -> sql.Composed:
+def _settled(table: Table[Any]) -> sql.Composed | sql.SQL:
+    if (
+        table.name == "clusters"
+    ):  # how many links are refused; by which cluster follows from what was ever known
+        return sql.SQL("SELECT coalesce(sum(refused), 0)::bigint FROM read.clusters")
     columns: list[sql.Composable] = [
         sql.SQL(
             "(SELECT k.stream FROM touchpoint_log.keys k WHERE k.position = t.{} AND k.version = 1)"

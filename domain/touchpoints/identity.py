@@ -43,6 +43,10 @@ class IdentityLinkRefused(_Pair, frozen=True, kw_only=True):
 class IdentityMerged(_Pair, frozen=True, kw_only=True):
     """Somebody decided that two persons are one, in spite of any guard."""
 
+    # The event names `a` only, and `b` stands in its data: an event that names two subjects would state a link.
+
+    b_kind: str | None = None  # of the identifier of `b`; that of `a` stands with the event's first subject
+    b_namespace: str | None = None
     a_subjects: list[str] | None = None  # both sides as resolved when it was recorded
     b_subjects: list[str] | None = None
     event_count: Count | None = None

@@ -29,4 +29,4 @@ def test_what_was_acknowledged_is_in_the_log_once_although_a_part_is_killed(
     assert found.acknowledged > 200
     assert (found.lost, found.doubled, found.unknown, found.misplaced, found.gaps) == (0, 0, 0, 0, 0), found
     assert (found.contradicted, found.damaged) == (0, 0), found
-    assert found.rebuilt_equal
+    assert found.differing == [], found

@@ -113,7 +113,8 @@ def test_any_permutation_of_arrival_gives_the_same_rows_of_every_read_model(
         sent: list[Sent] = list(mixed(seed, EVENTS, persons=12))
         items = preparing(sent)
         in_order = arrived(new_database(), items, [EVENTS])
-        assert all(in_order.values()), {name: len(rows) for name, rows in in_order.items()}
+        empty = {name for name, rows in in_order.items() if not rows}
+        assert empty == {"merges", "splits", "profile_updates"}, "commands, or sources that tell of persons"
 
         shuffled = list(items)
         chance.shuffle(shuffled)

@@ -215,13 +215,14 @@ async def test_type_source_and_id_are_never_patched(it: House) -> None:
 @story
 async def test_consent_and_identity_facts_are_not_correctable(it: House) -> None:
     """Such a correction is recorded, and has no effect."""
+    inside = Principal("key:test", "admin", inside=True)
+    await it.given(event("split", type="identity.split", data={"merge": "x"}), by=inside)
     await it.given(
         event(
             "yes",
             type="consent.given",
             data={"purpose": "marketing.news", "contact": "email:ann@example.com"},
         ),
-        event("split", type="identity.split", data={"merge": "x"}),
         correction("c1", "yes", {"channel": "fax", "data": {"purpose": "billing"}}),
         correction("c2", "split", {"channel": "fax"}),
         correction("c3", "c1", {"data": {"reason": "none"}}, of_source="test/office"),

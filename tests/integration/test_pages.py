@@ -10,6 +10,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from bin.rebuilding import perform
 from tests.integration.running import Served, served_http
 
 HTML = {"Accept": "text/html"}
@@ -105,6 +106,23 @@ def test_the_overview_shows_how_the_log_stands(served: Served, browser: httpx.Cl
     assert status["lag"] == 0
 
 
+def test_the_overview_shows_a_rebuild_until_it_is_done(served: Served, browser: httpx.Client) -> None:
+    # given a rebuild that was asked for and that no projector has begun
+    recorded(served)
+    assert "Rebuilds" not in browser.get("/").text
+    with served.client() as client:
+        run = client.post("/v1/projections/daily_volumes/rebuild", json={}).json()["rebuild"]
+
+    # when somebody looks, then it is shown as asked for
+    page = browser.get("/").text
+    assert "Rebuilds" in page
+    assert "asked" in page
+
+    # and once it is done, no more
+    perform(served.settings, served.database_url, run["id"])
+    assert "Rebuilds" not in browser.get("/").text
+
+
 def test_a_search_leads_to_the_person_without_a_name_in_the_address(
     served: Served, browser: httpx.Client
 ) -> None:
@@ -138,9 +156,62 @@ def test_a_timeline_shows_what_happened_and_escapes_it(served: Served, browser: 
     assert browser.get("/persons/email:nobody@example.com").status_code == 404
 
 
+def said(served: Served, name: str, **traits: object) -> str:
+    """Record what somebody is called; gives the REF."""
+    data = {"traits": {"name": name, **traits}}
+    return recorded(served, type="profile.updated", data=data, time="2026-01-06T09:00:00Z")
+
+
+def test_a_person_is_found_by_name_and_shown_with_profile_and_provenance(
+    served: Served, browser: httpx.Client
+) -> None:
+    who = said(served, "Zoë <i>Quill</i>", address={"street": "Mill Street 4"})
+    answer = browser.post("/search", data={"q": "zoe quill"})
+    assert answer.status_code == 303, answer.text
+    page = browser.get(answer.headers["location"]).text
+    assert who.removeprefix("email:") in page
+    assert "Zoë &lt;i&gt;Quill&lt;/i&gt;" in page
+    assert "<i>Quill" not in page
+    assert "Mill Street 4" in page
+    assert "said by shop" in page
+    assert "6 January 2026" in page
+    earlier = browser.get(answer.headers["location"], params={"as_of": "2026-01-01T00:00:00Z"}).text
+    assert "Nothing was said yet" in earlier
+    assert "None yet" in earlier
+
+
+def test_more_than_a_page_is_found_page_by_page(served: Served, browser: httpx.Client) -> None:
+    for n in range(23):
+        said(served, f"Yorick Number{n:02d}")
+    first = browser.post("/search", data={"q": "yorick"})
+    assert "20 or more persons found" in first.text
+    cursor = re.findall(r'name="cursor" value="([^"]+)"', first.text)
+    second = browser.post("/search", data={"q": "yorick", "cursor": cursor[0]}).text
+    names = set(re.findall(r"Yorick Number\d\d", first.text)) | set(re.findall(r"Yorick Number\d\d", second))
+    assert len(names) == 23
+    assert (
+        "from their first three letters on" in browser.post("/search", data={"q": "nobody of this name"}).text
+    )
+
+
+def test_likely_duplicates_are_shown_with_their_reasons(served: Served, browser: httpx.Client) -> None:
+    empty = browser.get("/duplicates")
+    assert "No two persons look like one" in empty.text
+    mail = f"{uuid4().hex}@example.com"
+    said(served, "Ann <b>Bell", email=mail)
+    said(served, "Theo Okafor", email=mail)
+    before = served.records()
+    page = browser.get("/duplicates").text
+    assert served.records() == before + 1
+    assert f"same email: {mail}" in page
+    assert "against" in page
+    assert "touchlog persons merge" in page
+    assert "<b>Bell" not in page
+
+
 def test_no_page_asks_another_host(served: Served, browser: httpx.Client) -> None:
     who = recorded(served)
-    for path in ("/", "/docs", f"/persons/{who}", "/sign-in", "/nothing"):
+    for path in ("/", "/docs", f"/persons/{who}", "/duplicates", "/sign-in", "/nothing"):
         page = browser.get(path)
         assert "default-src 'none'" in page.headers["content-security-policy"]
         links = re.findall(r'(?:src|href|action)="([^"]+)"', page.text)
@@ -155,3 +226,88 @@ def test_the_api_is_explained(browser: httpx.Client) -> None:
     assert "/v1/persons/{ref}/history" in page
     assert 'id="not-json"' in page
     assert "call.ended" in page
+
+
+def identifiers(served: Served, ref: str) -> list[dict[str, str]]:
+    """All identifiers of a person."""
+    with served.client() as client:
+        found: list[dict[str, str]] = client.get(f"/v1/persons/{ref}").json()["subjects"]
+    return found
+
+
+def changed(browser: httpx.Client, **form: str) -> httpx.Response:
+    """Send the form of a change, as the page does."""
+    return browser.post("/persons/change", data=form)
+
+
+def test_a_merge_is_looked_at_then_made_then_undone_in_the_browser(
+    served: Served, browser: httpx.Client
+) -> None:
+    # given two persons
+    one, two = recorded(served), recorded(served)
+
+    # when somebody looks at merging them, then both are shown and nothing is recorded
+    look = changed(browser, change="merge", a=one, b=two)
+    assert look.status_code == 200
+    assert one.partition(":")[2] in look.text
+    assert two.partition(":")[2] in look.text
+    assert len(identifiers(served, one)) == 1
+
+    # and without a reason nothing is recorded either
+    assert "Say why" in changed(browser, change="merge", a=one, b=two, sure="yes").text
+
+    # when it is made, then the page tells why they are one person, by whom and what for
+    made = changed(browser, change="merge", a=one, b=two, sure="yes", reason="same <lamp>")
+    assert made.status_code == 303
+    served.project()
+    page = browser.get(made.headers["location"]).text
+    assert "same &lt;lamp&gt;" in page
+    assert "Undo …" in page
+
+    # and undone, the two are two again, and it is still told what was
+    (merge,) = re.findall(r'name="merge" value="([0-9a-f-]{36})"', page)
+    assert changed(browser, change="split", merge=merge).status_code == 200
+    undone = changed(browser, change="split", merge=merge, sure="yes", reason="two lamps")
+    served.project()
+    page = browser.get(undone.headers["location"]).text
+    assert "undone by" in page
+    assert len(identifiers(served, two)) == 1
+    assert changed(browser, change="split", merge=merge, sure="yes", reason="again").status_code == 409
+
+
+def test_a_change_of_nobody_is_told_and_one_from_another_site_refused(
+    served: Served, browser: httpx.Client
+) -> None:
+    one = recorded(served)
+    nobody = changed(browser, change="merge", a=one, b="email:nobody@example.com")
+    assert nobody.status_code == 404
+    assert "Nothing was recorded" in nobody.text
+    assert changed(browser, change="merge", a=one, b="ann").status_code == 400
+    assert changed(browser, change="", a=one).status_code == 400
+    foreign = browser.post(
+        "/persons/change",
+        data={"change": "merge", "a": one, "b": one},
+        headers={"Origin": "https://evil.example"},
+    )
+    assert foreign.status_code == 403
+
+
+def test_an_identifier_that_was_taken_out_stays_out(served: Served, browser: httpx.Client) -> None:
+    # given a person of two identifiers
+    other = f"crm:{uuid4().hex}"
+    one = recorded(served, identifiers=other)
+    page = browser.get(f"/persons/{one}/why").text
+    assert "Take out …" in page
+    (subject,) = {s["subject"] for s in identifiers(served, one) if s["kind"] == "crm"}
+
+    # when one is taken out
+    done = changed(browser, change="split", person=one, subject=subject, sure="yes", reason="her sister's")
+    assert done.status_code == 303
+    served.project()
+
+    # then the page tells it, and the link that is refused because of it
+    page = browser.get(done.headers["location"]).text
+    assert "kept apart from" in page
+    assert "her sister&#39;s" in page
+    assert "a split keeps the two apart" in page
+    assert "a split keeps the two apart" in browser.get("/refused").text

@@ -16,7 +16,8 @@ import pytest
 import domain.touchpoints  # noqa: F401  (declares the types)
 from bin.demo import demo_events, demo_mailing
 from domain.event import TYPES, headline, validate
-from domain.identity import Link, in_priority, kind_of, parse_ref, persons
+from domain.identity import in_priority, kind_of, parse_ref
+from domain.resolution import Link, persons
 
 NOW = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
 Event = dict[str, Any]
@@ -302,3 +303,10 @@ def test_a_mailing_after_the_history_reaches_some_who_do_not_want_it(history: li
         validate(TYPES[mail["type"]], mail["data"])
     given = {e["data"]["contact"] for e in history if e["type"] == "consent.given"}
     assert 0 < sum(m["subject"] not in given for m in mails) < 20
+
+
+def test_some_customers_are_known_twice(history: list[Event]) -> None:
+    typed_in = [e for e in history if e["data"].get("method") == "telephone_order"]
+    assert 8 <= len(typed_in) <= 12
+    told = {ref for e in history if e not in typed_in for ref in refs_of(e)}
+    assert not {ref for e in typed_in for ref in refs_of(e)} & told, "under addresses that nothing else names"

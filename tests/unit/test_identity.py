@@ -12,21 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.errors import Invalid
-from domain.identity import (
-    KINDS,
-    Identifier,
-    Link,
-    Merge,
-    Persons,
-    RefusedLink,
-    Split,
-    in_priority,
-    kind_of,
-    normalise,
-    parse_ref,
-    persons,
-    split_sides,
-)
+from domain.identity import KINDS, Identifier, in_priority, kind_of, normalise, parse_ref
+from domain.resolution import Link, Merge, Persons, RefusedLink, Split, persons, split_sides
 
 JAN = datetime(2026, 1, 1, tzinfo=UTC)
 Kinds = dict[str, tuple[str, str]]
