@@ -16,9 +16,11 @@ import psycopg
 import pytest
 
 from adapters.columns.following import connected
+from adapters.columns.funnels import ask
 from adapters.columns.library import Library
 from adapters.columns.shelf import Shelf
 from adapters.columns.writer import Columns
+from domain.funnels.reading import read_funnel
 from tests.integration.running import Served, served_http
 from tests.waiting import wait_until
 
@@ -144,6 +146,74 @@ class shelf_written:  # noqa: N801 - reads as what it does
         self._hold.__exit__(None, None, None)
 
 
+@pytest.mark.parametrize("on_the_shelf", [False, True], ids=["read from the log", "written down"])
+def test_merges_and_splits_count_from_when_they_are_known_and_change_no_answer_of_before(
+    served: Served, http: httpx.Client, on_the_shelf: bool
+) -> None:
+    # given one who looked under two names that evidence may not join, and whose second name has a device
+    of = f"m{int(on_the_shelf)}"
+    one, two, device = f"user:{of}-1", f"user:{of}-2", f"anonymous:{of}"
+    told: dict[int, tuple[list[int], bytes]] = {}
+    question = {"steps": viewed(f"/{of}/a", f"/{of}/b", f"/{of}/c"), "window": "P14D"}
+
+    def holds(position: int, expected: list[int]) -> None:
+        """Ask as of now, and again whatever was asked before."""
+        answer = asked(served, http, **question)
+        assert (counts(answer), answer["known_at"]) == (expected, position)
+        told[position] = (expected, again(position))
+        assert {at: again(at) for at in told} == {at: text for at, (_, text) in told.items()}
+
+    def again(position: int) -> bytes:
+        return http.post("/v1/funnels/query", json={**question, "known_at": f"@{position}"}).content
+
+    def decided(way: str, **said: str) -> dict[str, Any]:
+        answer = http.post(f"/v1/persons/{way}", json={**said, "reason": "test"})
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    start = given(
+        http,
+        web(f"{of}1", one, f"/{of}/a", 1),
+        web(f"{of}2", two, f"/{of}/b", 2),
+        web(f"{of}3", two, f"/{of}/z", 2, identifiers=device),
+        web(f"{of}4", device, f"/{of}/c", 3),
+    )
+    holds(start, [1, 0, 0])
+
+    # when the two are merged, then they are one whenever it is asked, but not as of a time before the merge
+    merge = decided("merge", a=one, b=two)
+    holds(merge["position"], [1, 1, 1])
+    assert counts(asked(served, http, **question, as_of=DAY.format(20))) == [1, 0, 0]
+
+    # when the device is split off, and the merge undone, then both were never so
+    apart = decided("split", person=one, subject=device)
+    holds(apart["position"], [1, 1, 0])
+    if on_the_shelf:
+        with shelf_written(served):
+            holds(apart["position"], [1, 1, 0])
+    undone = decided("split", **merge["undo"])
+    holds(undone["position"], [1, 0, 0])
+    assert counts(asked(served, http, **question, as_of=DAY.format(20))) == [1, 0, 0]
+
+    # and evidence does not bring the device back
+    last = given(http, web(f"{of}5", two, f"/{of}/y", 4, identifiers=device))
+    holds(last, [1, 0, 0])
+    rest = {"steps": viewed(f"/{of}/b", f"/{of}/c"), "window": "P14D"}
+    assert counts(asked(served, http, **rest)) == [1, 0]
+    assert counts(asked(served, http, **rest, known_at=f"@{start}")) == [1, 1]
+
+    # and who asks for the first time is answered the same
+    library = Library(served.database_url, served.settings.data / "columns")
+    try:
+        for position, (expected, _) in told.items():
+            view, owners, _ = library.view(position, None)
+            funnel = read_funnel(question, view.known)
+            answer = ask(funnel, view, owners, as_of=None, as_of_us=None, known_us=0)
+            assert [s.count for s in answer.steps] == expected
+    finally:
+        library.close()
+
+
 def test_an_order_that_names_nobody_belongs_to_the_person_of_that_order(
     served: Served, http: httpx.Client
 ) -> None:
@@ -256,6 +326,7 @@ import sys
 from pathlib import Path
 from adapters.columns import writer
 from adapters.columns.following import connected
+from adapters.columns.funnels import ask
 from adapters.columns.shelf import Shelf
 from adapters.columns import following
 following.BATCH_EVENTS = 3
