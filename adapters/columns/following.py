@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import psycopg
 
-from adapters.columns.rows import Row, changes_of
 from adapters.postgres.amendments import StoredAmendments
 from adapters.postgres.schema import APP_ROLE
 from domain.entry import Recorded, decode_body
 from projections.steps import Steps
+
+if TYPE_CHECKING:
+    from adapters.columns.rows import Row
 
 __all__ = ["Batch", "connected", "followed", "head_of"]
 
@@ -43,6 +45,8 @@ def head_of(conn: psycopg.Connection[Any]) -> tuple[int, str]:
 
 def followed(conn: psycopg.Connection[Any], after: int, until: int) -> Iterator[Batch]:
     """What the log says behind *after*, up to *until*."""
+    from adapters.columns.rows import changes_of  # here, for those who only look how far the log is
+
     amendments = StoredAmendments(lambda: conn)
     maker = Steps(amendments, after)
     while after < until:

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from adapters.columns.chunk import Chunk, Vocabulary
 from adapters.columns.following import connected, followed, head_of
+from adapters.columns.manifest import Manifest
 from adapters.columns.persons import Everybody, Moments
 from adapters.columns.rows import REFERENCE, Row, table_of
-from adapters.columns.shelf import VERSION, Manifest, Shelf
+from adapters.columns.shelf import Shelf
 from adapters.columns.view import Owners, View
 from domain.funnels.reading import micros
 
@@ -100,12 +101,7 @@ class Library:
     def _refresh(self, conn: psycopg.Connection[Any], known_at: int) -> None:
         manifest = self._shelf.read()
         head, log_id = head_of(conn)
-        if (
-            manifest is None
-            or manifest.log_id != log_id
-            or manifest.version != VERSION
-            or manifest.position > head
-        ):
+        if manifest is None or not manifest.is_of(log_id, head):
             manifest = Manifest(log_id)
         if manifest.log_id != self._manifest.log_id or manifest.position < self._manifest.position:
             self._reset(manifest)

@@ -19,38 +19,16 @@ import msgspec
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
+from adapters.columns.manifest import MANIFEST, Manifest, Segment, read_manifest
 from adapters.columns.rows import Row, in_order, merged, table_of
 
-__all__ = ["FULL_ROWS", "VERSION", "Manifest", "Segment", "Shelf", "Taken"]
+__all__ = ["FULL_ROWS", "Shelf", "Taken"]
 
-VERSION = 1
-"""Of the rows; raised when they change, so that the columns are written anew."""
 FULL_ROWS = 1_048_576
 """A segment of so many rows is full, and is never merged again."""
 MERGED_AT_ONCE = 8
 """Segments of one size that are merged into one of the next."""
 KEPT_S = 600.0
-
-
-class Segment(msgspec.Struct, frozen=True):
-    """A file of rows; all became known at positions from `first` to `last`."""
-
-    name: str
-    rows: int
-    first: int
-    last: int
-
-
-class Manifest(msgspec.Struct, frozen=True):
-    """What counts: the columns of one log up to a position; `gone` are replaced files and since when (s)."""
-
-    log_id: str
-    version: int = VERSION
-    position: int = 0
-    next: int = 1
-    segments: tuple[Segment, ...] = ()
-    closed: tuple[Segment, ...] = ()
-    gone: tuple[tuple[str, float], ...] = ()
 
 
 class Taken(Exception):
@@ -62,14 +40,11 @@ class Shelf:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._manifest = folder / "manifest.json"
+        self._manifest = folder / MANIFEST
 
     def read(self) -> Manifest | None:
         """What counts now; None where there is nothing yet."""
-        try:
-            return msgspec.json.decode(self._manifest.read_bytes(), type=Manifest)
-        except FileNotFoundError:
-            return None
+        return read_manifest(self.folder)
 
     @contextmanager
     def written(self) -> Iterator[None]:
@@ -89,7 +64,7 @@ class Shelf:
     def begin(self, log_id: str, head: int) -> Manifest:
         """The manifest to go on from: an empty one where that on disk is of another log, version or history."""
         found = self.read()
-        if found is None or found.log_id != log_id or found.version != VERSION or found.position > head:
+        if found is None or not found.is_of(log_id, head):
             found = Manifest(log_id, next=found.next if found is not None else 1)
             self._put(found)
         named = {s.name for s in (*found.segments, *found.closed)} | {name for name, _ in found.gone}
@@ -161,7 +136,7 @@ class Shelf:
 
     def _put(self, manifest: Manifest) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        draft = self.folder / "manifest.json.part"
+        draft = self.folder / f"{MANIFEST}.part"
         draft.write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
         _to_disk(draft)
         _to_disk(self.folder)  # the segments are named on disk before the manifest names them

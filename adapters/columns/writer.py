@@ -18,7 +18,6 @@ ENOUGH_ROWS = 20_000
 """So many events behind, and a segment is written; fewer are read from the log by whoever asks."""
 AT_ONCE_ROWS = 250_000
 """Rows of one segment as it is first written."""
-LONGEST_TAIL_S = 60.0
 
 log = structlog.get_logger()
 
@@ -31,24 +30,29 @@ class Columns:
         self._shelf = shelf
         head, log_id = head_of(conn)
         self._manifest = shelf.begin(log_id, head)
-        self._written_s = time.monotonic()
 
     @property
     def position(self) -> int:
         """How far the columns reach."""
         return self._manifest.position
 
-    def step(self, *, all_of_it: bool = False, stopped: Callable[[], bool] = lambda: False) -> int:
-        """Write what has come, when it is enough or has waited for long; returns how many positions that were.
+    def step(
+        self,
+        *,
+        all_of_it: bool = False,
+        stopped: Callable[[], bool] = lambda: False,
+        rest: Callable[[int], None] = lambda _: None,
+    ) -> int:
+        """Write what has come, when it is enough; returns how many positions that were.
 
         Args:
             all_of_it: write whatever there is.
             stopped: asked between batches: whether to leave the rest for the next time.
+            rest: called between batches with the position that was read to.
         """
         head, _ = head_of(self._conn)
         behind = head - self.position
-        waited = time.monotonic() - self._written_s > LONGEST_TAIL_S
-        if not behind or (behind < ENOUGH_ROWS and not all_of_it and not waited):
+        if not behind or (behind < ENOUGH_ROWS and not all_of_it):
             return 0
         start = self.position
         rows: list[Row] = []
@@ -61,11 +65,11 @@ class Columns:
             if len(rows) + len(closed) >= AT_ONCE_ROWS:
                 self._put(rows, closed, last)
                 rows, closed = [], []
-                if stopped():
-                    return last - start
+            if stopped():
+                break
+            rest(last)
         if last > self.position:
             self._put(rows, closed, last)
-        self._written_s = time.monotonic()
         return last - start
 
     def _put(self, rows: list[Row], closed: list[tuple[int, int]], position: int) -> None:
