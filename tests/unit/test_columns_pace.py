@@ -15,13 +15,11 @@ def looking(*heads: int, every_s: float = 1.0) -> Pace:
 
 def test_nothing_is_written_while_the_log_is_written_to() -> None:
     busy = looking(0, ENOUGH_EVENTS * 2)
-    assert busy.is_busy
-    assert not busy.is_due(0)
+    assert (busy.is_busy, busy.is_due(0)) == (True, False)
     assert busy.rest_s(0, 0.1) > 0.1
 
     busy.looked(ENOUGH_EVENTS * 2 + BUSY_EVENTS_PER_S // 2, 2.0)
-    assert not busy.is_busy
-    assert busy.is_due(0)
+    assert (busy.is_busy, busy.is_due(0)) == (False, True)
     assert busy.rest_s(0, 0.1) == 0
 
 
