@@ -25,6 +25,8 @@ COMMANDS = (
     "bin.imports",
     "bin.persons",
     "bin.volumes",
+    "bin.funnel",
+    "bin.sql",
     "bin.conversations",
     "bin.audit",
     "bin.consent",

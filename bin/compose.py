@@ -12,6 +12,7 @@ from psycopg_pool import AsyncConnectionPool
 
 import domain.touchpoints  # noqa: F401 - registers every declared type
 from adapters.feed import Feed
+from adapters.funnels import Funnels
 from adapters.history import Histories
 from adapters.ingest import Ingest
 from adapters.keys import KeyFile
@@ -46,6 +47,7 @@ class Core:
     ingest: Ingest
     histories: Histories
     feed: Feed
+    funnels: Funnels
 
     @property
     def access(self) -> Any:
@@ -73,7 +75,7 @@ async def core(settings: Settings, database_url: str, *, pool_size: int = 8) -> 
         },
     )
     await pool.open(wait=True, timeout=30)
-    writer = acts = None
+    writer = acts = funnels = None
     try:
         await keys_belong(pool, keys)
         await misread_set_aside(pool, database_url)
@@ -86,10 +88,13 @@ async def core(settings: Settings, database_url: str, *, pool_size: int = 8) -> 
         ingest = Ingest(subjects, writer, keys, rejected, region=settings.phone_region)
         histories = Histories(pool, subjects, region=settings.phone_region)
         feed = Feed(pool, subjects)
+        funnels = Funnels(pool, histories, database_url=database_url, folder=settings.data / "columns")
         yield Core(
-            settings, database_url, pool, keys, subjects, writer, records, rejected, ingest, histories, feed
-        )
+            settings, database_url, pool, keys, subjects, writer, records, rejected, ingest, histories, feed, funnels
+        )  # fmt: skip
     finally:
+        if funnels is not None:
+            funnels.close()
         for one in (writer, acts):
             if one is not None:
                 await one.close()

@@ -1,4 +1,4 @@
-"""The children of `serve`, each a process of its own: http, projectors, check, relay; the demo's loader; and a rebuild."""
+"""The children of `serve`, each a process of its own: http, projectors, columns, check, relay; the demo's loader; and a rebuild."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bin import logs
 from bin.settings import Settings
 from domain.errors import TouchlogError
 
-PARTS = ("http", "projectors", "check", "relay", "demo", "rebuild")
+PARTS = ("http", "projectors", "columns", "check", "relay", "demo", "rebuild")
 
 log = structlog.get_logger()
 
@@ -34,6 +34,13 @@ def run_projectors(settings: Settings, pace: str | None, names: str) -> None:
     from bin import projectors
 
     projectors.run_projectors(settings, pace, names.split(",") if names else ())  # type: ignore[arg-type]
+
+
+def run_columns(settings: Settings) -> None:
+    """Write the analysts' columns until SIGTERM."""
+    from bin import columns
+
+    columns.run_columns(settings)
 
 
 def run_relay(settings: Settings) -> None:
@@ -86,6 +93,8 @@ def main() -> None:
                 run_http(settings, arguments.fd)
             case "projectors":
                 run_projectors(settings, arguments.pace, arguments.projections)
+            case "columns":
+                run_columns(settings)
             case "check":
                 run_check(settings)
             case "relay":

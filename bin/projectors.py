@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import structlog
@@ -22,6 +21,7 @@ from adapters.postgres.read_models import ReadModels
 from adapters.postgres.schema import APP_ROLE
 from bin import memory
 from bin.indexer import Indexer
+from bin.priority import stand_back
 from bin.rebuilder import Rebuilder
 from bin.settings import Settings
 from domain.errors import Misconfigured
@@ -96,7 +96,7 @@ def run_projectors(settings: Settings, pace: Pace | None = None, names: Sequence
     """
     chosen = chosen_projections(pace, names)
     way = _WAYS[pace or "live"]
-    _stand_back(way.niceness)
+    stand_back(way.niceness)
     memory.settle()
     stopping = threading.Event()
     listener = HeadListener(settings.nats_url, settings.subject_prefix)
@@ -126,17 +126,6 @@ def run_projectors(settings: Settings, pace: Pace | None = None, names: Sequence
         if not stopping.is_set():
             stopping.wait(pause_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
-
-
-def _stand_back(niceness: int) -> None:
-    """Let others have the processors first."""
-    if not niceness:
-        return
-    os.nice(niceness)
-    # Linux shares processors out among sessions first, and only within one by niceness; ours is our own.
-    if os.getsid(0) == os.getpid():
-        with suppress(OSError):
-            Path("/proc/self/autogroup").write_text(str(niceness))
 
 
 def _release_of_the_dead(database_url: str) -> None:

@@ -26,7 +26,7 @@ from domain.errors import Misconfigured, Unavailable
 if TYPE_CHECKING:
     from bin.supervisor import Child, Supervisor
 
-PARTS = ("http", "projectors", "check", "relay")
+PARTS = ("http", "projectors", "columns", "check", "relay")
 PACES = ("live", "later")
 """The projectors are two processes: what is looked at now does not wait for the rest."""
 BACKLOG_CONNECTIONS = 2048

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from psycopg_pool import AsyncConnectionPool
 
 from adapters.feed import Feed
+from adapters.funnels import Funnels
 from adapters.history import Histories
 from adapters.http.figures import Figures
 from adapters.http.problems import Refusal
@@ -62,6 +63,8 @@ class Core(Protocol):
     def feed(self) -> Feed: ...
     @property
     def histories(self) -> Histories: ...
+    @property
+    def funnels(self) -> Funnels: ...
 
 
 class House:

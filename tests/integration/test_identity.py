@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import orjson
@@ -14,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.checking.checker import Checker
+from adapters.columns.following import connected
+from adapters.columns.persons import Moments
 from adapters.identity_changes import Change, IdentityChanges
 from adapters.identity_why import Whys
 from adapters.ingest import Principal
@@ -383,6 +386,18 @@ REFS = [
 ]
 
 
+def everybody_at(
+    url: str, moments: Moments, noted: dict[str, str], known_at: int, as_of: datetime | None
+) -> set[frozenset[str]]:
+    """Give the persons as analyses see them."""
+    with connected(url) as conn:
+        then = moments.at(conn, as_of, known_at)
+    found: dict[str, set[str]] = {}
+    for subject, ref in noted.items():
+        found.setdefault(then.person(subject), set()).add(ref)
+    return {frozenset(g) for g in found.values()}
+
+
 @settings(max_examples=25)
 @given(data=st.data())
 def test_whatever_is_told_persons_are_those_of_the_reference(
@@ -412,6 +427,8 @@ def test_whatever_is_told_persons_are_those_of_the_reference(
         for ref in REFS:
             await subject(ref)
         position = len(REFS)
+        # One keeper of moments, while the log grows; taken to earlier and later ones at the end.
+        everybody = partial(everybody_at, it.core.database_url, Moments(), noted)
         for number, act in enumerate(acts):
             if act == "name":
                 chosen = data.draw(st.lists(st.sampled_from(REFS), min_size=2, max_size=3, unique=True))
@@ -459,9 +476,12 @@ def test_whatever_is_told_persons_are_those_of_the_reference(
                 reference.events.append(
                     Named(position, [noted[s[0]] for s in body["subjects"]], at, body["source"], body["id"])
                 )
+            await it.projected()
+            if data.draw(st.booleans()):
+                assert everybody(position, None) == reference.persons(position)
         await it.projected()
-        moments: list[tuple[int | None, datetime | None]] = [(None, None)]
-        moments += [
+        asked: list[tuple[int | None, datetime | None]] = [(None, None)]
+        asked += [
             (
                 data.draw(st.integers(len(REFS), position)),
                 data.draw(
@@ -470,8 +490,9 @@ def test_whatever_is_told_persons_are_those_of_the_reference(
             )
             for _ in range(3)
         ]
-        for known_at, as_of in moments:
+        for known_at, as_of in asked:
             found = {frozenset(await refs_of(it, ref, known_at=known_at, as_of=as_of)) for ref in REFS}
             assert found == reference.persons(known_at, as_of), (known_at, as_of)
+            assert everybody(known_at or position, as_of) == found, (known_at, as_of)
 
     whole(tmp_path_factory.mktemp("d"), new_database())

@@ -1,0 +1,6 @@
+"""Columns: the plain facts of the log as Parquet segments, and what is asked of them.
+
+`rows` makes rows of steps of the log, `segment` writes and reads files of them, `shelf` keeps the files of an
+installation, `writer` follows the log, `view` is what a question reads (segments and the fresh tail), `kernel` runs
+funnels over sorted arrays, `funnels` asks it.
+"""

@@ -1,0 +1,173 @@
+"""The library: the columns of an installation as questions see them, up to the very head of the log.
+
+What the shelf holds is read once and kept; what the log holds beyond it, the fresh tail, is read from the log
+itself, so that an event acknowledged a moment ago is in the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import psycopg
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
+from adapters.columns.chunk import Chunk, Vocabulary
+from adapters.columns.following import connected, followed, head_of
+from adapters.columns.manifest import Manifest
+from adapters.columns.persons import Everybody, Moments
+from adapters.columns.rows import REFERENCE, Row, table_of
+from adapters.columns.shelf import Shelf
+from adapters.columns.view import Owners, View
+from domain.funnels.reading import micros
+
+__all__ = ["Library"]
+
+_BLOCK_ROWS = 5000
+"""The tail is kept in blocks of so many rows, of which only the last is made anew when events come."""
+
+
+class Library:
+    """The columns of one installation.
+
+    Args:
+        url: the database. It is asked on one connection, by one question at a time.
+    """
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self._url = url
+        self._shelf = Shelf(folder)
+        self._lock = Lock()
+        self._conn: psycopg.Connection[Any] | None = None
+        self._moments = Moments()
+        self._reset(Manifest(""))
+
+    def _reset(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._vocabularies: dict[str, Vocabulary] = {}
+        self._segments: dict[str, Chunk] = {}
+        self._blocks: list[tuple[list[Row], Chunk]] = []
+        self._tail_to = manifest.position
+        self._ends: dict[str, list[tuple[int, int]]] = {}
+        self._tail_ends: list[tuple[int, int]] = []
+        self._closed: dict[int, list[int]] = {}
+        self._closed_version = 0
+        self._owned: tuple[Mapping[str, str], NDArray[np.int32], dict[str, int]] | None = None
+
+    def close(self) -> None:
+        """Let go of the database."""
+        if self._conn is not None:
+            self._conn.close()
+            self._conn = None
+
+    def _connection(self) -> psycopg.Connection[Any]:
+        if self._conn is None or self._conn.closed:
+            self._conn = connected(self._url)
+        return self._conn
+
+    def view(self, known_at: int, as_of: datetime | None) -> tuple[View, Owners, int]:
+        """(what was known at a position and had happened by a time, whose is what then, when the position was recorded in µs).
+
+        The read model of identities has seen *known_at*.
+        """
+        with self._lock:
+            conn = self._connection()
+            self._refresh(conn, known_at)
+            chunks = [self._segments[s.name] for s in self._manifest.segments if s.first <= known_at]
+            chunks += [chunk for _, chunk in self._blocks]
+            view = View(
+                chunks,
+                self._vocabularies,
+                known_at=known_at,
+                as_of_us=None if as_of is None else micros(as_of),
+                closed=self._closed,
+                closed_version=self._closed_version,
+            )
+            everybody = self._moments.at(conn, as_of, known_at)
+            row = conn.execute(
+                "SELECT recorded_at FROM touchpoint_log.events WHERE position = %s", (known_at,)
+            ).fetchone()
+
+            def owners(values: Sequence[str]) -> tuple[NDArray[np.int32], list[str]]:
+                return self._owners(conn, everybody, values)
+
+            return view, owners, micros(row[0]) if row else 0
+
+    def _refresh(self, conn: psycopg.Connection[Any], known_at: int) -> None:
+        manifest = self._shelf.read()
+        head, log_id = head_of(conn)
+        if manifest is None or not manifest.is_of(log_id, head):
+            manifest = Manifest(log_id)
+        if manifest.log_id != self._manifest.log_id or manifest.position < self._manifest.position:
+            self._reset(manifest)
+        if manifest != self._manifest or set(self._segments) != {s.name for s in manifest.segments}:
+            self._take(manifest)
+        if known_at > self._tail_to:
+            for batch in followed(conn, self._tail_to, known_at):
+                self._append(batch.rows)
+                self._tail_ends += batch.closed
+                self._tail_to = batch.position
+                if batch.closed:
+                    self._count_closed()
+
+    def _take(self, manifest: Manifest) -> None:
+        """Look at the shelf as it is now, and drop from the tail what stands there."""
+        self._manifest = manifest
+        self._segments = {
+            s.name: self._segments.get(s.name) or Chunk(self._shelf.folder / s.name, self._vocabularies)
+            for s in manifest.segments
+        }
+        self._ends = {c.name: self._ends.get(c.name) or self._closed_of(c.name) for c in manifest.closed}
+        kept = [row for rows, _ in self._blocks for row in rows if row.known_from > manifest.position]
+        self._blocks = []
+        self._append(kept)
+        self._tail_ends = [(p, to) for p, to in self._tail_ends if to > manifest.position]
+        self._tail_to = max(self._tail_to, manifest.position)
+        self._count_closed()
+
+    def _closed_of(self, name: str) -> list[tuple[int, int]]:
+        table = pq.read_table(self._shelf.folder / name)
+        return list(zip(table["position"].to_pylist(), table["known_to"].to_pylist(), strict=True))
+
+    def _count_closed(self) -> None:
+        self._closed = {}
+        for position, to in (pair for some in (*self._ends.values(), self._tail_ends) for pair in some):
+            self._closed.setdefault(position, []).append(to)
+        self._closed_version += 1
+
+    def _append(self, rows: list[Row]) -> None:
+        if not rows:
+            return
+        if self._blocks and len(self._blocks[-1][0]) < _BLOCK_ROWS:
+            rows = [*self._blocks.pop()[0], *rows]
+        self._blocks.append((rows, Chunk(table_of(rows), self._vocabularies)))
+
+    def _owners(
+        self, conn: psycopg.Connection[Any], everybody: Everybody, values: Sequence[str]
+    ) -> tuple[NDArray[np.int32], list[str]]:
+        """The code of each owner's person, and the persons; -1 for orders and cases that are nobody's."""
+        with self._lock:
+            codes = np.empty(0, np.int32)
+            numbers: dict[str, int] = {}
+            if self._owned is not None and self._owned[0] is everybody.persons:
+                codes, numbers = self._owned[1:]
+            fresh = values[len(codes) :]
+            named = [v.removeprefix(REFERENCE) for v in values if v.startswith(REFERENCE)]
+            owned = everybody.of_references(conn, named) if named else {}
+            more = np.empty(len(fresh), np.int32)
+            for i, value in enumerate(fresh):
+                person = None if value.startswith(REFERENCE) else everybody.person(value)
+                more[i] = -1 if person is None else numbers.setdefault(person, len(numbers))
+            codes = np.concatenate([codes, more])
+            self._owned = (everybody.persons, codes, numbers)
+            if owned:
+                codes = codes.copy()
+                for i, value in enumerate(values):
+                    if value.startswith(REFERENCE) and (person := owned.get(value.removeprefix(REFERENCE))):
+                        codes[i] = numbers.setdefault(person, len(numbers))
+            return codes, list(numbers)

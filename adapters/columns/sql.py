@@ -1,0 +1,110 @@
+"""SQL over the columns: DuckDB with views by the names that analysts know from PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import duckdb
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.dataset as ds  # type: ignore[import-untyped]
+
+from adapters.columns.library import Library
+from adapters.columns.view import View
+from domain.errors import Invalid, Problem
+
+__all__ = ["Result", "ask_sql"]
+
+
+class Result:
+    """Rows of an answer, with the names of their columns, and the position that was known."""
+
+    def __init__(self, columns: list[str], rows: list[tuple[Any, ...]], head: int) -> None:
+        self.columns = columns
+        self.rows = rows
+        self.head = head
+
+
+_VIEWS = """
+CREATE SCHEMA read;
+CREATE VIEW read.columns AS
+SELECT c.*, (SELECT min(e.known_to) FROM ends e WHERE e.position = c.position AND e.known_to > c.known_from) AS known_to
+  FROM ({rows}) c;
+CREATE VIEW read.persons AS SELECT owner, person FROM owners WHERE person IS NOT NULL;
+CREATE VIEW read.event_log AS
+SELECT c.* EXCLUDE (known_from, known_to), p.person
+  FROM read.columns c LEFT JOIN read.persons p USING (owner)
+ WHERE c.known_from <= {known_at} AND (c.known_to IS NULL OR c.known_to > {known_at}) {happened};
+"""
+
+
+def ask_sql(library: Library, query: str, *, known_at: int, as_of: datetime | None = None) -> Result:
+    """Run one statement that reads; it sees the columns and nothing else of this machine.
+
+    Raises:
+        Invalid: DuckDB refuses the statement; in its words.
+    """
+    view, owners, _ = library.view(known_at, as_of)
+    for chunk in view.chunks:
+        chunk.codes("owner")
+    values = view.vocabularies["owner"].values if "owner" in view.vocabularies else []
+    codes, names = owners(values)
+    persons = [names[c] if c >= 0 else None for c in codes]
+    found = _answered(
+        view,
+        pa.table({"owner": pa.array(values, pa.string()), "person": pa.array(persons, pa.string())}),
+        query,
+        as_of,
+    )
+    if isinstance(
+        found, str
+    ):  # raised here: an error that holds on to DuckDB's own is complained of at the end
+        raise Invalid([Problem("/query", found, "sql")])
+    return found
+
+
+def _answered(view: View, persons: pa.Table, query: str, as_of: datetime | None) -> Result | str:
+    """The answer, or why there is none."""
+    with duckdb.connect(config={"threads": 2}) as conn:
+        conn.execute("SET TimeZone = 'UTC'")
+        conn.register("owners", persons)
+        pairs = [(p, to) for p, ends in view.closed.items() for to in ends]
+        conn.register(
+            "ends",
+            pa.table(
+                {
+                    "position": pa.array([p for p, _ in pairs], pa.int64()),
+                    "known_to": pa.array([t for _, t in pairs], pa.int64()),
+                }
+            ),
+        )
+        parts = _registered(conn, view)
+        if not parts:
+            return "The log is empty: there is nothing to ask yet."
+        happened = "" if as_of is None else f"AND c.occurred_at <= TIMESTAMPTZ '{as_of.isoformat()}'"
+        conn.execute(
+            _VIEWS.format(rows=" UNION ALL BY NAME ".join(parts), known_at=view.known_at, happened=happened)
+        )
+        conn.execute("SET enable_external_access = false")
+        conn.execute("SET lock_configuration = true")
+        try:
+            found = conn.execute(query)
+            columns: Sequence[Any] = found.description or []
+            return Result([c[0] for c in columns], found.fetchall(), view.known_at)
+        except duckdb.Error as refused:
+            return str(refused)
+
+
+def _registered(conn: duckdb.DuckDBPyConnection, view: View) -> list[str]:
+    """Statements that read all rows. Files are read by Arrow: a statement itself can open, and overwrite, none."""
+    files = [c for c in view.chunks if c.file is not None]
+    parts = []
+    if files:
+        schema = pa.unify_schemas([c.schema for c in files], promote_options="permissive")
+        conn.register("shelf", ds.dataset([str(c.file) for c in files], schema=schema))
+        parts.append("SELECT * FROM shelf")
+    for i, chunk in enumerate(c for c in view.chunks if c.table is not None):
+        conn.register(f"tail_{i}", chunk.table)
+        parts.append(f"SELECT * FROM tail_{i}")  # noqa: S608 - our own words
+    return parts

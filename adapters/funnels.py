@@ -1,0 +1,298 @@
+"""Funnels asked: a question as somebody wrote it, resolved to one moment, answered from the columns."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from psycopg.types.json import Jsonb
+from psycopg_pool import AsyncConnectionPool
+
+from adapters.history import Histories
+from domain.entry import moment
+from domain.errors import Invalid, NotFound, Problem
+from domain.funnels.answer import Answer
+from domain.funnels.reading import MOMENT, micros, read_funnel
+
+__all__ = ["Funnels", "Members", "SavedFunnel"]
+
+T = TypeVar("T")
+MOST_MEMBERS = 10_000
+READ_MODELS = ("identities",)
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,79}")
+_OF_A_BAR = ("step", "dropped", "value", "period", "limit", "cursor")
+
+
+class Members(msgspec.Struct, frozen=True):
+    """The units behind a bar, each with the positions of the events that put it there, by step."""
+
+    persons: list[dict[str, Any]]
+    count: int
+    next: str | None
+    as_of: str | None
+    known_at: int
+    head: int
+
+
+class SavedFunnel(msgspec.Struct, frozen=True):
+    """A question kept under a name."""
+
+    name: str
+    version: int
+    funnel: dict[str, Any]
+    saved_by: str
+    saved_at: str
+
+
+class Funnels:
+    """Answers questions about funnels.
+
+    Args:
+        folder: of the columns.
+
+    What counts and compiles is loaded with the first question: a process that is asked none stays small.
+    """
+
+    def __init__(
+        self, pool: AsyncConnectionPool[Any], histories: Histories, *, database_url: str, folder: Path
+    ) -> None:
+        self._pool = pool
+        self._histories = histories
+        self._database_url = database_url
+        self._folder = folder
+        self._library: Any = None
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="funnel")
+        self._opening = asyncio.Lock()
+
+    def close(self) -> None:
+        """Let go of the database and the threads."""
+        self._threads.shutdown(wait=False)
+        if self._library is not None:
+            self._library.close()
+
+    async def query(self, raw: Any, *, after: int = 0) -> Answer:
+        """Answer a question.
+
+        Args:
+            after: the read models must have seen this position.
+
+        Raises:
+            Invalid: the question is not valid; a problem for each mistake.
+            FutureTime, Behind: as everywhere.
+        """
+        as_of, position = await self._moment(raw, after)
+
+        def work(library: Any) -> Answer:
+            from adapters.columns.funnels import ask
+
+            view, owners, known_us = library.view(position, as_of)
+            return ask(
+                read_funnel(raw, view.known), view, owners,
+                as_of=moment(as_of) if as_of else None, as_of_us=micros(as_of) if as_of else None,
+                known_us=known_us, threads=self._threads,
+            )  # fmt: skip
+
+        return await self._at(work)
+
+    async def members(self, raw: Any, *, after: int = 0) -> Members:
+        """The units behind one bar of a funnel, in order of their ids, a page at a time.
+
+        Raises:
+            Invalid: the question is not valid, or has no such bar.
+        """
+        raw = raw if isinstance(raw, dict) else {}
+        asked = {k: raw[k] for k in _OF_A_BAR if k in raw}
+        question = {k: v for k, v in raw.items() if k not in _OF_A_BAR}
+        as_of, position = await self._moment(question, after)
+        limit, start = _page(asked)
+
+        def work(library: Any) -> Members:
+            from adapters.columns.funnels import bar
+
+            view, owners, _ = library.view(position, as_of)
+            funnel = read_funnel(question, view.known)
+            step, dropped = asked.get("step", 1), asked.get("dropped", False)
+            problems = []
+            if isinstance(step, bool) or not isinstance(step, int) or not 1 <= step <= len(funnel.steps):
+                problems.append(
+                    Problem("/step", f"'step' is a number from 1 to {len(funnel.steps)}.", "steps")
+                )
+            elif dropped is True and step == 1:
+                problems.append(
+                    Problem("/dropped", "Nobody drops before the first step; ask from step 2 on.", "steps")
+                )
+            if not isinstance(dropped, bool):
+                problems.append(Problem("/dropped", "'dropped' is true or false.", "wrong_type"))
+            if "value" in asked and funnel.breakdown is None:
+                problems.append(
+                    Problem("/value", "A 'value' is of a breakdown; this question has none.", "not_together")
+                )
+            if "period" in asked and funnel.trend is None:
+                problems.append(
+                    Problem("/period", "A 'period' is of a trend; this question has none.", "not_together")
+                )
+            if problems:
+                raise Invalid(problems)
+            found = bar(
+                funnel, view, owners, step=step, dropped=dropped, value=asked.get("value"),
+                of_value="value" in asked, period=asked.get("period"), threads=self._threads,
+            )  # fmt: skip
+            key = "person" if funnel.unit == "person" else "unit"
+            page = [{key: m.unit, "positions": m.positions} for m in found[start : start + limit]]
+            more = str(start + limit) if len(found) > start + limit else None
+            return Members(page, len(found), more, moment(as_of) if as_of else None, position, position)
+
+        return await self._at(work)
+
+    async def _at(self, work: Callable[[Any], T]) -> T:
+        async with self._opening:
+            if self._library is None:
+                self._library = await asyncio.to_thread(self._open)
+        return await asyncio.to_thread(work, self._library)
+
+    def _open(self) -> Any:
+        from adapters.columns.following import connected
+        from adapters.columns.library import Library
+        from adapters.columns.shelf import Shelf, Taken
+        from adapters.columns.writer import Columns
+
+        shelf = Shelf(self._folder)
+        # Where no `serve` keeps the columns, a long way is written down once, not read anew for every question.
+        with suppress(Taken), shelf.written(), connected(self._database_url) as conn:
+            Columns(conn, shelf).step()
+        return Library(self._database_url, self._folder)
+
+    async def _moment(self, raw: Any, after: int) -> tuple[datetime | None, int]:
+        """(as_of, the position that known_at resolves to: the head of the log where none is given)."""
+        given = raw if isinstance(raw, dict) else {}
+        as_of = _time(given.get("as_of"), "/as_of")
+        known = given.get("known_at")
+        if isinstance(known, str) and known.startswith("@") and known[1:].isascii() and known[1:].isdigit():
+            known = int(known[1:20])
+        elif isinstance(known, bool) or not isinstance(known, int):
+            known = _time(known, "/known_at")
+        position = await self._histories.resolve_known_at(known)
+        if position is None:
+            async with self._pool.connection() as conn:
+                row = await (await conn.execute("SELECT position FROM touchpoint_log.head")).fetchone()
+            assert row is not None
+            position = int(row[0])
+        await self._histories.wait_until(max(position, after), models=READ_MODELS)
+        return as_of, position
+
+    async def sql(
+        self, query: str, *, as_of: datetime | None = None, known_at: datetime | int | None = None
+    ) -> Any:
+        """Run one SQL statement over the columns (`adapters.columns.sql.ask_sql`).
+
+        Raises:
+            Invalid: the statement is refused; in DuckDB's words.
+        """
+        known = f"@{known_at}" if isinstance(known_at, int) else known_at
+        cut, position = await self._moment({"as_of": as_of, "known_at": known}, 0)
+
+        def work(library: Any) -> Any:
+            from adapters.columns.sql import ask_sql
+
+            return ask_sql(library, query, known_at=position, as_of=cut)
+
+        return await self._at(work)
+
+    # -- saved ------------------------------------------------------------------------------------
+
+    async def save(self, name: str, raw: Any, by: str) -> SavedFunnel:
+        """Keep a question under a name; one that has changed is a new version.
+
+        Raises:
+            Invalid: the name or the question is not valid.
+        """
+        if not _NAME.fullmatch(name):
+            raise Invalid(
+                [
+                    Problem(
+                        "/name",
+                        "A name is of small letters, digits, _ and -, at most 80, e.g. checkout.",
+                        "name",
+                    )
+                ]
+            )
+        question = {k: v for k, v in raw.items() if k not in MOMENT} if isinstance(raw, dict) else raw
+        head = (await self._moment({}, 0))[1]
+
+        def check(library: Any) -> None:
+            view, _, _ = library.view(head, None)
+            read_funnel(question, view.known)
+
+        await self._at(check)
+        async with self._pool.connection() as conn, conn.transaction():
+            await conn.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (f"saved_funnel {name}",))
+            await conn.execute(
+                "INSERT INTO touchlog.saved_funnels (name, version, funnel, saved_by) "
+                "SELECT %(name)s, coalesce(max(version), 0) + 1, %(funnel)s, %(by)s FROM touchlog.saved_funnels WHERE name = %(name)s "
+                "HAVING coalesce((array_agg(funnel ORDER BY version DESC))[1] <> %(funnel)s, true)",
+                {"name": name, "funnel": Jsonb(question), "by": by},
+            )
+        return await self.saved(name)
+
+    async def saved(self, name: str, version: int | None = None) -> SavedFunnel:
+        """A kept question, the newest version unless told otherwise.
+
+        Raises:
+            NotFound: there is none; names those there are.
+        """
+        async with self._pool.connection() as conn:
+            row = await (
+                await conn.execute(
+                    "SELECT name, version, funnel, saved_by, saved_at FROM touchlog.saved_funnels "
+                    "WHERE name = %s AND (%s::int IS NULL OR version = %s) ORDER BY version DESC LIMIT 1",
+                    (name, version, version),
+                )
+            ).fetchone()
+            if row is None:
+                rows = await (
+                    await conn.execute(
+                        "SELECT DISTINCT name FROM touchlog.saved_funnels ORDER BY name LIMIT 20"
+                    )
+                ).fetchall()
+                there = ", ".join(r[0] for r in rows) or "none"
+                what = f"version {version} of " if version is not None else ""
+                raise NotFound(f"There is no {what}funnel '{name[:80]}'; saved are: {there}.")
+        return SavedFunnel(row[0], row[1], row[2], row[3], moment(row[4].astimezone(UTC)))
+
+
+def _page(asked: Mapping[str, Any]) -> tuple[int, int]:
+    """(limit, where to begin)."""
+    limit, cursor = asked.get("limit", 1000), asked.get("cursor") or "0"
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise Invalid([Problem("/limit", "'limit' is a whole number from 1.", "wrong_type")])
+    if not (isinstance(cursor, str) and cursor.isascii() and cursor.isdigit() and len(cursor) < 12):
+        raise Invalid([Problem("/cursor", "Use `next` of the page before as it is.", "cursor")])
+    return min(limit, MOST_MEMBERS), int(cursor)
+
+
+def _time(raw: Any, pointer: str) -> datetime | None:
+    if raw is None:
+        return None
+    try:
+        at = raw if isinstance(raw, datetime) else msgspec.convert(raw, datetime)
+    except msgspec.ValidationError:
+        at = None
+    if at is None or at.tzinfo is None:
+        position = " or a position such as @123" if pointer == "/known_at" else ""
+        raise Invalid(
+            [
+                Problem(
+                    pointer,
+                    f"Right would be an RFC 3339 time with its zone, 2026-01-31T12:00:00Z{position}.",
+                    "not_a_time",
+                )
+            ]
+        )
+    return at.astimezone(UTC)

@@ -1,0 +1,134 @@
+"""One engine of `bench funnel` in a process of its own: how long each answer took, and the most memory held."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bin.bench.funnel_load import CHANNELS, EVENTS_FILE, STEPS, WINDOW_S
+
+Counts = dict[str, list[int]]
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+
+
+def _of_rows(rows: list[tuple[str, int, int]]) -> Counts:
+    """Units that reached at least each step, of rows (channel, level, units)."""
+    found = {channel: [0] * len(STEPS) for channel in CHANNELS}
+    for channel, level, units in rows:
+        for k in range(level):
+            found[channel][k] += units
+    return found
+
+
+def columns(folder: Path) -> Callable[[], Counts]:
+    """Ours: the question as it comes in, answered whole."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    import numpy as np
+
+    from adapters.columns.chunk import Chunk, Vocabulary
+    from adapters.columns.funnels import ask
+    from adapters.columns.view import View
+    from domain.funnels.reading import read_funnel
+
+    vocabularies: dict[str, Vocabulary] = {}
+    chunks = [Chunk(file, vocabularies) for file in sorted(folder.glob("rows-*.parquet"))]
+    threads = ThreadPoolExecutor(2)
+    question = {
+        "steps": STEPS, "window": f"{WINDOW_S}s", "breakdown": {"by": "channel", "attribution": "all_steps"},
+    }  # fmt: skip
+
+    def answer() -> Counts:
+        view = View(chunks, vocabularies, known_at=sum(c.rows for c in chunks))
+        told = ask(
+            read_funnel(question, view.known), view, lambda v: (np.arange(len(v), dtype=np.int32), list(v)),
+            as_of=None, as_of_us=None, known_us=0, threads=threads,
+        )  # fmt: skip
+        found = {str(v.value): [s.count for s in v.steps] for v in told.breakdown or []}
+        return {channel: found.get(channel, [0] * len(STEPS)) for channel in CHANNELS}
+
+    return answer
+
+
+def duckdb(folder: Path) -> Callable[[], Counts]:
+    """The running maximum of the latest chain that reached each level, in one ordering."""
+    import duckdb as engine
+
+    conn = engine.connect(config={"threads": 2})
+    cases = " ".join(f"WHEN '{step}' THEN {k}" for k, step in enumerate(STEPS, start=1))
+    levels = ["SELECT *, CASE WHEN step = 1 THEN t END AS c1 FROM e"]
+    levels += [
+        (
+            f"SELECT *, CASE WHEN step = {k} AND t - r{k - 1} <= {WINDOW_S} THEN r{k - 1} END AS c{k} FROM "  # noqa: S608 - our own words
+            f"(SELECT *, max(c{k - 1}) OVER (PARTITION BY person, channel ORDER BY t, step "
+            f"ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS r{k - 1} FROM l{k - 1})"
+        )
+        for k in range(2, len(STEPS) + 1)
+    ]
+    tables = ", ".join(f"l{k} AS ({level})" for k, level in enumerate(levels, start=1))
+    reached = " ".join(f"WHEN count(c{k}) > 0 THEN {k}" for k in range(len(STEPS), 0, -1))
+    query = (
+        f"WITH e AS (SELECT person, channel, events.at::BIGINT AS t, CASE type {cases} END AS step FROM '{folder / EVENTS_FILE}' AS events "  # noqa: S608 - our own words
+        f"WHERE type IN ({', '.join(repr(s) for s in STEPS)})), {tables}, "
+        f"u AS (SELECT channel, CASE {reached} ELSE 0 END AS level FROM l{len(STEPS)} GROUP BY person, channel) "
+        "SELECT channel, level, count(*) FROM u GROUP BY ALL"
+    )
+    return lambda: _of_rows(conn.execute(query).fetchall())
+
+
+def clickhouse(folder: Path) -> Callable[[], Counts]:
+    """ClickHouse's own function, by its engine in this process."""
+    from chdb import session
+
+    conn: Any = session.Session()  # type: ignore[no-untyped-call]
+    events = ", ".join(f"type = '{step}'" for step in STEPS)
+    query = (
+        f"SELECT channel, level, count() FROM (SELECT channel, windowFunnel({WINDOW_S})(at, {events}) AS level "  # noqa: S608 - our own words
+        f"FROM file('{folder / EVENTS_FILE}', Parquet) WHERE type IN ({', '.join(repr(s) for s in STEPS)}) "
+        "GROUP BY person, channel) GROUP BY channel, level SETTINGS max_threads = 2"
+    )
+
+    def answer() -> Counts:
+        rows = msgspec.json.decode(str(conn.query(query, "JSONCompact")))["data"]
+        return _of_rows([(str(c), int(level), int(n)) for c, level, n in rows])
+
+    return answer
+
+
+def _peak_mb() -> float:
+    """Most memory that this process held; what it was forked from does not count where the system tells that apart."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+        return int(line.split()[1]) * 1024 / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT / 1e6
+
+
+def main() -> None:
+    """Run one engine: `ENGINE FOLDER ROUNDS`."""
+    engine, folder, rounds = sys.argv[1:]
+    started = time.perf_counter()
+    ask = {"columns": columns, "duckdb": duckdb, "clickhouse": clickhouse}[engine](Path(folder))
+    answer = ask()
+    first_ms = (time.perf_counter() - started) * 1000
+    took_ms = []
+    for _ in range(int(rounds)):
+        started = time.perf_counter()
+        ask()
+        took_ms.append((time.perf_counter() - started) * 1000)
+    peak_mb = _peak_mb()
+    print(
+        msgspec.json.encode(
+            {"answer": answer, "first_ms": first_ms, "took_ms": took_ms, "peak_mb": peak_mb}
+        ).decode()
+    )
+
+
+if __name__ == "__main__":
+    main()
