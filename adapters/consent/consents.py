@@ -11,6 +11,7 @@ import msgspec
 from psycopg_pool import AsyncConnectionPool
 
 from adapters.consent.register import READ_MODELS, Register, load
+from adapters.consent.screening import looked_at
 from adapters.history import Histories
 from adapters.identifiers import normalised
 from adapters.postgres import arrays
@@ -163,34 +164,31 @@ class Consents:
             if asked.person is not None:
                 refs.append((asked.person, f"{place}/person"))
         surrogates = await self._surrogates(refs)
-        contacts = {s for a in recipients if (s := surrogates[a.contact]) is not None}
-        people = {s for a in recipients if (s := surrogates[a.person or a.contact]) is not None}
-        register = await load(self._pool, people, contacts)
-        results = []
-        allowed = 0
+        questions: list[Question | None] = []
         for asked in recipients:
-            contact, subject = surrogates[asked.contact], surrogates[asked.person or asked.contact]
-            found: dict[str, Any] = {"contact": asked.contact}
-            if asked.person is not None:
-                found["person"] = asked.person
+            contact = surrogates[asked.contact]
             if contact is None:
-                found |= {"allowed": False, "reason": "no_consent", "position": None, "evidence": []}
-            else:
-                question = Question(
-                    subject=subject,
+                questions.append(None)
+                continue
+            questions.append(
+                Question(
+                    subject=surrogates[asked.person] if asked.person else contact,
                     purpose=asked.purpose,
                     channel=asked.channel,
                     contact=contact,
                     controller=asked.controller,
                 )
-                look = register.case(subject, contact).look(question, when, position)
-                allowed += look.valid
-                found |= {
-                    "allowed": look.valid,
-                    "reason": look.reason,
-                    "position": look.position,
-                    "evidence": look.evidence,
-                }
+            )
+        looks = await looked_at(self._pool, questions, when, position)
+        results = []
+        allowed = 0
+        for asked, (valid, reason, decided, evidence) in zip(recipients, looks, strict=True):
+            found: dict[str, Any] = {"contact": asked.contact}
+            if asked.person is not None:
+                found["person"] = asked.person
+            found["allowed"], found["reason"] = valid, reason
+            found["position"], found["evidence"] = decided, evidence
+            allowed += valid
             results.append(found)
         return Checked(
             results=results,

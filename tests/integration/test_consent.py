@@ -267,6 +267,58 @@ async def equal(it: House, sent: list[str]) -> None:
             assert (told["verdict"], told["reason"]) == (found.verdict, found.reason), row
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_many_recipients_are_answered_as_each_alone(seed: int, tmp_path: Path, database_url: str) -> None:
+    @story
+    async def compared(it: House) -> None:
+        chance = Random(100 + seed)
+        await given_anything(it, chance)
+        await it.given(*(plain for n in range(30) for plain in plainly(n, chance)))
+        asked = [
+            Asked(contact=contact, person=person, purpose=purpose, channel="email")
+            for contact in (*REFS, "email:other@example.com", *(f"email:p{n}@example.com" for n in range(30)))
+            for person in (None, BOB, contact, contact.replace("email:p", "crm:p"))
+            for purpose in ("marketing.news", "marketing")
+        ]
+        for cut in (30, it.core.writer.head):
+            for at in (now(), now() - timedelta(minutes=10)):
+                together = await consents(it).check(asked, known_at=cut, at=at)
+                alone = [(await consents(it).check([a], known_at=cut, at=at)).results[0] for a in asked]
+                assert together.results == alone
+
+    compared(tmp_path, database_url)
+
+
+def plainly(number: int, chance: Random) -> list[dict[str, Any]]:
+    """Give a few facts about somebody of whom mostly nothing is intricate; in any order of their times."""
+    begin = now() - timedelta(minutes=20)
+    contact, other = f"email:p{number}@example.com", f"crm:p{number}@example.com"
+    found = []
+    for turn in range(chance.randrange(5)):
+        state = chance.choice(("given", "given", "renewed", "withdrawn", "objected", "refused", "requested"))
+        data: dict[str, Any] = dict(GRANT) | {"contact": chance.choice((contact, contact, None, MAIL))}
+        data |= {"purpose": chance.choice(("marketing.news", "marketing", "marketing.news"))}
+        data |= {
+            "method": chance.choice(("form", "form", "form", None)),
+            "notice": {"id": "terms", "version": "1"},
+        }
+        if state == "given" and chance.random() < 0.1:
+            data |= {"valid_until": moment(begin + timedelta(minutes=15))}
+        if chance.random() < 0.2:
+            data |= {"legal_basis": "implied", "jurisdiction": "CA", "method": "purchase"}
+        one = fact(
+            f"p{number}.{turn}",
+            state,
+            begin + timedelta(minutes=chance.randrange(20)),
+            subject=chance.choice((contact, contact, other)),
+            **{name: value for name, value in data.items() if value is not None},
+        )
+        if chance.random() < 0.3:
+            one["identifiers"] = chance.choice((contact, other, f"crm:twin{number}"))
+        found.append(one)
+    return found
+
+
 @story
 async def test_breaches_are_counted_and_listed_and_an_earlier_report_stays_what_it_was(it: House) -> None:
     begin = now() - timedelta(days=1)

@@ -5,16 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import httpx
 import psycopg
 import pytest
 
+from adapters.checking.checker import check_now
 from domain.entry import moment
 from tests.integration.reading_house import House, event, story
 from tests.integration.running import Served, served_http
-from tests.integration.test_consent import ANN, GRANT, MAIL, consents, fact, mail, now, of, verdict
+from tests.integration.test_checks import told
+from tests.integration.test_consent import (
+    ANN,
+    GRANT,
+    MAIL,
+    consents,
+    fact,
+    given_anything,
+    mail,
+    now,
+    of,
+    verdict,
+)
 from tests.integration.test_imports_retract import imported, retracted
 
 CARD, PHONE = "loyalty_card:7", "phone:+442079460018"
@@ -191,3 +205,26 @@ async def test_the_person_of_an_order_is_asked_for_a_mail_that_names_the_order_a
     )
     await it.given(mail("m", now(), subject="order:55"))
     assert await verdict(it, "m") == ("compliant", None)
+
+
+def test_rows_of_consent_are_the_same_when_built_anew_and_one_that_was_tampered_with_is_named(
+    tmp_path: Path, database_url: str
+) -> None:
+    @story
+    async def recorded(it: House) -> None:
+        await given_anything(it, Random(7))
+        live = await it.digests()
+        assert await it.built_anew() == live
+
+    recorded(tmp_path, database_url)
+    check_now(database_url)
+    assert told(database_url) == []
+    for table, column in (("consent_facts", "method"), ("consent_messages", "purpose")):
+        with psycopg.connect(database_url, autocommit=True) as conn:
+            changed = conn.execute(
+                f"UPDATE read.{table} SET {column} = 'x' WHERE position = (SELECT min(position) FROM read.{table}) "  # noqa: S608
+                "AND known_to IS NULL"
+            ).rowcount
+        assert changed == 1
+        check_now(database_url)
+        assert (table, 1) in [(name, rows) for _, name, rows, _ in told(database_url)]
