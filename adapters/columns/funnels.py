@@ -11,7 +11,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.columns.kernel import NEVER, Attempts, plan_of, run, split
+from adapters.columns.kernel import NEVER, Attempts, plan_of, run
+from adapters.columns.sorting import split
 from adapters.columns.view import Owners, Stream, View
 from domain.errors import Invalid, Problem
 from domain.funnels.answer import MOST_PERIODS, Answer, Period, Rest, StepFigures, Value, figures, periods
@@ -115,17 +116,17 @@ def _held(funnel: Funnel, view: View, stream: Stream) -> tuple[Stream, Ints]:
     return held, source
 
 
-def _by_value(view: View, stream: Stream, path: str) -> Stream:
+def _by_value(view: View, stream: Stream, path: str, threads: Executor | None) -> Stream:
     """The stream with every unit split by a property of its events."""
     codes = view.values(path, stream)
-    order, begins, group = split(stream.starts, codes)
+    order, begins, group = split(stream.starts, codes, len(view.all_values(path)), threads)
     return stream._replace(
         starts=begins,
         unit=stream.unit[group],
         value=codes[order[begins[:-1]]].astype(np.int64),
         at=stream.at[order],
         steps=stream.steps[order],
-        excluded=stream.excluded[order],
+        excluded=stream.excluded[order] if stream.excluded.any() else stream.excluded,
         place=stream.place[order],
     )
 
@@ -175,7 +176,8 @@ def attempts_of(funnel: Funnel, view: View, owners: Owners, threads: Executor | 
     whole = _run(funnel, view, stream, [begin, end], threads)
     by_value, code = None, None
     if funnel.breakdown is not None and funnel.attribution == "all_steps":
-        by_value = _run(funnel, view, _by_value(view, stream, funnel.breakdown), [begin, end], threads)
+        split_up = _by_value(view, stream, funnel.breakdown, threads)
+        by_value = _run(funnel, view, split_up, [begin, end], threads)
         code = by_value.stream.value[by_value.attempts.group]
     elif funnel.breakdown is not None:
         a = whole.attempts
@@ -228,9 +230,9 @@ def _value_order(value: Any) -> tuple[bool, Any]:
 
 def _ranked(view: View, path: str, code: Ints) -> list[tuple[int, Any]]:
     """(code, value) of every value, the most frequent first, then in order of the values."""
-    values = view.vocabularies[path].values if path in view.vocabularies else []
+    values = view.all_values(path)
     counts = np.bincount(code + 1, minlength=1)
-    told = [(int(c) - 1, values[c - 1] if c else None, int(counts[c])) for c in np.flatnonzero(counts)]
+    told = [(c - 1, values[c - 1] if c else None, int(counts[c])) for c in np.flatnonzero(counts).tolist()]
     told.sort(key=lambda t: (-t[2], _value_order(t[1])))
     return [(c, value) for c, value, _ in told]
 
@@ -261,9 +263,15 @@ def ask(
     breakdown, rest = None, None
     if asked.by_value is not None and asked.code is not None and funnel.breakdown is not None:
         ranked = _ranked(view, funnel.breakdown, asked.code)
-        breakdown = [
-            Value(v, _figures(asked.by_value.where(asked.code == c), n)) for c, v in ranked[:MOST_BARS]
-        ]
+        told, code = asked.by_value, asked.code
+
+        def of_value(c: int) -> list[StepFigures]:
+            return _figures(told.where(code == c), n)
+
+        each = threads.map if threads is not None else map
+        shown = ranked[:MOST_BARS]
+        by_code = each(of_value, [c for c, _ in shown])
+        breakdown = [Value(v, steps) for (_, v), steps in zip(shown, by_code, strict=True)]
         if len(ranked) > MOST_BARS:
             beyond = np.isin(asked.code, [c for c, _ in ranked[MOST_BARS:]])
             rest = Rest(len(ranked) - MOST_BARS, _figures(asked.by_value.where(beyond), n))
@@ -334,9 +342,7 @@ def bar(
     found = asked.whole
     if of_value:
         assert asked.by_value is not None and asked.code is not None  # noqa: PT018 - the caller has read a breakdown
-        values = (
-            view.vocabularies[funnel.breakdown or ""].values if funnel.breakdown in view.vocabularies else []
-        )
+        values = view.all_values(funnel.breakdown or "")
         codes = [c for c, v in enumerate(values) if value is not None and identity(v) == identity(value)]
         found = asked.by_value.where(np.isin(asked.code, codes or ([-1] if value is None else [-2])))
     elif period is not None:

@@ -4,25 +4,22 @@ Compiled by numba, because every rule of SEMANTICS §4 looks at events one after
 operations the plain ordered funnel costs one running maximum a step and the other modes do not fit at all; as a
 loop all are one pass, and 10 million events take a fraction of a second. It costs 208 MB of disk (llvmlite 173,
 numba 35). Compiling takes some ten seconds, once:
-what was compiled is kept in the user's cache folder (or `NUMBA_CACHE_DIR`), and `warm` does it before anybody asks.
+what was compiled is kept, and `warm` does it before anybody asks.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numba
-import numba.core.config as numba_config
 import numpy as np
 from numpy.typing import NDArray
 
+from adapters.columns.compiled import in_halves
+from adapters.columns.sorting import ordering, picked, split
 from domain.funnels.question import Funnel
 
-__all__ = ["NEVER", "Attempts", "Plan", "ordering", "picked", "plan_of", "run", "split", "warm"]
-
-if not numba_config.CACHE_DIR:  # type: ignore[attr-defined]  # else compiled code would be put beside this file
-    numba_config.CACHE_DIR = str(Path.home() / ".cache" / "touchlog" / "compiled")  # type: ignore[attr-defined]
+__all__ = ["NEVER", "Attempts", "Plan", "plan_of", "run", "warm"]
 
 NEVER = np.iinfo(np.int64).max
 _ORDERED, _STRICT, _ANY = 0, 1, 2
@@ -64,158 +61,6 @@ def plan_of(funnel: Funnel) -> Plan:
             [(x.from_step, x.to_step, int(x.policy == "drop_off")) for x in funnel.exclude], np.int64
         ).reshape(-1, 3),
     )
-
-
-@numba.njit(nogil=True, cache=True)
-def picked(
-    types: Any, wanted: Any, bits: Any, known_from: Any, known_to: Any, known_at: int, at: Any, until: int
-) -> Any:  # pragma: no cover - compiled
-    """(place, time, steps, exclusions) of the rows of wanted types, known at a position, that had happened by a time.
-
-    *bits* are the steps and exclusions that each type may match. *known_from* and *known_to* may be empty: all rows
-    are known then, and for ever.
-    """
-    n = types.shape[0]
-    cut = known_from.shape[0] > 0
-    ends = known_to.shape[0] > 0
-    count = 0
-    for i in range(n):
-        count += wanted[types[i]]
-    row = np.empty(count, np.int32)
-    when = np.empty(count, np.int64)
-    steps = np.empty(count, np.uint32)
-    excluded = np.empty(count, np.uint32)
-    count = 0
-    for i in range(n):
-        t = types[i]
-        if not wanted[t]:
-            continue
-        if cut and known_from[i] > known_at:
-            continue
-        if ends and known_to[i] <= known_at:
-            continue
-        if at[i] > until:
-            continue
-        row[count] = i
-        when[count] = at[i]
-        steps[count] = bits[0, t]
-        excluded[count] = bits[1, t]
-        count += 1
-    return row[:count], when[:count], steps[:count], excluded[:count]
-
-
-@numba.njit(nogil=True, cache=True, inline="always")
-def _before(a: int, b: int, at: Any, steps: Any) -> Any:  # pragma: no cover - compiled
-    """Whether event *a* stands before *b*: by time, then by the lowest step that each matches, none last."""
-    if at[a] != at[b]:
-        return at[a] < at[b]
-    return _low(steps[a]) < _low(steps[b])
-
-
-@numba.njit(nogil=True, cache=True)
-def _low(bits: Any) -> Any:  # pragma: no cover - compiled
-    for k in range(32):
-        if (bits >> np.uint32(k)) & np.uint32(1) != 0:
-            return k
-    return 32
-
-
-@numba.njit(nogil=True, cache=True)
-def ordering(group: Any, groups: int, at: Any, steps: Any) -> Any:  # pragma: no cover - compiled
-    """(order of the rows by (group, time, lowest step), begin of each group in it, whether any tie is left).
-
-    Rows of a negative group are left out. Counted by group, then sorted within each where it is not in order yet:
-    rows that come by group cost one pass.
-    """
-    n = group.shape[0]
-    starts = np.zeros(groups + 1, np.int64)
-    for i in range(n):
-        if group[i] >= 0:
-            starts[group[i] + 1] += 1
-    for g in range(groups):
-        starts[g + 1] += starts[g]
-    fill = starts[:-1].copy()
-    order = np.empty(starts[groups], np.int32)
-    for i in range(n):
-        g = group[i]
-        if g >= 0:
-            order[fill[g]] = i
-            fill[g] += 1
-    ties = False
-    for g in range(groups):
-        begin, end = starts[g], starts[g + 1]
-        runs = 1
-        for i in range(begin + 1, end):
-            if _before(order[i], order[i - 1], at, steps):
-                runs += 1
-        if runs > 1:
-            _sort(order, begin, end, at, steps)
-        for i in range(begin + 1, end):
-            a, b = order[i - 1], order[i]
-            if at[a] == at[b] and _low(steps[a]) == _low(steps[b]):
-                ties = True
-                break
-    return order, starts, ties
-
-
-@numba.njit(nogil=True, cache=True)
-def _sort(order: Any, begin: int, end: int, at: Any, steps: Any) -> None:  # pragma: no cover - compiled
-    """Sort a stretch of *order*: by hand where it is short, else by merging twice as long runs each time."""
-    width = 16
-    for low in range(begin, end, width):
-        for i in range(low + 1, min(low + width, end)):
-            x = order[i]
-            j = i - 1
-            while j >= low and _before(x, order[j], at, steps):
-                order[j + 1] = order[j]
-                j -= 1
-            order[j + 1] = x
-    if end - begin <= width:
-        return
-    room = np.empty(end - begin, np.int32)
-    while width < end - begin:
-        for low in range(begin, end, 2 * width):
-            middle = min(low + width, end)
-            high = min(low + 2 * width, end)
-            i, j = low, middle
-            for k in range(low, high):
-                if i < middle and (j >= high or not _before(order[j], order[i], at, steps)):
-                    room[k - begin] = order[i]
-                    i += 1
-                else:
-                    room[k - begin] = order[j]
-                    j += 1
-        order[begin:end] = room
-        width *= 2
-
-
-@numba.njit(nogil=True, cache=True)
-def split(starts: Any, codes: Any) -> Any:  # pragma: no cover - compiled
-    """(order of the events by (group, code), begins of the parts and the end of the last, group of each part)."""
-    n = codes.shape[0]
-    order = np.arange(n).astype(np.int32)
-    begins = np.empty(n + 1, np.int64)
-    owner = np.empty(n, np.int64)
-    parts = 0
-    for g in range(starts.shape[0] - 1):
-        begin, end = starts[g], starts[g + 1]
-        if end - begin <= 64:
-            for i in range(begin + 1, end):
-                x = order[i]
-                j = i - 1
-                while j >= begin and codes[order[j]] > codes[x]:
-                    order[j + 1] = order[j]
-                    j -= 1
-                order[j + 1] = x
-        else:
-            order[begin:end] = begin + np.argsort(codes[begin:end], kind="mergesort")
-        for i in range(begin, end):
-            if i == begin or codes[order[i]] != codes[order[i - 1]]:
-                begins[parts] = i
-                owner[parts] = g
-                parts += 1
-    begins[parts] = n
-    return order, begins[: parts + 1].copy(), owner[:parts].copy()
 
 
 @numba.njit(nogil=True, cache=True)
@@ -442,14 +287,8 @@ def run(
         edges: begin of each period in µs, and the end of the last; each is a range of its own.
         threads: an executor; the groups are shared out between two calls, which need no lock of Python.
     """
-    groups = len(starts) - 1
-    if threads is None or groups < 1000:
-        found = _run(starts, 0, groups, at, steps, excluded, edges, *plan)
-    else:
-        middle = int(np.searchsorted(starts, starts[-1] // 2))
-        parts = [(0, middle), (middle, groups)]
-        tasks = [threads.submit(_run, starts, a, b, at, steps, excluded, edges, *plan) for a, b in parts]
-        found = np.concatenate([task.result() for task in tasks])
+    parts = in_halves(starts, threads, lambda a, b: _run(starts, a, b, at, steps, excluded, edges, *plan))
+    found = parts[0] if len(parts) == 1 else np.concatenate(parts)
     return Attempts(found[:, 0], found[:, 1], found[:, 2], found[:, 3:])
 
 
@@ -459,6 +298,6 @@ def warm() -> None:
     codes = np.empty(0, np.int32)
     picked(codes, np.empty(0, np.bool_), np.empty((2, 0), np.uint32), nothing, nothing, 0, nothing, NEVER)
     ordering(codes, 0, nothing, no_bits)
-    split(np.zeros(1, np.int64), codes)
+    split(np.zeros(1, np.int64), codes, 0)
     plan = Plan(2, 1, np.full(2, -1, np.int64), _ORDERED, False, False, np.empty((0, 3), np.int64))
     run(plan, np.zeros(1, np.int64), nothing, no_bits, no_bits, np.array([-NEVER, NEVER]))

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 import domain.touchpoints  # noqa: F401 - registers every declared type, and whether it is a touchpoint
 from adapters.columns.chunk import Chunk, Codes, Ints, Vocabulary
-from adapters.columns.kernel import NEVER, ordering, picked
+from adapters.columns.kernel import NEVER
+from adapters.columns.sorting import ordering, picked
 from domain.event import TYPES
 from domain.funnels.question import Funnel
 from domain.funnels.reading import Known
@@ -82,6 +83,10 @@ class View:
                 paths[path] = paths.get(path, frozenset()) | kinds
         return Known(frozenset(types), paths)
 
+    def all_values(self, path: str) -> Sequence[Any]:
+        """The values of a property, by their codes."""
+        return self.vocabularies[path].values if path in self.vocabularies else []
+
     def values(self, path: str, stream: Stream, events: Ints | None = None) -> Codes:
         """The codes of a property at some events of a stream, or at all."""
         if events is None:  # chunk after chunk, as they lie
@@ -119,16 +124,18 @@ class View:
         steps = np.concatenate([NO_BITS, *(p.steps for p in picks)])
         row = np.concatenate([NO_CODES, *(p.row for p in picks)])
         chunk = np.repeat(np.array([p.chunk for p in picks], np.int32), [len(p.row) for p in picks])
-        order, starts, ties = ordering(unit, len(names), at, steps)
+        shut = np.concatenate([NO_BITS, *(p.excluded for p in picks)]) if funnel.exclude else None
+        del picks  # each of these is large; what is needed no more makes room for the next
+        order, starts, at_in, steps_in, ties = ordering(unit, len(names), at, steps, threads)
         if ties:
             self._settle(order, unit, at, steps, chunk, row)
-        excluded = np.zeros(len(order), np.uint32)
-        if funnel.exclude:
-            excluded = np.concatenate([NO_BITS, *(p.excluded for p in picks)])[order]
+            steps_in = steps[order]
+        del unit, at, steps
+        excluded = shut[order] if shut is not None else np.zeros(len(order), np.uint32)
         there = np.flatnonzero(np.diff(starts))
         return Stream(
             np.append(starts[there], starts[-1]), there, np.full(len(there), -1, np.int64),
-            at[order], steps[order], excluded, order, chunk, row, names,
+            at_in, steps_in, excluded, order, chunk, row, names,
         )  # fmt: skip
 
     def _units(self, funnel: Funnel, picks: Sequence[_Picked], owners: Owners) -> tuple[Codes, Sequence[Any]]:
@@ -175,8 +182,7 @@ class View:
     def _passing(self, chunk: Chunk, path: str, holds: Callable[[Any], bool]) -> NDArray[np.bool_]:
         """Whether each value of a property passes, by its code; the last stands for none."""
         chunk.codes(path)
-        values = self.vocabularies[path].values if path in self.vocabularies else []
-        return np.array([*map(holds, values), holds(None)], np.bool_)
+        return np.array([*map(holds, self.all_values(path)), holds(None)], np.bool_)
 
     def _known(self, chunk: Chunk) -> tuple[Ints, Ints]:
         """From and to which positions rows were known; empty where all are, and for ever."""

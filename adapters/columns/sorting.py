@@ -1,0 +1,235 @@
+"""Events of units, picked, ordered and split: what stands before the kernel, compiled like it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from adapters.columns.compiled import in_halves
+
+__all__ = ["ordering", "picked", "split"]
+
+Ints = NDArray[np.int64]
+Bits = NDArray[np.uint32]
+
+
+@numba.njit(nogil=True, cache=True)
+def picked(
+    types: Any, wanted: Any, bits: Any, known_from: Any, known_to: Any, known_at: int, at: Any, until: int
+) -> Any:  # pragma: no cover - compiled
+    """(place, time, steps, exclusions) of the rows of wanted types, known at a position, that had happened by a time.
+
+    *bits* are the steps and exclusions that each type may match. *known_from* and *known_to* may be empty: all rows
+    are known then, and for ever.
+    """
+    n = types.shape[0]
+    cut = known_from.shape[0] > 0
+    ends = known_to.shape[0] > 0
+    count = 0
+    for i in range(n):
+        count += wanted[types[i]]
+    row = np.empty(count, np.int32)
+    when = np.empty(count, np.int64)
+    steps = np.empty(count, np.uint32)
+    excluded = np.empty(count, np.uint32)
+    count = 0
+    for i in range(n):
+        t = types[i]
+        if not wanted[t]:
+            continue
+        if cut and known_from[i] > known_at:
+            continue
+        if ends and known_to[i] <= known_at:
+            continue
+        if at[i] > until:
+            continue
+        row[count] = i
+        when[count] = at[i]
+        steps[count] = bits[0, t]
+        excluded[count] = bits[1, t]
+        count += 1
+    return row[:count], when[:count], steps[:count], excluded[:count]
+
+
+@numba.njit(nogil=True, cache=True, inline="always")
+def _before(a: int, b: int, at: Any, steps: Any) -> Any:  # pragma: no cover - compiled
+    """Whether event *a* stands before *b*: by time, then by the lowest step that each matches, none last."""
+    if at[a] != at[b]:
+        return at[a] < at[b]
+    return _low(steps[a]) < _low(steps[b])
+
+
+@numba.njit(nogil=True, cache=True)
+def _low(bits: Any) -> Any:  # pragma: no cover - compiled
+    for k in range(32):
+        if (bits >> np.uint32(k)) & np.uint32(1) != 0:
+            return k
+    return 32
+
+
+@numba.njit(nogil=True, cache=True)
+def _grouped(group: Any, groups: int) -> Any:  # pragma: no cover - compiled
+    """(the rows by group as they come, begin of each group and the end of the last); not those of a negative group."""
+    n = group.shape[0]
+    starts = np.zeros(groups + 1, np.int64)
+    for i in range(n):
+        if group[i] >= 0:
+            starts[group[i] + 1] += 1
+    for g in range(groups):
+        starts[g + 1] += starts[g]
+    fill = starts[:-1].copy()
+    order = np.empty(starts[groups], np.int32)
+    for i in range(n):
+        g = group[i]
+        if g >= 0:
+            order[fill[g]] = i
+            fill[g] += 1
+    return order, starts
+
+
+@numba.njit(nogil=True, cache=True)
+def _ordered(
+    starts: Any,
+    first_group: int,
+    last_group: int,
+    order: Any,
+    at: Any,
+    steps: Any,
+    at_out: Any,
+    steps_out: Any,
+) -> Any:  # pragma: no cover - compiled
+    """Order each group by time and lowest step, where it is not yet; returns whether any tie is left."""
+    ties = False
+    for g in range(first_group, last_group):
+        begin, end = starts[g], starts[g + 1]
+        runs = 1
+        for i in range(begin + 1, end):
+            if _before(order[i], order[i - 1], at, steps):
+                runs += 1
+                break
+        if runs > 1:
+            _sort(order, begin, end, at, steps)
+        for i in range(begin, end):
+            x = order[i]
+            at_out[i] = at[x]
+            steps_out[i] = steps[x]
+            if i > begin and at_out[i] == at_out[i - 1] and _low(steps_out[i]) == _low(steps_out[i - 1]):
+                ties = True
+    return ties
+
+
+def ordering(
+    group: NDArray[np.int32], groups: int, at: Ints, steps: Bits, threads: Any = None
+) -> tuple[NDArray[np.int32], Ints, Ints, Bits, bool]:
+    """Order rows by (group, time, lowest step): (order, begins, times and steps in that order, whether any tie is left).
+
+    Rows of a negative group are left out. Counted by group, then sorted within each where it is not in order yet:
+    rows that come by group cost one pass.
+    """
+    order, starts = _grouped(group, groups)
+    at_out, steps_out = np.empty(len(order), np.int64), np.empty(len(order), np.uint32)
+    ties = in_halves(
+        starts, threads, lambda a, b: _ordered(starts, a, b, order, at, steps, at_out, steps_out)
+    )
+    return order, starts, at_out, steps_out, any(ties)
+
+
+@numba.njit(nogil=True, cache=True)
+def _sort(order: Any, begin: int, end: int, at: Any, steps: Any) -> None:  # pragma: no cover - compiled
+    """Sort a stretch of *order*: by hand where it is short, else by merging twice as long runs each time."""
+    width = 16
+    for low in range(begin, end, width):
+        for i in range(low + 1, min(low + width, end)):
+            x = order[i]
+            j = i - 1
+            while j >= low and _before(x, order[j], at, steps):
+                order[j + 1] = order[j]
+                j -= 1
+            order[j + 1] = x
+    if end - begin <= width:
+        return
+    room = np.empty(end - begin, np.int32)
+    while width < end - begin:
+        for low in range(begin, end, 2 * width):
+            middle = min(low + width, end)
+            high = min(low + 2 * width, end)
+            i, j = low, middle
+            for k in range(low, high):
+                if i < middle and (j >= high or not _before(order[j], order[i], at, steps)):
+                    room[k - begin] = order[i]
+                    i += 1
+                else:
+                    room[k - begin] = order[j]
+                    j += 1
+        order[begin:end] = room
+        width *= 2
+
+
+@numba.njit(nogil=True, cache=True)
+def _split(
+    starts: Any,
+    first_group: int,
+    last_group: int,
+    codes: Any,
+    values: int,
+    order: Any,
+    begins: Any,
+    owner: Any,
+) -> Any:  # pragma: no cover - compiled
+    """Fill in *order*, and from the place of the first event on *begins* and *owner*; returns how many parts."""
+    first = starts[first_group]
+    parts = first
+    counts = np.zeros(values + 1 if values <= 64 else 0, np.int64)
+    for g in range(first_group, last_group):
+        begin, end = starts[g], starts[g + 1]
+        if values <= 64:  # counted
+            counts[:] = 0
+            for i in range(begin, end):
+                counts[codes[i] + 1] += 1
+            place = begin
+            for c in range(values + 1):
+                many = counts[c]
+                counts[c] = place
+                place += many
+            for i in range(begin, end):
+                c = codes[i] + 1
+                order[counts[c]] = i
+                counts[c] += 1
+        elif end - begin <= 64:
+            for i in range(begin, end):
+                j = i - 1
+                while j >= begin and codes[order[j]] > codes[i]:
+                    order[j + 1] = order[j]
+                    j -= 1
+                order[j + 1] = i
+        else:
+            order[begin:end] = begin + np.argsort(codes[begin:end], kind="mergesort")
+        for i in range(begin, end):
+            if i == begin or codes[order[i]] != codes[order[i - 1]]:
+                begins[parts] = i
+                owner[parts] = g
+                parts += 1
+    return parts - first
+
+
+def split(
+    starts: Ints, codes: NDArray[np.int32], values: int, threads: Any = None
+) -> tuple[NDArray[np.int32], Ints, Ints]:
+    """(order of the events by (group, code), begins of the parts and the end of the last, group of each part).
+
+    Args:
+        values: codes are below this; -1 is one, too.
+    """
+    n = len(codes)
+    order, begins, owner = np.empty(n, np.int32), np.empty(n, np.int64), np.empty(n, np.int64)
+
+    def work(a: int, b: int) -> tuple[int, int]:
+        first = int(starts[a])
+        return first, first + int(_split(starts, a, b, codes, values, order, begins, owner))
+
+    parts = [slice(*found) for found in in_halves(starts, threads, work)]
+    every = np.concatenate([*(begins[p] for p in parts), np.array([n], np.int64)])
+    return order, every, np.concatenate([owner[p] for p in parts])
