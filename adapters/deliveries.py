@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from adapters.channels import CHANNELS, Channel, Delivery, Translated, Untranslated
+from adapters.cloudevents import Payload
 from adapters.http.events import accept
 from adapters.ingest import Answer, Ingest, Principal, Result
 from adapters.postgres.channel_counts import Counted
@@ -151,7 +152,8 @@ async def take(
     """
     found = channel.read(delivery)
     good = [one for one in found if isinstance(one, Translated)]
-    answer = await accept(ingest, [one.payload for one in good], principal, way_in=way_in, keep=False)
+    payloads = [Payload(one.event, one.canonical) for one in good]  # `read` has checked them
+    answer = await accept(ingest, payloads, principal, way_in=way_in, keep=False)
     taken = Taken(answer, found, delivery.received_at)
     if keep:
         letters = _letters(channel, delivery, found, good, answer.results, principal, way_in)

@@ -43,6 +43,13 @@ alone does not (a product has one, too)."""
 _EMAIL = re.compile(r"[^\s@<>\"',;:()\[\]]+@[^\s@<>\"',;:()\[\]]+\.[^\s@<>\"',;:()\[\]]+")
 _E164 = re.compile(r"(?<![\w+])\+[1-9](?:[ ().-]?[0-9]){6,14}(?![0-9])")
 _URL = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://\S+\?\S*$|^/\S*\?\S+$")
+_IP = re.compile(r"[\[\]]*[0-9A-Fa-f:.]+(?:%.*)?", re.DOTALL)
+"""What every IP address begins with and most texts do not: to try each as an address costs ten times as much."""
+_PLAIN_QUERY = re.compile(
+    r"(?:https?://[a-z0-9.-]+(?::[0-9]+)?(?=[/?])|(?=/[^/]))(?:/[\w.~-]+)*/?\?utm_\w+=[\w-]+(?:&utm_\w+=[\w-]+)*\Z",
+    re.ASCII,
+)
+"""URLs of which nothing is to be sealed, as most that have a query: told without taking them apart."""
 _FOLD = str.maketrans("", "", "_- ")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\d_A-Z]+")  # of snake_case, camelCase, kebab-case and prose
 
@@ -102,7 +109,7 @@ def personal_text(text: str) -> bool:
         return True
     if "+" in text and _E164.search(text):
         return True
-    if 2 <= len(text) <= 45 and (text.count(".") == 3 or ":" in text):
+    if 2 <= len(text) <= 45 and (text.count(".") == 3 or ":" in text) and _IP.match(text):
         try:
             ip_address(text.strip("[]"))
         except ValueError:
@@ -113,7 +120,7 @@ def personal_text(text: str) -> bool:
 
 def plain_url(text: str) -> str | None:
     """*text* without its query but `utm_*`, when it is a URL (or path) with one to seal; else None."""
-    if "?" not in text or not _URL.match(text):
+    if "?" not in text or not _URL.match(text) or _PLAIN_QUERY.match(text):
         return None
     try:
         parts = urlsplit(text)
@@ -158,7 +165,7 @@ def part(declared: EventType, data: Data, encode: Callable[[Any], bytes]) -> tup
         for field in loose:
             if field not in plain:
                 continue
-            if personal_text(field):  # a key can be an address too
+            if _personal_word(field):  # a key can be an address too
                 parts.personal[pointer((field,))] = plain.pop(field)
                 continue
             looked = _free(plain[field], (field,), parts, by_key=True)
@@ -249,9 +256,11 @@ def _free(value: Any, path: Path, parts: Parts, *, by_key: bool) -> Any:
     if isinstance(value, dict):
         changed = None
         for key, inner in value.items():
-            if personal_text(key):  # a key can be an address too: the whole object is sealed
+            if _personal_word(key):  # a key can be an address too: the whole object is sealed
                 parts.personal[pointer(path)] = value
                 return _GONE
+            if not (by_key and _personal_key(key)) and _tells_nothing(inner):
+                continue
             looked = _free(inner, (*path, key), parts, by_key=by_key)
             if looked is not inner:
                 if changed is None:
@@ -271,6 +280,17 @@ def _free(value: Any, path: Path, parts: Parts, *, by_key: bool) -> Any:
                 kept[i] = None if looked is _GONE else looked
         return value if kept is None else kept
     return value
+
+
+def _tells_nothing(value: Any) -> bool:
+    """Whether *value* surely holds nothing personal; most values are seen here, and go no further."""
+    if type(value) is str:
+        return not ("@" in value or "+" in value or "?" in value or ":" in value or value.count(".") == 3)
+    return type(value) is int or value is None or type(value) is bool or type(value) is float
+
+
+_personal_word = lru_cache(maxsize=10_000)(personal_text)
+"""Of keys: sources send the same ones again and again."""
 
 
 @lru_cache(maxsize=10_000)

@@ -134,8 +134,9 @@ def at_time(value: Any, *, zone: tzinfo | None = None) -> datetime | None:
     if not isinstance(value, str) or not 10 <= len(value) <= 64:
         return None
     given = value.strip()
-    given = re.sub(r"(\.\d{6})\d+", r"\1", given, count=1)
-    given = re.sub(r"([+-]\d\d)(\d\d)\Z", r"\1:\2", given, count=1)
+    if not (given[-1:] == "Z" and len(given) <= 27):  # most are as they should be
+        given = re.sub(r"(\.\d{6})\d+", r"\1", given, count=1)
+        given = re.sub(r"([+-]\d\d)(\d\d)\Z", r"\1:\2", given, count=1)
     try:
         at = msgspec.convert(given, datetime)
     except (msgspec.ValidationError, ValueError):

@@ -16,6 +16,7 @@ import paho.mqtt.client as mqtt
 import pytest
 from nats.aio.client import Client
 from nats.errors import Error
+from paho.mqtt.enums import CallbackAPIVersion
 
 from adapters.embedded.nats import users_of
 from adapters.embedded.processes import end
@@ -23,7 +24,7 @@ from adapters.nats.connection import connected
 from adapters.nats.doors import Doors
 from adapters.nats.inbound import MQTT_STREAM, Inbound, inbound_stream, prepare
 from adapters.postgres.api_keys import ApiKeys, NewKey
-from adapters.postgres.channel_counts import ChannelCounts
+from adapters.postgres.channel_counts import ChannelCounts, channels_shown
 from bin.compose import Core
 from tests.integration.test_nats import Bus, event, eventually, running
 
@@ -297,7 +298,7 @@ class Till:
 
     def __init__(self, port: int, key: NewKey, name: str) -> None:
         self.client = mqtt.Client(
-            mqtt.CallbackAPIVersion.VERSION2, client_id=name, clean_session=False, protocol=mqtt.MQTTv311
+            CallbackAPIVersion.VERSION2, client_id=name, clean_session=False, protocol=mqtt.MQTTv311
         )
         self.client.username_pw_set(key.key_id, key.key)
         self.client.reconnect_delay_set(min_delay=1, max_delay=1)
@@ -393,7 +394,12 @@ def test_a_till_signs_in_with_its_key_only_and_speaks_for_its_own_sources(
         await asyncio.to_thread(till.client.publish("touchlog/inbound", event(), qos=0).wait_for_publish, 10)
         await at_head(parts, 2)
         await emptied(bus, key)
-        assert await parts.feed.head() == 2  # each of QoS 1 once, though two streams saw it
+        assert await parts.feed.head() == 2
+        await ways.counts.write(parts.pool)  # each of QoS 1 was taken once, though two streams saw it
+        shown = [each for each in await channels_shown(parts.pool) if each.channel == "mqtt"]
+        assert [(each.name, each.deliveries, each.recorded, each.duplicates) for each in shown] == [
+            (key.key_id, 4, 2, 0)
+        ]
         assert len(await kept(parts)) == 2
         await asyncio.to_thread(till.close)
         await ways.doors.shut()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import orjson
@@ -10,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import domain.touchpoints  # noqa: F401 - registers every declared type
+from domain import personal
 from domain.event import TYPES, EventType
 from domain.personal import PERSONAL_KEYS, Parts, merge, part, personal_text, plain_url, suspicious
 
@@ -259,3 +261,41 @@ def _is_address(text: str) -> bool:
 def test_a_longer_key_tells_by_its_last_word(key: str, personal: bool) -> None:
     parts, _ = parted("web.tracked", {"event": "x", "properties": {key: "Ann, 5 High Street"}})
     assert bool(parts.personal) == personal
+
+
+@given(
+    st.text("aZ0-_.~/", max_size=12),
+    st.sampled_from(
+        ["", "https://shop.example", "http://shop.example:8080", "https://Shop", "//x", "https://u:p@x"]
+    ),
+    st.lists(
+        st.tuples(
+            st.sampled_from(["utm_source", "utm_medium", "q", "utm_", "token", "utm_a.b"]),
+            st.text("aé1-_.:@+%&=#", max_size=8),
+        ),
+        max_size=3,
+    ),
+)
+def test_the_short_look_at_a_url_tells_what_the_long_one_does(
+    path: str, origin: str, query: list[tuple[str, str]]
+) -> None:
+    text = f"{origin}/{path}?" + "&".join(f"{name}={value}" for name, value in query)
+    quick = personal.plain_url(text)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(personal, "_PLAIN_QUERY", re.compile(r"(?!)"))
+        assert personal.plain_url(text) == quick
+
+
+@given(
+    st.one_of(
+        st.ip_addresses().map(str),
+        st.ip_addresses().map(lambda ip: f"[{ip}]"),
+        st.ip_addresses(v=6).map(lambda ip: f"{ip}%eth0\n"),
+        st.text("0aF:.%[] x\n", max_size=46),
+    )
+)
+def test_the_short_look_at_an_address_misses_none(text: str) -> None:
+    quick = personal.personal_text(text)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(personal, "_IP", re.compile(""))
+        assert personal.personal_text(text) == quick
