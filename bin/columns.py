@@ -78,7 +78,7 @@ def run_columns(settings: Settings) -> None:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    is_compiled = False
+    _in_a_child(_compile, stopping)  # at once, also while the log is written to: somebody may ask soon
     pause_s = LOOK_EVERY_S
     while not stopping.is_set():
         try:
@@ -87,9 +87,6 @@ def run_columns(settings: Settings) -> None:
                 while not stopping.wait(pause_s):
                     head, log_id = head_of(conn)
                     pace.looked(head, time.monotonic())
-                    if not is_compiled and not pace.is_busy:
-                        is_compiled = True
-                        _in_a_child(_compile, stopping)
                     found = read_manifest(settings.data / "columns")
                     reaches = found.position if found is not None and found.is_of(log_id, head) else 0
                     if not pace.is_due(reaches) or _in_a_child(lambda: _write(settings, stopping), stopping):

@@ -53,6 +53,6 @@ async def test_it_writes_down_what_has_come_and_loads_none_of_what_does_it(it: H
         for start in range(0, ENOUGH_EVENTS, 10_000):
             answer = await it.core.ingest.accept(calls[start : start + 10_000], OFFICE, way_in="test")
             assert answer.recorded == 10_000
-        wait_until(lambda: written() == ENOUGH_EVENTS, "the columns to be written", within_s=120)
+        wait_until(lambda: written() == ENOUGH_EVENTS, "the columns to be written", within_s=300)
         assert heavy_in(process) == []
     assert process.returncode == 0
