@@ -153,6 +153,22 @@ def _write(settings: Settings, stopping: threading.Event) -> None:
 
 
 def _compile() -> None:
+    """Compile, once for all installations of this user: who comes while another is at it leaves it to that one."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)  # a compiler asks for no signals
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+    from adapters.columns.compiled import only_one
     from adapters.columns.kernel import warm
 
-    warm()
+    with only_one() as is_ours:
+        if is_ours:
+            warm()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent has, even where that was killed."""
+    never = threading.Event()
+    while os.getppid() == parent:
+        never.wait(0.5)
+    os._exit(1)

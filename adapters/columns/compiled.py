@@ -6,9 +6,11 @@ temporary folder.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +18,7 @@ import numba.core.config as numba_config
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["in_halves"]
+__all__ = ["in_halves", "only_one"]
 
 T = TypeVar("T")
 
@@ -35,6 +37,18 @@ def _cache_folder() -> Path:
 
 if not numba_config.CACHE_DIR:  # type: ignore[attr-defined]  # else compiled code would be put beside the source
     numba_config.CACHE_DIR = str(_cache_folder())  # type: ignore[attr-defined]
+
+
+@contextmanager
+def only_one() -> Iterator[bool]:
+    """Whether this process is the only one that compiles; the system lets go of it when the process ends."""
+    with (Path(numba_config.CACHE_DIR) / "compiling.lock").open("w") as lock:  # type: ignore[attr-defined]
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 def in_halves(starts: NDArray[np.int64], threads: Any, work: Callable[[int, int], T]) -> list[T]:

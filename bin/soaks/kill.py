@@ -315,12 +315,15 @@ def _checked(url: str, target: str, kills: int, seconds: float, load: _Load) -> 
 
 
 def _wait_for(conn: psycopg.Connection[Any], head: int) -> None:
+    import projections  # noqa: F401 - registers every projection
+    from projections.projection import PROJECTIONS
+
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         row = conn.execute(
-            "SELECT min(position), count(*) FROM touchlog.projections WHERE state = 'live'"
+            "SELECT min(position), count(*) FROM touchlog.projections WHERE state = 'live' AND schema = 'read'"
         ).fetchone()
-        if row is not None and row[1] and row[0] >= head:
+        if row is not None and row[1] == len(PROJECTIONS) and row[0] >= head:
             return
         time.sleep(0.05)
     raise TimeoutError("The projectors did not reach the head.")
