@@ -276,7 +276,7 @@ def test_the_health_of_a_channel_counts_what_came_and_what_is_missing(served: Se
             return next(one for one in await channels_shown(parts.pool) if one.name == "health")
 
     one = wait_until(
-        lambda: (found := asyncio.run(shown())).recorded == 3 and found, "the counts to be written"
+        lambda: (found := asyncio.run(shown())).deliveries == 6 and found, "the counts to be written"
     )
-    assert (one.duplicates, one.rejected, one.holes) == (3, 0, 2)
+    assert (one.recorded, one.duplicates, one.rejected, one.holes) == (3, 3, 0, 2)
     assert one.mean_lag_s > 0

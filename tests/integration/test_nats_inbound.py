@@ -259,6 +259,31 @@ def test_nothing_is_lost_or_doubled_while_server_and_consumer_are_killed(
     running(tmp_path, database_url, bus, test, within_s=120)
 
 
+def test_a_message_that_waits_is_sealed_on_the_disk(tmp_path: Path, database_url: str, bus: Bus) -> None:
+    async def test(parts: Core, keys: ApiKeys, client: Client) -> None:
+        key = await adapter(keys)
+        ways = Counter(bus, parts, keys, database_url)
+        await ways.open()
+        await ways.doors.shut()  # nobody takes
+        by_nats = await signed_in(bus, key)
+        await by_nats.jetstream().publish("touchlog.inbound", event())
+        till = Till(bus.server.mqtt_port, key, "till")
+        assert await asyncio.to_thread(till.signed_in.wait, 10)
+        told = till.client.publish("touchlog/inbound", event(), qos=1)
+        assert await asyncio.to_thread(till.acknowledged, {told.mid}, 10)
+        assert await left(bus, key) == 3  # what came by MQTT stands in both
+        await asyncio.to_thread(till.close)
+        await by_nats.close()
+        written = [file.read_bytes() for file in bus.server.directory.rglob("*") if file.is_file()]
+        assert not any(b"ann@example.com" in each or b"secret" in each for each in written)
+        await ways.open()
+        await at_head(parts, 2)
+        await emptied(bus, key)
+        await ways.doors.shut()
+
+    running(tmp_path, database_url, bus, test)
+
+
 def test_on_a_server_that_is_not_ours_each_message_names_its_key(
     tmp_path: Path, database_url: str, bus: Bus
 ) -> None:
