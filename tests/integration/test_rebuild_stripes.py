@@ -81,8 +81,8 @@ def built(log: LogRecorder, url: str, name: str, *, again: bool = True, **how: A
     return found
 
 
-def test_the_histories_the_audit_trail_and_consent_are_folded_apart_and_nothing_that_keeps_more() -> None:
-    assert APART == ["audit_trail", "consent", "contact_history"]
+def test_what_follows_from_single_events_is_folded_apart_and_nothing_that_keeps_more() -> None:
+    assert APART == ["audit_trail", "consent", "contact_history", "profiles"]
 
     class Looks(ContactHistory):
         def prepare(self, steps: Any, load: Any) -> None:
