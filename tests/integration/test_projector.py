@@ -158,7 +158,14 @@ def test_rebuilding_gives_the_rows_of_live_in_batches_of_any_size(
     as_live = digest(owner)
     # but for what only commands, or sources that tell of persons, make
     empty = {name for name, (count, _) in as_live.items() if count == 0}
-    assert empty <= {"merges", "splits", "clusters", "profile_updates", "consent_facts"}, as_live
+    assert empty <= {
+        "merges",
+        "splits",
+        "clusters",
+        "profile_updates",
+        "consent_facts",
+        "consent_messages",
+    }, as_live
     for batch in (1, chance.randint(2, 20), 97, 4000):
         assert rebuilt(log, owner, database_url, batch=batch) == as_live, f"batches of {batch}"
 
