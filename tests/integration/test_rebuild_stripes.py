@@ -92,7 +92,7 @@ def test_the_histories_the_audit_trail_and_consent_are_folded_apart_and_nothing_
 
 
 @pytest.mark.parametrize("name", APART)
-@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(stripe=st.integers(9, EVENTS // 2))
 def test_stripes_of_any_size_give_the_rows_that_the_projectors_gave(
     log: LogRecorder, url: str, name: str, stripe: int
