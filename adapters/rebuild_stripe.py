@@ -22,6 +22,7 @@ from psycopg import sql
 
 from adapters.postgres.amendments import StoredAmendments
 from adapters.postgres.binary_copy import pack_known
+from adapters.priority import stand_back, stand_back_in_database
 from domain.entry import Recorded, decode_body
 from projections.projection import Changes, Projection, Table
 from projections.steps import Steps
@@ -30,6 +31,8 @@ __all__ = ["Dealt", "Folded", "Order", "peak_mb", "work"]
 
 PAGE_EVENTS = 500
 """Events that are read, folded and written at once: what stays in the processor's caches costs a third less."""
+NICENESS = 10
+"""Whoever waits for an answer goes first: a rebuild takes what events that arrive and readers leave."""
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
@@ -64,6 +67,7 @@ def work() -> None:
     import domain.touchpoints  # noqa: F401 - registers every declared type
     from projections.projection import load_foreign
 
+    stand_back(NICENESS)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a projection prints is no answer
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started this one ends it
@@ -103,6 +107,7 @@ class _Stripes:
         self._projection = projection
         self._conn = psycopg.connect(order.url, autocommit=True, options=order.options)
         self._conn.prepare_threshold = 0
+        stand_back_in_database(self._conn, NICENESS)
         self._amendments = StoredAmendments(lambda: self._conn)
 
     def fold(self, dealt: Dealt) -> None:

@@ -302,7 +302,10 @@ class _Hands:
 
     def _start(self) -> None:
         process = subprocess.Popen(
-            [sys.executable, "-c", _START], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-c", _START],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # as a session of its own it can stand back behind others
         )
         self.free.append(process)
         self._say(process, self._first)

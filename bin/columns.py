@@ -16,7 +16,7 @@ import structlog
 
 from adapters.columns.following import connected, head_of
 from adapters.columns.manifest import read_manifest
-from bin.priority import stand_back
+from adapters.priority import stand_back
 from bin.settings import Settings
 
 __all__ = ["Pace", "run_columns"]

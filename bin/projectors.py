@@ -21,7 +21,7 @@ from adapters.postgres.read_models import ReadModels
 from adapters.postgres.schema import APP_ROLE
 from bin import memory
 from bin.indexer import Indexer
-from bin.priority import stand_back
+from adapters.priority import stand_back
 from bin.rebuilder import Rebuilder
 from bin.settings import Settings
 from domain.errors import Misconfigured
