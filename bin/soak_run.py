@@ -228,6 +228,28 @@ def statements(
         raise typer.Exit(1)
 
 
+@app.command("bot", epilog="Example: bin/soak bot --ids 50000 --events 100000")
+def bot(
+    ids: int = typer.Option(50_000, min=200, help="Anonymous ids that one e-mail is sent with."),
+    identifiers: int = typer.Option(1001, min=10, help="Identifiers of the biggest person."),
+    events: int = typer.Option(100_000, min=100, help="Events of the biggest person."),
+    side_events: int = typer.Option(10_000, min=10, help="Events of each of two persons who are linked."),
+    json: bool = JSON_OPTION,
+) -> None:
+    """A bot with one e-mail is stopped, and the biggest person hurts nobody. Exits 1 when two users are joined by the bot."""
+    from adapters.postgres.schema import migrate
+    from bin.soaks.bot import run_bot
+
+    with tempfile.TemporaryDirectory(prefix="touchlog-soak-") as folder, _database() as url:
+        migrate(url)
+        found = run_bot(
+            url, Path(folder), ids=ids, identifiers=identifiers, events=events, side_events=side_events
+        )
+    _tell(found._asdict(), json)
+    if found.users_joined or not found.stopped:
+        raise typer.Exit(1)
+
+
 def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

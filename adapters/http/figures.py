@@ -81,6 +81,11 @@ class Figures:
         self.rejected_open = Gauge(
             "touchlog_rejected_open", "Kept items that nobody has looked after", registry=self.registry
         )
+        self.links_refused = Gauge(
+            "touchlog_identity_links_refused",
+            "Links of identifiers that are refused as resolved now, by a limit of their kind or by a split",
+            registry=self.registry,
+        )
         self.refused = Counter(
             "touchlog_deliveries_refused",
             "Deliveries whose signature was bad or stale; nothing of them is kept",

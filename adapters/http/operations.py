@@ -179,9 +179,17 @@ async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
                 ):
                     figures.channel_events.labels(one.channel, one.name, status).set(events)
             figures.rejected_open.set((await house.core.rejected.counts()).get("open", 0))
+            figures.links_refused.set(await links_refused(house))
         except DATABASE_AWAY:
             pass  # the counters of this process are true all the same
     return Response(generate_latest(figures.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+async def links_refused(house: House) -> int:
+    """Links of identifiers that are refused as resolved now, by a limit of their kind or by a split."""
+    async with house.core.pool.connection(timeout=3) as conn:
+        row = await (await conn.execute("SELECT touchlog.links_refused()", prepare=True)).fetchone()
+    return int(row[0]) if row else 0
 
 
 def _from_this_machine(request: Request[Any, Any, Any]) -> bool:

@@ -1,4 +1,5 @@
-"""Long trials of the read models, run short; the long ones are `bin/soak steal`, `equal`, `statements`, `report`."""
+"""Long trials of the read models, run short; the long ones are `bin/soak steal`, `equal`, `statements`, `report`,
+`bot`."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import pytest
 
 from bin.compose import core
 from bin.settings import Settings
+from bin.soaks.bot import run_bot
 from bin.soaks.equal import run_equal
 from bin.soaks.mixed import mixed, recorded
 from bin.soaks.report import run_report
@@ -73,3 +75,14 @@ def test_reports_of_what_was_known_are_the_same_bytes_whatever_comes_later(
     assert found.reports > 50, found
     assert found.asked_under_load >= 3, found
     assert (found.changed, found.changed_since_load) == ([], []), found
+
+
+def test_a_bot_with_one_email_is_stopped_and_joins_no_users(tmp_path: Path, database_url: str) -> None:
+    found = run_bot(database_url, tmp_path, ids=300, identifiers=30, events=300, side_events=60)
+
+    assert found.stopped, found
+    assert found.refused >= 200, found  # an e-mail holds 100 anonymous ids
+    assert found.bot_identifiers <= 102, found
+    assert not found.users_joined, found
+    assert found.big_identifiers == 30, found
+    assert found.linked_total == 2 * 60 + 2, found

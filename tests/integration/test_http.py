@@ -708,6 +708,7 @@ def test_figures_are_told_on_loopback_and_not_through_a_proxy(served: Served) ->
         assert 'touchlog_events_total{status="recorded"}' in text
         assert "touchlog_append_seconds_bucket" in text
         assert "touchlog_log_head_position" in text
+        assert "touchlog_identity_links_refused 0.0" in text
         assert_problem(client.get("/metrics", headers={"X-Forwarded-For": "127.0.0.1"}), 401)
 
 
