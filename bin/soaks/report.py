@@ -36,6 +36,8 @@ __all__ = ["Report", "run_report"]
 PERSONS_SHOWN = 6
 CATCH_UP_S = 600
 PERIOD = 400
+FEWEST_MOMENTS = 3
+"""Asked while events come in, however slow the machine."""
 Reports = dict[str, str]
 """Name of a report -> SHA-256 of its bytes."""
 
@@ -80,13 +82,16 @@ async def _trial(url: str, folder: Path, before: int, after: int, rate: float, p
             first = await asking.all(head) | await asking.all(then)
             size = asking.bytes
             late = mixed(22, after, persons=persons, first=before, earlier=before, retracted=0.0005)
-            loading = asyncio.create_task(_paced(parts, late, rate))
+            enough = asyncio.Event()
+            loading = asyncio.create_task(_paced(parts, late, rate, after - after // 4, enough))
             under_load: list[tuple[datetime, Reports]] = []
             slowest = 0.0
             while not loading.done() or not under_load:
                 began, moment = time.monotonic(), datetime.now(UTC)
                 under_load.append((moment, await asking.some(moment)))
                 slowest = max(slowest, time.monotonic() - began)
+                if len(under_load) >= FEWEST_MOMENTS:
+                    enough.set()
                 await asyncio.wait([loading], timeout=after / rate / 12)
             await loading
             await parts.histories.wait_until(
@@ -118,10 +123,16 @@ def _changed(one: Reports, other: Reports) -> list[str]:
     return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
 
 
-async def _paced(parts: Core, sent: Iterator[Sent], rate: float) -> None:
-    next_s = time.monotonic()
+async def _paced(
+    parts: Core, sent: Iterator[Sent], rate: float, held_back: int, enough: asyncio.Event
+) -> None:
+    """Record *sent* at *rate*; those behind *held_back* only when *enough* has been asked meanwhile."""
+    next_s, done = time.monotonic(), 0
     while batch := list(islice(sent, PERIOD)):
+        if done >= held_back:
+            await enough.wait()
         await recorded(parts, batch)
+        done += len(batch)
         next_s += PERIOD / rate
         await asyncio.sleep(max(0.0, next_s - time.monotonic()))
 
