@@ -19,9 +19,9 @@ from adapters.nats.heads import HeadListener
 from adapters.postgres.event_log import connect_log
 from adapters.postgres.read_models import ReadModels
 from adapters.postgres.schema import APP_ROLE
+from adapters.priority import stand_back
 from bin import memory
 from bin.indexer import Indexer
-from adapters.priority import stand_back
 from bin.rebuilder import Rebuilder
 from bin.settings import Settings
 from domain.errors import Misconfigured

@@ -151,8 +151,9 @@ def _round(
     run_command("rebuild", "contact_history", "--drop", "retired_contact_history", data=serving.data)
     rows = folder / "rows.copy"
     _spooled(conn, rows)
-    with traffic.flowing(None):
+    with traffic.flowing(None) as posted:
         report.baseline("copy", _copied(serving.database_url, rows))
+        report.figure("arrived_beside_copy_per_s", posted())
         report.baseline("runner", runner_rate(library_url))
     serving.drained_s(conn)
     ran = run_command("rebuild", "contact_history", "--json", data=serving.data)
@@ -211,8 +212,11 @@ class _Traffic:
         self.failures: list[str] = []
 
     @contextmanager
-    def flowing(self, report: Report | None) -> Iterator[None]:
-        """Let it flow for the length of the block, and tell *report* what became of it."""
+    def flowing(self, report: Report | None) -> Iterator[Callable[[], float]]:
+        """Let it flow for the length of the block, and tell *report* what became of it.
+
+        Gives what tells how many events a second have arrived so far.
+        """
         self._stop.clear()
         self._reads, posted, failed, unposted = [], self._posted, len(self.failures), self._post_failures
         with ThreadPoolExecutor(1 + READERS) as threads:
@@ -220,7 +224,7 @@ class _Traffic:
             flows += [threads.submit(self._flow, READERS / READ_PER_S, self._read) for _ in range(READERS)]
             started = time.perf_counter()
             try:
-                yield
+                yield lambda: (self._posted - posted) / (time.perf_counter() - started)
             finally:
                 self._stop.set()
                 took = time.perf_counter() - started
