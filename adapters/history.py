@@ -160,6 +160,14 @@ def _statement(template: str, filters: Sequence[str]) -> str:
     )
 
 
+def _unknown(identifier: Identifier) -> NotFound:
+    if identifier.kind == "subject":
+        return NotFound(f"No subject {identifier.value} is known here.")
+    return NotFound(
+        f"Nobody was recorded under this {identifier.kind}. Check the spelling and the kind, or search."
+    )
+
+
 class Histories:
     """Answers questions about persons and their histories.
 
@@ -189,7 +197,7 @@ class Histories:
         if identifier.kind == "subject":
             subject = UUID(identifier.value)
             if not await self._subjects.describe([subject]):
-                raise NotFound(f"No subject {subject} is known here.")
+                raise _unknown(identifier)
             return subject
         identifier = normalised(identifier, self._region)
         if identifier is None:
@@ -198,9 +206,7 @@ class Histories:
             )
         found = await self._subjects.find((identifier.kind, identifier.namespace, identifier.value))
         if found is None:
-            raise NotFound(
-                f"Nobody was recorded under this {identifier.kind}. Check the spelling and the kind, or search."
-            )
+            raise _unknown(identifier)
         return found
 
     async def seen(self, models: Sequence[str] = READ_MODELS) -> int:
@@ -292,6 +298,8 @@ class Histories:
         else:
             at = await self._moment(as_of, known_at)
             members = await self._members(await self._owner(subject, at), at)
+            if known_at is not None:
+                await self._known(ref, members, at)
         described = await self._subjects.describe(members)
         subjects = told_subjects(described.values())
         return Person(str(min(members)), subjects, moment(as_of) if as_of else None, at.known_at, at.known_at)
@@ -329,6 +337,25 @@ class Histories:
                 )
             ).fetchone()
         return row[0] if row else subject
+
+    async def _known(self, ref: str, members: list[UUID], at: Moment) -> None:
+        """Make sure that somebody was known by then: whoever came later is answered as when nobody had come.
+
+        Raises:
+            NotFound: in the very words of before the first event.
+        """
+        async with self._pool.connection() as conn:
+            row = await (
+                await conn.execute(
+                    "SELECT EXISTS (SELECT FROM read.contact_history WHERE subject = ANY(%s) AND known_from <= %s)",
+                    (members, at.known_at),
+                    prepare=True,
+                )
+            ).fetchone()
+        if row is not None and not row[0]:
+            identifier = parse_ref(ref)
+            assert identifier is not None
+            raise _unknown(identifier)
 
     async def _members(self, subject: UUID, at: Moment) -> list[UUID]:
         """The subjects of the person at one moment, from the evidence, merges and splits in force and known."""
@@ -438,6 +465,8 @@ class Histories:
             parameters |= {"subjects": members, "known_at": position}
             filters.append("known_at")
             rows = await self._cut(filters, parameters | {"limit": wanted})
+            if not rows and place is None and known_at is not None:
+                await self._known(ref, members, at)
         else:
             parameters |= {"subjects": None, "known_at": position}
         if q is None:

@@ -159,6 +159,24 @@ async def test_as_of_cuts_events_and_the_links_that_make_the_person(it: House) -
 
 
 @story
+async def test_who_was_first_seen_later_is_unknown_at_an_earlier_head_for_ever(it: House) -> None:
+    head = (await it.given(event("1"))).head
+    bea = "email:bea@example.com"
+    with pytest.raises(NotFound) as before:
+        await it.ids(bea, known_at=head)
+
+    await it.given(event("2", subject=bea))
+
+    with pytest.raises(NotFound) as after:
+        await it.ids(bea, known_at=head)
+    assert str(after.value) == str(before.value)
+    with pytest.raises(NotFound):
+        await it.core.histories.person(bea, known_at=head)
+    assert await it.ids(bea, known_at=head + 1) == ["2"]
+    assert await it.ids(bea, known_at=head + 1, channel="web") == []
+
+
+@story
 async def test_known_at_answers_as_then_although_more_is_known_now(it: House) -> None:
     """A late event and a late link change nothing of what was known."""
     first = await it.given(
