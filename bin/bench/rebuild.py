@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -41,6 +42,8 @@ from projections.contact_history import TABLE, ContactHistory
 
 ARRIVING_PER_S = 1_000
 ARRIVING_BATCH = 20
+SENDERS = 4
+"""So many clients share the rate: one that waits for an answer does not hold up what the others bring."""
 READ_PER_S = 50
 READERS = 2
 FILL_BATCH = 5_000
@@ -86,7 +89,7 @@ def bench(report: Report, scratch: Scratch) -> None:
     report.notes += [
         (
             f"rebuild: positions/s of `touchlog rebuild contact_history --swap`, from the first read to tables with all indexes, while "
-            f"{ARRIVING_PER_S:,} events/s arrive over HTTP and {READ_PER_S} histories/s are read over HTTP; swap_ms: how long the one "
+            f"{ARRIVING_PER_S:,} events/s are offered over HTTP by {SENDERS} clients and {READ_PER_S} histories/s are read over HTTP; swap_ms: how long the one "
             "that answers was locked; failed_reads: answers to a history other than 200, through the swap."
         ),
         (
@@ -204,7 +207,8 @@ class _Traffic:
     def __init__(self, serving: Serving) -> None:
         self._serving = serving
         self._persons = read_numbers()
-        self._posted = FIRST_ARRIVING
+        self._numbers = itertools.count(FIRST_ARRIVING, ARRIVING_BATCH)
+        self._posted = 0
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._reads: list[float] = []
@@ -219,8 +223,9 @@ class _Traffic:
         """
         self._stop.clear()
         self._reads, posted, failed, unposted = [], self._posted, len(self.failures), self._post_failures
-        with ThreadPoolExecutor(1 + READERS) as threads:
-            flows = [threads.submit(self._flow, ARRIVING_BATCH / ARRIVING_PER_S, self._post)]
+        with ThreadPoolExecutor(SENDERS + READERS) as threads:
+            every_s = SENDERS * ARRIVING_BATCH / ARRIVING_PER_S
+            flows = [threads.submit(self._flow, every_s, self._post) for _ in range(SENDERS)]
             flows += [threads.submit(self._flow, READERS / READ_PER_S, self._read) for _ in range(READERS)]
             started = time.perf_counter()
             try:
@@ -253,12 +258,13 @@ class _Traffic:
         connection.close()
 
     def _post(self, connection: http.client.HTTPConnection, _number: int) -> None:
-        body = b"[" + b",".join(payloads(self._posted, ARRIVING_BATCH)) + b"]"
+        body = b"[" + b",".join(payloads(next(self._numbers), ARRIVING_BATCH)) + b"]"
         status, _ = self._asked(connection, "POST", "/v1/events", body)
-        if status == 200:
-            self._posted += ARRIVING_BATCH
-        else:
-            self._post_failures += 1
+        with self._lock:
+            if status == 200:
+                self._posted += ARRIVING_BATCH
+            else:
+                self._post_failures += 1
 
     def _read(self, connection: http.client.HTTPConnection, number: int) -> None:
         person = person_of(self._persons[number % len(self._persons)])
