@@ -99,7 +99,7 @@ class Funnels:
                 known_us=known_us, threads=self._threads,
             )  # fmt: skip
 
-        return await self._at(work)
+        return await self.at(work)
 
     async def members(self, raw: Any, *, after: int = 0) -> Members:
         """The units behind one bar of a funnel, in order of their ids, a page at a time.
@@ -149,9 +149,15 @@ class Funnels:
             more = str(start + limit) if len(found) > start + limit else None
             return Members(page, len(found), more, moment(as_of) if as_of else None, position, position)
 
-        return await self._at(work)
+        return await self.at(work)
 
-    async def _at(self, work: Callable[[Any], T]) -> T:
+    @property
+    def threads(self) -> ThreadPoolExecutor:
+        """What counting may be spread over."""
+        return self._threads
+
+    async def at(self, work: Callable[[Any], T]) -> T:
+        """Do some work with the library of the columns, in a thread of its own."""
         async with self._opening:
             if self._library is None:
                 self._library = await asyncio.to_thread(self._open)
@@ -169,6 +175,26 @@ class Funnels:
             Columns(conn, shelf).step()
         return Library(self._database_url, self._folder)
 
+    async def position_of(self, known: Any, pointer: str) -> int:
+        """What `known_at`, a time or a position, resolves to: the head of the log where none is given.
+
+        Raises:
+            Invalid, FutureTime, Behind: as everywhere.
+        """
+        position = await self._histories.resolve_known_at(
+            known if isinstance(known, int) else _time(known, pointer)
+        )
+        if position is None:
+            position = await self._head()
+        await self._histories.wait_until(position, models=READ_MODELS)
+        return position
+
+    async def _head(self) -> int:
+        async with self._pool.connection() as conn:
+            row = await (await conn.execute("SELECT position FROM touchpoint_log.head")).fetchone()
+        assert row is not None
+        return int(row[0])
+
     async def _moment(self, raw: Any, after: int) -> tuple[datetime | None, int]:
         """(as_of, the position that known_at resolves to: the head of the log where none is given)."""
         given = raw if isinstance(raw, dict) else {}
@@ -180,10 +206,7 @@ class Funnels:
             known = _time(known, "/known_at")
         position = await self._histories.resolve_known_at(known)
         if position is None:
-            async with self._pool.connection() as conn:
-                row = await (await conn.execute("SELECT position FROM touchpoint_log.head")).fetchone()
-            assert row is not None
-            position = int(row[0])
+            position = await self._head()
         await self._histories.wait_until(max(position, after), models=READ_MODELS)
         return as_of, position
 
@@ -203,7 +226,7 @@ class Funnels:
 
             return ask_sql(library, query, known_at=position, as_of=cut)
 
-        return await self._at(work)
+        return await self.at(work)
 
     # -- saved ------------------------------------------------------------------------------------
 
@@ -230,7 +253,7 @@ class Funnels:
             view, _, _ = library.view(head, None)
             read_funnel(question, view.known)
 
-        await self._at(check)
+        await self.at(check)
         async with self._pool.connection() as conn, conn.transaction():
             await conn.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (f"saved_funnel {name}",))
             await conn.execute(
@@ -264,7 +287,23 @@ class Funnels:
                 there = ", ".join(r[0] for r in rows) or "none"
                 what = f"version {version} of " if version is not None else ""
                 raise NotFound(f"There is no {what}funnel '{name[:80]}'; saved are: {there}.")
-        return SavedFunnel(row[0], row[1], row[2], row[3], moment(row[4].astimezone(UTC)))
+        return _kept(row)
+
+    async def all_saved(self) -> list[SavedFunnel]:
+        """Every kept question in its newest version, in order of the names."""
+        async with self._pool.connection() as conn:
+            rows = await (
+                await conn.execute(
+                    "SELECT DISTINCT ON (name) name, version, funnel, saved_by, saved_at FROM touchlog.saved_funnels "
+                    "ORDER BY name, version DESC"
+                )
+            ).fetchall()
+        return [_kept(row) for row in rows]
+
+
+def _kept(row: Any) -> SavedFunnel:
+    name, version, funnel, saved_by, saved_at = row
+    return SavedFunnel(name, version, funnel, saved_by, moment(saved_at.astimezone(UTC)))
 
 
 def _page(asked: Mapping[str, Any]) -> tuple[int, int]:

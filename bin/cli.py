@@ -26,6 +26,7 @@ COMMANDS = (
     "bin.persons",
     "bin.volumes",
     "bin.funnel",
+    "bin.funnels",
     "bin.sql",
     "bin.conversations",
     "bin.audit",

@@ -98,6 +98,11 @@ class Library:
 
             return view, owners, micros(row[0]) if row else 0
 
+    def persons(self, known_at: int, as_of: datetime | None = None) -> Mapping[str, str]:
+        """The person of each subject that is not its person's smallest, at one moment."""
+        with self._lock:
+            return self._moments.at(self._connection(), as_of, known_at).persons
+
     def _refresh(self, conn: psycopg.Connection[Any], known_at: int) -> None:
         manifest = self._shelf.read()
         head, log_id = head_of(conn)
