@@ -135,7 +135,7 @@ class Snapshots:
         assert row is not None
         return await self.get(name, row[0])
 
-    async def list(self, name: str, limit: int = 100) -> list[SnapshotShown]:
+    async def of(self, name: str, limit: int = 100) -> list[SnapshotShown]:
         """The snapshots of a funnel, the newest first.
 
         Raises:

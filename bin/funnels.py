@@ -158,7 +158,7 @@ def register(app: typer.Typer) -> None:  # noqa: C901, PLR0915 - a command after
         if number is not None:
             _show_snapshot(answered(data, lambda parts: parts.snapshots.get(name, number)), json=json)
             return
-        found = answered(data, lambda parts: parts.snapshots.list(name))
+        found = answered(data, lambda parts: parts.snapshots.of(name))
         if json:
             print_json({"name": name, "snapshots": found})
             return

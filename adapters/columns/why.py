@@ -143,9 +143,9 @@ def _outcomes(view: View, found: Found) -> Outcomes:
     positions = np.full(len(flat), -1, np.int64)
     positions[flat >= 0] = view.positions(found.stream, flat[flat >= 0])
     told_of: Outcomes = {}
-    unit = found.stream.unit[a.group].tolist()
-    for one, row in zip(unit, map(tuple, positions.reshape(a.places.shape).tolist()), strict=True):
-        told_of.setdefault(found.stream.names[one], []).append(row)
+    rows: list[list[int]] = positions.reshape(a.places.shape).tolist()
+    for unit, row in zip(found.stream.unit[a.group].tolist(), rows, strict=True):
+        told_of.setdefault(found.stream.names[unit], []).append(tuple(row))
     return told_of
 
 

@@ -167,7 +167,7 @@ async def list_snapshots(
 ) -> Response[bytes]:
     """Answer with which there are."""
     core = house_of(request).core
-    found = await through_outages(lambda: core.snapshots.list(name, min(limit, 10_000)), within_s=3)
+    found = await through_outages(lambda: core.snapshots.of(name, min(limit, 10_000)), within_s=3)
     return json_answer({"name": name, "snapshots": found})
 
 
