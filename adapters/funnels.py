@@ -87,7 +87,7 @@ class Funnels:
             Invalid: the question is not valid; a problem for each mistake.
             FutureTime, Behind: as everywhere.
         """
-        as_of, position = await self._moment(raw, after)
+        as_of, position = await self.moment(raw, after)
 
         def work(library: Any) -> Answer:
             from adapters.columns.funnels import ask
@@ -110,7 +110,7 @@ class Funnels:
         raw = raw if isinstance(raw, dict) else {}
         asked = {k: raw[k] for k in _OF_A_BAR if k in raw}
         question = {k: v for k, v in raw.items() if k not in _OF_A_BAR}
-        as_of, position = await self._moment(question, after)
+        as_of, position = await self.moment(question, after)
         limit, start = _page(asked)
 
         def work(library: Any) -> Members:
@@ -195,8 +195,18 @@ class Funnels:
         assert row is not None
         return int(row[0])
 
-    async def _moment(self, raw: Any, after: int) -> tuple[datetime | None, int]:
-        """(as_of, the position that known_at resolves to: the head of the log where none is given)."""
+    async def recorded_us(self, position: int) -> int:
+        """When a position was recorded, in µs since 1970; 0 before the first."""
+        async with self._pool.connection() as conn:
+            row = await (
+                await conn.execute(
+                    "SELECT recorded_at FROM touchpoint_log.events WHERE position = %s", (position,)
+                )
+            ).fetchone()
+        return micros(row[0]) if row else 0
+
+    async def moment(self, raw: Any, after: int) -> tuple[datetime | None, int]:
+        """(as_of, the position that known_at of a question resolves to: the head of the log where none is given)."""
         given = raw if isinstance(raw, dict) else {}
         as_of = _time(given.get("as_of"), "/as_of")
         known = given.get("known_at")
@@ -219,7 +229,7 @@ class Funnels:
             Invalid: the statement is refused; in DuckDB's words.
         """
         known = f"@{known_at}" if isinstance(known_at, int) else known_at
-        cut, position = await self._moment({"as_of": as_of, "known_at": known}, 0)
+        cut, position = await self.moment({"as_of": as_of, "known_at": known}, 0)
 
         def work(library: Any) -> Any:
             from adapters.columns.sql import ask_sql
@@ -227,6 +237,45 @@ class Funnels:
             return ask_sql(library, query, known_at=position, as_of=cut)
 
         return await self.at(work)
+
+    async def export(
+        self,
+        folder: Path,
+        *,
+        known_at: datetime | int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Any:
+        """Write the log as it holds at a moment as Parquet (`adapters.columns.export.export`).
+
+        An export that was cut off goes on at its own moment, unless another is asked for.
+
+        Raises:
+            Refused: the folder holds something else.
+        """
+        log_id = await self._log_id()
+        if known_at is None:
+
+            def cut_off(_: Any) -> int | None:
+                from adapters.columns.export import begun_at
+
+                return begun_at(folder, log_id)
+
+            known_at = await self.at(cut_off)
+        position = await self.position_of(known_at, "/known_at")
+
+        def work(library: Any) -> Any:
+            from adapters.columns.export import export
+
+            view, owners, _ = library.view(position, None)
+            return export(folder, view, owners, log_id, progress=progress)
+
+        return await self.at(work)
+
+    async def _log_id(self) -> str:
+        async with self._pool.connection() as conn:
+            row = await (await conn.execute("SELECT log_id::text FROM touchpoint_log.head")).fetchone()
+        assert row is not None
+        return str(row[0])
 
     # -- saved ------------------------------------------------------------------------------------
 
@@ -247,7 +296,7 @@ class Funnels:
                 ]
             )
         question = {k: v for k, v in raw.items() if k not in MOMENT} if isinstance(raw, dict) else raw
-        head = (await self._moment({}, 0))[1]
+        head = (await self.moment({}, 0))[1]
 
         def check(library: Any) -> None:
             view, _, _ = library.view(head, None)

@@ -28,6 +28,8 @@ COMMANDS = (
     "bin.funnel",
     "bin.funnels",
     "bin.sql",
+    "bin.exporting",
+    "bin.clickhouse",
     "bin.conversations",
     "bin.audit",
     "bin.consent",

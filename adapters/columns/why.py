@@ -144,8 +144,8 @@ def _outcomes(view: View, found: Found) -> Outcomes:
     positions[flat >= 0] = view.positions(found.stream, flat[flat >= 0])
     told_of: Outcomes = {}
     rows: list[list[int]] = positions.reshape(a.places.shape).tolist()
-    for unit, row in zip(found.stream.unit[a.group].tolist(), rows, strict=True):
-        told_of.setdefault(found.stream.names[unit], []).append(tuple(row))
+    for number, row in zip(found.stream.unit[a.group].tolist(), rows, strict=True):
+        told_of.setdefault(found.stream.names[number], []).append(tuple(row))
     return told_of
 
 

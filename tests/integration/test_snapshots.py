@@ -13,8 +13,8 @@ import psycopg
 import pytest
 
 from bin.compose import core
-from tests.integration.running import Served, served_http
 from tests.integration.reading_house import House
+from tests.integration.running import Served, served_http
 from tests.integration.test_columns import DAY, given, viewed, web
 from tests.integration.test_imports_retract import A, imported, retracted
 
