@@ -37,7 +37,8 @@ async def query(funnels: Funnels, server: Server, raw: dict[str, Any]) -> Answer
     as_of, position = await funnels.moment(raw, 0)
     if position > loaded:
         raise Behind(
-            f"ClickHouse is loaded up to position {loaded:,}, asked was {position:,}: touchlog clickhouse load"
+            f"ClickHouse is loaded up to position {loaded:,}, asked was {position:,}: touchlog clickhouse load",
+            lag_positions=position - loaded,
         )
     funnel = read_funnel(raw, there)
     known_us = await funnels.recorded_us(position)

@@ -143,9 +143,9 @@ def _outcomes(view: View, found: Found) -> Outcomes:
     positions = np.full(len(flat), -1, np.int64)
     positions[flat >= 0] = view.positions(found.stream, flat[flat >= 0])
     told_of: Outcomes = {}
-    rows: list[list[int]] = positions.reshape(a.places.shape).tolist()
+    rows = positions.reshape(a.places.shape)
     for number, row in zip(found.stream.unit[a.group].tolist(), rows, strict=True):
-        told_of.setdefault(found.stream.names[number], []).append(tuple(row))
+        told_of.setdefault(found.stream.names[number], []).append(tuple(row.tolist()))
     return told_of
 
 

@@ -130,7 +130,7 @@ def test_each_row_is_loaded_once_wherever_the_loader_is_cut_off_and_the_answers_
         Loader(one, server)
         with pytest.raises(Unavailable, match="Another loader"):
             Loader(other, server)
-        server.run(f"INSERT INTO loaded (position, log_id) VALUES ({head + 1}, 'another')")
+        server.run(f"INSERT INTO loaded (position, log_id) VALUES ({head + 1}, 'another')")  # noqa: S608
     with connected(served.database_url) as conn, pytest.raises(Refused, match="another log"):
         Loader(conn, server)
 

@@ -119,7 +119,11 @@ def test_clickhouse_and_the_columns_answer_the_same(
     first = msgspec.structs.replace(funnel.steps[0], where=(*funnel.steps[0].where, *step.where))
     asked = msgspec.structs.replace(funnel, steps=(first, *funnel.steps[1:]), trend=trend)
     view._until = 2**63 - 1 if until is None else until
-    at = {"as_of": None if until is None else "then", "as_of_us": until, "known_us": 4 * SECOND}
+    at: dict[str, Any] = {
+        "as_of": None if until is None else "then",
+        "as_of_us": until,
+        "known_us": 4 * SECOND,
+    }
 
     expected = ask(asked, view, themselves, **at)
 
