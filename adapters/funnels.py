@@ -87,7 +87,7 @@ class Funnels:
             Invalid: the question is not valid; a problem for each mistake.
             FutureTime, Behind: as everywhere.
         """
-        as_of, position = await self._moment(raw, after)
+        as_of, position = await self.moment(raw, after)
 
         def work(library: Any) -> Answer:
             from adapters.columns.funnels import ask
@@ -99,7 +99,7 @@ class Funnels:
                 known_us=known_us, threads=self._threads,
             )  # fmt: skip
 
-        return await self._at(work)
+        return await self.at(work)
 
     async def members(self, raw: Any, *, after: int = 0) -> Members:
         """The units behind one bar of a funnel, in order of their ids, a page at a time.
@@ -110,7 +110,7 @@ class Funnels:
         raw = raw if isinstance(raw, dict) else {}
         asked = {k: raw[k] for k in _OF_A_BAR if k in raw}
         question = {k: v for k, v in raw.items() if k not in _OF_A_BAR}
-        as_of, position = await self._moment(question, after)
+        as_of, position = await self.moment(question, after)
         limit, start = _page(asked)
 
         def work(library: Any) -> Members:
@@ -149,9 +149,15 @@ class Funnels:
             more = str(start + limit) if len(found) > start + limit else None
             return Members(page, len(found), more, moment(as_of) if as_of else None, position, position)
 
-        return await self._at(work)
+        return await self.at(work)
 
-    async def _at(self, work: Callable[[Any], T]) -> T:
+    @property
+    def threads(self) -> ThreadPoolExecutor:
+        """What counting may be spread over."""
+        return self._threads
+
+    async def at(self, work: Callable[[Any], T]) -> T:
+        """Do some work with the library of the columns, in a thread of its own."""
         async with self._opening:
             if self._library is None:
                 self._library = await asyncio.to_thread(self._open)
@@ -169,8 +175,38 @@ class Funnels:
             Columns(conn, shelf).step()
         return Library(self._database_url, self._folder)
 
-    async def _moment(self, raw: Any, after: int) -> tuple[datetime | None, int]:
-        """(as_of, the position that known_at resolves to: the head of the log where none is given)."""
+    async def position_of(self, known: Any, pointer: str) -> int:
+        """What `known_at`, a time or a position, resolves to: the head of the log where none is given.
+
+        Raises:
+            Invalid, FutureTime, Behind: as everywhere.
+        """
+        position = await self._histories.resolve_known_at(
+            known if isinstance(known, int) else _time(known, pointer)
+        )
+        if position is None:
+            position = await self._head()
+        await self._histories.wait_until(position, models=READ_MODELS)
+        return position
+
+    async def _head(self) -> int:
+        async with self._pool.connection() as conn:
+            row = await (await conn.execute("SELECT position FROM touchpoint_log.head")).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    async def recorded_us(self, position: int) -> int:
+        """When a position was recorded, in µs since 1970; 0 before the first."""
+        async with self._pool.connection() as conn:
+            row = await (
+                await conn.execute(
+                    "SELECT recorded_at FROM touchpoint_log.events WHERE position = %s", (position,)
+                )
+            ).fetchone()
+        return micros(row[0]) if row else 0
+
+    async def moment(self, raw: Any, after: int) -> tuple[datetime | None, int]:
+        """(as_of, the position that known_at of a question resolves to: the head of the log where none is given)."""
         given = raw if isinstance(raw, dict) else {}
         as_of = _time(given.get("as_of"), "/as_of")
         known = given.get("known_at")
@@ -180,10 +216,7 @@ class Funnels:
             known = _time(known, "/known_at")
         position = await self._histories.resolve_known_at(known)
         if position is None:
-            async with self._pool.connection() as conn:
-                row = await (await conn.execute("SELECT position FROM touchpoint_log.head")).fetchone()
-            assert row is not None
-            position = int(row[0])
+            position = await self._head()
         await self._histories.wait_until(max(position, after), models=READ_MODELS)
         return as_of, position
 
@@ -196,14 +229,53 @@ class Funnels:
             Invalid: the statement is refused; in DuckDB's words.
         """
         known = f"@{known_at}" if isinstance(known_at, int) else known_at
-        cut, position = await self._moment({"as_of": as_of, "known_at": known}, 0)
+        cut, position = await self.moment({"as_of": as_of, "known_at": known}, 0)
 
         def work(library: Any) -> Any:
             from adapters.columns.sql import ask_sql
 
             return ask_sql(library, query, known_at=position, as_of=cut)
 
-        return await self._at(work)
+        return await self.at(work)
+
+    async def export(
+        self,
+        folder: Path,
+        *,
+        known_at: datetime | int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Any:
+        """Write the log as it holds at a moment as Parquet (`adapters.columns.export.export`).
+
+        An export that was cut off goes on at its own moment, unless another is asked for.
+
+        Raises:
+            Refused: the folder holds something else.
+        """
+        log_id = await self._log_id()
+        if known_at is None:
+
+            def cut_off(_: Any) -> int | None:
+                from adapters.columns.export import begun_at
+
+                return begun_at(folder, log_id)
+
+            known_at = await self.at(cut_off)
+        position = await self.position_of(known_at, "/known_at")
+
+        def work(library: Any) -> Any:
+            from adapters.columns.export import export
+
+            view, owners, _ = library.view(position, None)
+            return export(folder, view, owners, log_id, progress=progress)
+
+        return await self.at(work)
+
+    async def _log_id(self) -> str:
+        async with self._pool.connection() as conn:
+            row = await (await conn.execute("SELECT log_id::text FROM touchpoint_log.head")).fetchone()
+        assert row is not None
+        return str(row[0])
 
     # -- saved ------------------------------------------------------------------------------------
 
@@ -224,13 +296,13 @@ class Funnels:
                 ]
             )
         question = {k: v for k, v in raw.items() if k not in MOMENT} if isinstance(raw, dict) else raw
-        head = (await self._moment({}, 0))[1]
+        head = (await self.moment({}, 0))[1]
 
         def check(library: Any) -> None:
             view, _, _ = library.view(head, None)
             read_funnel(question, view.known)
 
-        await self._at(check)
+        await self.at(check)
         async with self._pool.connection() as conn, conn.transaction():
             await conn.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (f"saved_funnel {name}",))
             await conn.execute(
@@ -264,7 +336,23 @@ class Funnels:
                 there = ", ".join(r[0] for r in rows) or "none"
                 what = f"version {version} of " if version is not None else ""
                 raise NotFound(f"There is no {what}funnel '{name[:80]}'; saved are: {there}.")
-        return SavedFunnel(row[0], row[1], row[2], row[3], moment(row[4].astimezone(UTC)))
+        return _kept(row)
+
+    async def all_saved(self) -> list[SavedFunnel]:
+        """Every kept question in its newest version, in order of the names."""
+        async with self._pool.connection() as conn:
+            rows = await (
+                await conn.execute(
+                    "SELECT DISTINCT ON (name) name, version, funnel, saved_by, saved_at FROM touchlog.saved_funnels "
+                    "ORDER BY name, version DESC"
+                )
+            ).fetchall()
+        return [_kept(row) for row in rows]
+
+
+def _kept(row: Any) -> SavedFunnel:
+    name, version, funnel, saved_by, saved_at = row
+    return SavedFunnel(name, version, funnel, saved_by, moment(saved_at.astimezone(UTC)))
 
 
 def _page(asked: Mapping[str, Any]) -> tuple[int, int]:

@@ -46,6 +46,7 @@ class Records:
         data: Mapping[str, Any],
         personal: Mapping[str, Any] | None = None,
         about: tuple[str, ...] = (),
+        once: str | None = None,
     ) -> int:
         """Record one act, durably; returns its position in the records log.
 
@@ -54,9 +55,10 @@ class Records:
             data: plain facts.
             personal: what may name somebody (a search, a REF); sealed under the key of the day.
             about: surrogates of the subjects whom the act is about.
+            once: what makes it this act and no other; one that is on record already keeps its first words.
         """
         at = self._clock()
-        source, id_ = "touchlog/records", os.urandom(16).hex()
+        source, id_ = "touchlog/records", once or os.urandom(16).hex()
         raw_id = event_id_of(source, id_)
         event_id = uuid_text(raw_id)
         body: dict[str, Any] = {

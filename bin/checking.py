@@ -9,15 +9,21 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from bin.settings import Settings
 
+if TYPE_CHECKING:
+    from adapters.checking.checker import Outcome
+
 __all__ = ["check_on_demand", "run_checking"]
 
 LONGEST_PAUSE_S = 60.0
+COLUMNS = "columns"
+"""No read model of the database, but checked as one."""
 
 log = structlog.get_logger()
 
@@ -77,16 +83,31 @@ def check_on_demand(settings: Settings, names: list[str], *, quiet: bool) -> dic
 
     logs.configure("debug" if settings.log_level == "debug" else "critical", part="check", form="pairs")
     load_foreign()
-    chosen(names)
+    models = [name for name in names if name != COLUMNS]
+    chosen(models)
     with servers(settings, by="projections check") as found:
         migrate(found.database_url)
         started_s = time.monotonic()
-        outcomes = check_now(found.database_url, names, progress=None if quiet else _progress(started_s))
+        progress = None if quiet else _progress(started_s)
+        outcomes = check_now(found.database_url, models, progress=progress) if models or not names else []
+        if COLUMNS in names or not names:
+            outcomes.append(_check_columns(found.database_url, settings.data / "columns", progress))
     return {
         "projections": [each._asdict() for each in outcomes],
         "rows": sum(each.rows for each in outcomes),
         "seconds": round(time.monotonic() - started_s, 3),
     }
+
+
+def _check_columns(url: str, folder: Path, progress: Callable[[str, int, int], None] | None) -> Outcome:
+    """Compare the columns with the log; what stands in no file yet is read from the log and needs no check."""
+    from adapters.checking.checker import Outcome, told
+    from adapters.columns.check import check
+    from adapters.columns.following import connected
+
+    with connected(url) as conn:
+        position, _ = check(conn, folder, progress=progress)
+        return Outcome(COLUMNS, position, *told(conn, COLUMNS))
 
 
 def _progress(started_s: float) -> Callable[[str, int, int], None]:

@@ -1,22 +1,29 @@
 """columns: the process that keeps the analysts' columns up with the log, behind everything that people wait for.
 
+It takes the snapshots of saved funnels, too, when they are due.
+
 It only looks, and is small; what it finds to do is done in a child, which gives its memory back when it ends.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
+from zoneinfo import ZoneInfo
 
+import psycopg
 import structlog
 
 from adapters.columns.following import connected, head_of
 from adapters.columns.manifest import read_manifest
 from adapters.priority import stand_back
+from adapters.snapshot_schedule import any_due
 from bin.settings import Settings
 
 __all__ = ["Pace", "run_columns"]
@@ -35,6 +42,9 @@ MOST_BEHIND = 500_000
 REST = 4.0
 """So many times as long as some work took is left to others, while the log is written to."""
 LONGEST_REST_S = 2.5
+SNAPSHOTS_EVERY_S = 15.0
+"""Saved funnels are looked at so often; a snapshot speaks of the moment it was due, however late it is taken."""
+LONGEST_SNAPSHOTS_PAUSE_S = 900.0
 
 log = structlog.get_logger()
 
@@ -80,11 +90,13 @@ def run_columns(settings: Settings) -> None:
         signal.signal(number, lambda *_: stopping.set())
     _in_a_child(_compile, stopping)  # at once, also while the log is written to: somebody may ask soon
     pause_s = LOOK_EVERY_S
+    snapshots = Schedule(settings, stopping)
     while not stopping.is_set():
         try:
             pace = Pace()
             with connected(settings.database_url or "") as conn:
                 while not stopping.wait(pause_s):
+                    snapshots.look(conn)
                     head, log_id = head_of(conn)
                     pace.looked(head, time.monotonic())
                     found = read_manifest(settings.data / "columns")
@@ -97,6 +109,40 @@ def run_columns(settings: Settings) -> None:
             log.warning("columns_interrupted", reason=f"{type(error).__name__}: {error}"[:300])
             stopping.wait(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+
+class Schedule:
+    """Lets a child take the snapshots that are due; where some cannot be taken it comes back ever later."""
+
+    def __init__(self, settings: Settings, stopping: threading.Event) -> None:
+        self._settings = settings
+        self._stopping = stopping
+        self._zone = ZoneInfo(settings.timezone)
+        self._pause_s = SNAPSHOTS_EVERY_S
+        self._next_s = 0.0
+
+    def look(self, conn: psycopg.Connection[Any]) -> None:
+        """Take what is due, if it is time to look."""
+        if time.monotonic() < self._next_s:
+            return
+        if any_due(conn, self._zone):
+            _in_a_child(lambda: _take_snapshots(self._settings), self._stopping)
+            left = any_due(conn, self._zone)
+            self._pause_s = min(2 * self._pause_s, LONGEST_SNAPSHOTS_PAUSE_S) if left else SNAPSHOTS_EVERY_S
+        self._next_s = time.monotonic() + self._pause_s
+
+
+def _take_snapshots(settings: Settings) -> None:
+    """Take the snapshots that are due."""
+    from bin.compose import core
+
+    async def take() -> None:
+        async with core(settings, settings.database_url or "", pool_size=2) as parts:
+            await parts.snapshots.take_due(ZoneInfo(settings.timezone))
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)  # a snapshot that is cut off is taken again
+    asyncio.run(take())
 
 
 def _in_a_child(work: Callable[[], None], stopping: threading.Event) -> bool:

@@ -86,6 +86,12 @@ def register(app: typer.Typer) -> None:  # noqa: C901 - a command after the othe
             )
         out.print(table)
         out.print(f"\nhead {found['head']:,}")
+        for row in found["projections"]:
+            if (written := row.get("written_position")) is not None:
+                out.print(
+                    f"columns are written to position {written:,}; questions read the {found['head'] - written:,} behind it from the log",
+                    soft_wrap=True,
+                )
         for row in beside:
             out.print(
                 f"schema {row['schema']}: {row['name']} version {row['version']}, {row['state']}, position {row['position']:,}",
@@ -169,7 +175,10 @@ def _tell(outcome: dict[str, Any]) -> None:
                 columns = f" ({', '.join(row['columns'])})" if row.get("columns") else ""
                 typer.echo(f"    {row['kind']}: {key}{columns}")
         if each["rows"]:
-            typer.echo(f"  Rebuild it: touchlog rebuild {each['name']} --compare --swap")
+            mend = f"touchlog rebuild {each['name']} --compare --swap"
+            if each["name"] == "columns":
+                mend = "stop serve, remove the folder columns in the data folder, start serve: it is written anew"
+            typer.echo(f"  Rebuild it: {mend}")
     if not outcome["projections"]:
         typer.echo("No read model of this version answers yet; start touchlog serve.")
 
@@ -178,9 +187,12 @@ def _ask(settings: Settings) -> dict[str, Any]:
     import msgspec
     import psycopg
 
+    from adapters.columns.following import head_of
+    from adapters.columns.manifest import columns_differ
     from adapters.embedded import servers
     from adapters.postgres.schema import migrate
     from adapters.rebuild_runs import runs
+    from bin.status import columns_of
     from projections.projection import load_foreign
 
     not_loaded = load_foreign()
@@ -198,6 +210,8 @@ def _ask(settings: Settings) -> dict[str, Any]:
                 "LEFT JOIN touchlog.checks c ON c.name = p.name AND p.schema = 'read' ORDER BY p.schema <> 'read', p.name, p.schema"
             ).fetchall()
             rebuilds = [msgspec.to_builtins(run) for run in runs(conn)]
+            log_id = head_of(conn)[1]
+            columns = columns_differ(conn)
     head = rows[0][5] if rows else 0
     return {
         "projections": [
@@ -217,6 +231,13 @@ def _ask(settings: Settings) -> dict[str, Any]:
             }
             for r in rows
             if r[0] is not None
+        ]
+        + [
+            {
+                **columns_of(settings.data / "columns", log_id, head),
+                "schema": "read",
+                "differences": columns,
+            }
         ],
         "head": head,
         "rebuilds": rebuilds,

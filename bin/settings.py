@@ -221,6 +221,15 @@ class Settings:
         meaning="Within this time the whole of every read model is compared with the log; the newest is within a minute.",
     )
 
+    clickhouse_url: str | None = setting(
+        "TOUCHLOG_CLICKHOUSE_URL",
+        url("http", "https", example="http://user:password@host:8123/touchlog"),
+        default=None,
+        shown_default="none",
+        unit="URL",
+        meaning="ClickHouse's HTTP interface and a database there, for `touchlog clickhouse`.",
+    )
+
     @property
     def secret_file(self) -> Path:
         """The key file of the installation (SEMANTICS: outside PostgreSQL, backed up apart)."""

@@ -82,6 +82,17 @@ def of_database(database_url: str) -> dict[str, Any]:
     }
 
 
+def columns_of(folder: Path, log_id: str, head: int) -> dict[str, Any]:
+    """The columns among the read models: their answers reach to the head, the files to `written_position`."""
+    from adapters.columns.manifest import VERSION, written_to
+
+    return {
+        "name": "columns", "version": VERSION, "state": "live", "position": head, "lag_positions": 0, "lag_s": 0.0,
+        "parked": 0, "differences": 0, "checked_position": None, "checked_at": None, "swept_at": None, "holder": None,
+        "written_position": written_to(folder, log_id, head),
+    }  # fmt: skip
+
+
 def folder_bytes(folder: Path) -> int | None:
     """What the files under *folder* take on disk; those that vanish meanwhile, or are closed to us, do not count."""
     if not folder.exists():
@@ -105,6 +116,7 @@ def gather(settings: Settings) -> dict[str, Any]:
     with servers(settings, by="status") as (database_url, nats_url):
         migrate(database_url)
         known = of_database(database_url)
+    known["projections"].append(columns_of(settings.data / "columns", known["log_id"], known["head"]))
     disk = shutil.disk_usage(settings.data if settings.data.exists() else Path.cwd())
     return {
         **known,
@@ -193,7 +205,7 @@ def render(status: dict[str, Any]) -> None:
     for name, value in facts:
         out.print(f"{name:<10} {value}", markup=False)
     out.print()
-    if not status["projections"]:
+    if len(status["projections"]) == 1:
         out.print("No read model was made yet; `touchlog serve` or a question makes them.")
         return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
@@ -214,6 +226,10 @@ def render(status: dict[str, Any]) -> None:
             f"{one['differences']:,}",
         )
     out.print(table)
+    written = status["projections"][-1]["written_position"]
+    out.print(
+        f"columns: in files up to {written:,}; questions read the {status['head'] - written:,} behind from the log"
+    )
     if any(one["differences"] for one in status["projections"]):
         out.print("\nRows differ from the log; see them: touchlog projections check")
     if refused.get("open"):

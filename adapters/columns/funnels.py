@@ -20,7 +20,7 @@ from domain.funnels.property import identity
 from domain.funnels.question import Funnel
 from domain.funnels.times import Times, summary
 
-__all__ = ["MOST_BARS", "Found", "ask", "bar"]
+__all__ = ["MOST_BARS", "Asked", "Found", "ask", "attempts_of", "bar", "periods_of", "told"]
 
 MOST_BARS = 50
 """Values of a breakdown that are told one by one; the rest is summed up."""
@@ -193,23 +193,27 @@ def attempts_of(funnel: Funnel, view: View, owners: Owners, threads: Executor | 
         code = view.values(funnel.breakdown, by_value.stream, events).astype(np.int64)
     by_period, names = None, []
     if funnel.trend is not None:
-        names = _periods(funnel, stream, begin, end)
+        opens = stream.steps != 0 if funnel.order == "any" else stream.steps & np.uint32(1) != 0
+        names = periods_of(funnel, stream.at[opens & (stream.at >= begin) & (stream.at < end)])
         if names:
             edges = [max(names[0][0], begin), *(at for at, _ in names[1:-1]), min(names[-1][0], end)]
             by_period = _run(funnel, view, stream, edges, threads)
     return Asked(whole, by_value, code, by_period, names)
 
 
-def _periods(funnel: Funnel, stream: Stream, begin: int, end: int) -> list[tuple[int, str]]:
-    """The intervals of the trend: those of the range, or where it is open those in which entries lie."""
+def periods_of(funnel: Funnel, at: Ints) -> list[tuple[int, str]]:
+    """The intervals of the trend: those of the range, or where it is open those in which the entries *at* lie.
+
+    Raises:
+        Invalid: there are too many.
+    """
     assert funnel.trend is not None
-    opens = stream.steps != 0 if funnel.order == "any" else stream.steps & np.uint32(1) != 0
-    at = stream.at[opens & (stream.at >= begin) & (stream.at < end)]
-    if funnel.from_us is None or funnel.to_us is None:
+    begin, end = funnel.from_us, funnel.to_us
+    if begin is None or end is None:
         if not len(at):
             return []
-        begin = int(at.min()) if funnel.from_us is None else begin
-        end = int(at.max()) + 1 if funnel.to_us is None else end
+        begin = int(at.min()) if begin is None else begin
+        end = int(at.max()) + 1 if end is None else end
     found = periods(funnel.trend, ZoneInfo(funnel.timezone), begin, end)
     if found[-1][1]:
         raise Invalid(
@@ -228,9 +232,8 @@ def _value_order(value: Any) -> tuple[bool, Any]:
     return (value is None, () if value is None else identity(value))
 
 
-def _ranked(view: View, path: str, code: Ints) -> list[tuple[int, Any]]:
+def _ranked(values: Sequence[Any], code: Ints) -> list[tuple[int, Any]]:
     """(code, value) of every value, the most frequent first, then in order of the values."""
-    values = view.all_values(path)
     counts = np.bincount(code + 1, minlength=1)
     told = [(c - 1, values[c - 1] if c else None, int(counts[c])) for c in np.flatnonzero(counts).tolist()]
     told.sort(key=lambda t: (-t[2], _value_order(t[1])))
@@ -256,17 +259,37 @@ def ask(
     Raises:
         Invalid: the trend has too many intervals.
     """
-    n = len(funnel.steps)
     asked = attempts_of(funnel, view, owners, threads)
     cut = known_us if as_of_us is None else min(as_of_us, known_us)
+    values = view.all_values(funnel.breakdown) if funnel.breakdown is not None else []
+    return told(funnel, asked, values, as_of=as_of, known_at=view.known_at, cut_us=cut, threads=threads)
+
+
+def told(
+    funnel: Funnel,
+    asked: Asked,
+    values: Sequence[Any],
+    *,
+    as_of: str | None,
+    known_at: int,
+    cut_us: int,
+    threads: Executor | None = None,
+) -> Answer:
+    """Tell the figures of counted attempts, whoever found them.
+
+    Args:
+        values: of the breakdown, by their codes.
+        cut_us: windows that end later, in µs, are open.
+    """
+    n = len(funnel.steps)
     notes = []
     breakdown, rest = None, None
     if asked.by_value is not None and asked.code is not None and funnel.breakdown is not None:
-        ranked = _ranked(view, funnel.breakdown, asked.code)
-        told, code = asked.by_value, asked.code
+        ranked = _ranked(values, asked.code)
+        by_value, code = asked.by_value, asked.code
 
         def of_value(c: int) -> list[StepFigures]:
-            return _figures(told.where(code == c), n)
+            return _figures(by_value.where(code == c), n)
 
         each = threads.map if threads is not None else map
         shown = ranked[:MOST_BARS]
@@ -286,18 +309,18 @@ def ask(
             assert asked.by_period is not None
             end = min(asked.periods[i + 1][0], NEVER if funnel.to_us is None else funnel.to_us)
             mine = asked.by_period.where(asked.by_period.attempts.period == i)
-            trend.append(Period(name, end - 1 + funnel.window_us > cut, _figures(mine, n)))
+            trend.append(Period(name, end - 1 + funnel.window_us > cut_us, _figures(mine, n)))
     if not len(asked.whole.attempts.reached):
         notes.append(_why_none(funnel, asked.whole.stream))
     last = NEVER if funnel.to_us is None else funnel.to_us - 1 + funnel.window_us
     return Answer(
         steps=_figures(asked.whole, n),
         time_to_convert=_whole(asked.whole, n),
-        open=last > cut,
+        open=last > cut_us,
         notes=notes,
         as_of=as_of,
-        known_at=view.known_at,
-        head=view.known_at,
+        known_at=known_at,
+        head=known_at,
         breakdown=breakdown,
         breakdown_rest=rest,
         trend=trend,

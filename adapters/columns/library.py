@@ -98,6 +98,20 @@ class Library:
 
             return view, owners, micros(row[0]) if row else 0
 
+    def persons(self, known_at: int, as_of: datetime | None = None) -> Mapping[str, str]:
+        """The person of each subject that is not its person's smallest, at one moment."""
+        with self._lock:
+            return self._moments.at(self._connection(), as_of, known_at).persons
+
+    def whose(self, known_at: int, as_of: datetime | None = None) -> dict[str, str]:
+        """The person of each such subject and of each order or case that is somebody's, as owners are named."""
+        persons = self.persons(known_at, as_of)
+        with self._lock:
+            conn = self._connection()
+            named = [str(r) for (r,) in conn.execute("SELECT DISTINCT reference FROM read.references")]
+            owned = Everybody(as_of, known_at, persons).of_references(conn, named) if named else {}
+        return {**persons, **{f"{REFERENCE}{reference}": person for reference, person in owned.items()}}
+
     def _refresh(self, conn: psycopg.Connection[Any], known_at: int) -> None:
         manifest = self._shelf.read()
         head, log_id = head_of(conn)

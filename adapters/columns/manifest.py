@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-__all__ = ["MANIFEST", "VERSION", "Manifest", "Segment", "read_manifest"]
+__all__ = ["MANIFEST", "VERSION", "Manifest", "Segment", "columns_differ", "read_manifest", "written_to"]
 
 VERSION = 1
 """Of the rows; raised when they change, so that the columns are written anew."""
@@ -44,3 +45,20 @@ def read_manifest(folder: Path) -> Manifest | None:
         return msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
     except FileNotFoundError:
         return None
+
+
+def written_to(folder: Path, log_id: str, head: int) -> int:
+    """How far the columns of a log are written down; whoever asks reads what is behind from the log."""
+    try:
+        found = read_manifest(folder)
+    except (OSError, msgspec.DecodeError):
+        return 0
+    return found.position if found is not None and found.is_of(log_id, head) else 0
+
+
+def columns_differ(conn: Any) -> int:
+    """How many rows of the columns were found to differ from the log when they were last checked."""
+    row = conn.execute(
+        "SELECT coalesce(sum(rows), 0)::bigint FROM touchlog.differences WHERE name = 'columns'"
+    ).fetchone()
+    return int(row[0])

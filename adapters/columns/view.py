@@ -105,13 +105,17 @@ class View:
 
     def positions(self, stream: Stream, events: Ints) -> Ints:
         """The positions of some events of a stream."""
+        return self.of_events(stream, events, lambda chunk: chunk.ints("position"))
+
+    def of_events(self, stream: Stream, events: Ints, column: Callable[[Chunk], Ints]) -> Ints:
+        """What a column of numbers says of some events of a stream."""
         found = np.empty(len(events), np.int64)
         place = stream.place[events]
         of, row = stream.chunk[place], stream.row[place]
         for number, chunk in enumerate(self.chunks):
             mine = of == number
             if mine.any():
-                found[mine] = chunk.ints("position")[row[mine]]
+                found[mine] = column(chunk)[row[mine]]
         return found
 
     def stream(self, funnel: Funnel, owners: Owners, threads: Executor | None = None) -> Stream:

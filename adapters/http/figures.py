@@ -42,6 +42,11 @@ class Figures:
             registry=self.registry,
         )
         self.head = Gauge("touchlog_log_head_position", "Newest position of the log", registry=self.registry)
+        self.columns_written = Gauge(
+            "touchlog_columns_written_position",
+            "Position up to which the columns are in files; what is behind is read from the log by whoever asks",
+            registry=self.registry,
+        )
         self.lag_positions = Gauge(
             "touchlog_projection_lag_positions",
             "Events a read model has not seen",

@@ -14,7 +14,7 @@ from adapters.funnels import Members
 from adapters.http.auth import house_of
 from adapters.http.persons import access_recorded
 from adapters.http.problems import ProblemDocument, Refusal
-from adapters.http.reading import after_of, json_answer, timed
+from adapters.http.reading import KnownAt, after_of, json_answer, known_at_of, timed
 from adapters.ingest import Principal
 from adapters.postgres.outage import through_outages
 from domain.errors import Invalid, Problem
@@ -119,5 +119,110 @@ async def saved_funnel(
     return json_answer(await through_outages(lambda: core.funnels.saved(name, version), within_s=3))
 
 
-ROUTES = (query_funnel, list_persons, save_funnel, saved_funnel)
+@get(
+    "/v1/funnels",
+    tags=["funnels"],
+    summary="The funnels kept under names, each in its newest version",
+)
+async def list_funnels(
+    request: Request[Any, Any, Any],
+    reader: NamedDependency[Principal],  # noqa: ARG001 - who may not read is refused by it
+) -> Response[bytes]:
+    """Answer with all of them."""
+    core = house_of(request).core
+    return json_answer({"funnels": await through_outages(core.funnels.all_saved, within_s=3)})
+
+
+_NONE = {404: ResponseSpec(ProblemDocument, description="There is none", generate_examples=False)}
+
+
+@post(
+    "/v1/funnels/{name:str}/snapshots",
+    status_code=200,
+    tags=["funnels"],
+    summary="Ask a saved funnel now, and keep its answer in the records log",
+    responses=_NONE | _PROBLEMS,
+)
+async def take_snapshot(
+    request: Request[Any, Any, Any], reader: NamedDependency[Principal], name: _NAME
+) -> Response[bytes]:
+    """Answer with the snapshot."""
+    taken = timed()
+    core = house_of(request).core
+    found = await through_outages(lambda: core.snapshots.take(name, reader.key_id), within_s=3)
+    return json_answer(found, taken)
+
+
+@get(
+    "/v1/funnels/{name:str}/snapshots",
+    tags=["funnels"],
+    summary="The answers of a saved funnel that were kept, the newest first",
+    responses=_NONE,
+)
+async def list_snapshots(
+    request: Request[Any, Any, Any],
+    reader: NamedDependency[Principal],  # noqa: ARG001 - who may not read is refused by it
+    name: _NAME,
+    limit: Annotated[int, QueryParameter(description="How many", ge=1)] = 100,
+) -> Response[bytes]:
+    """Answer with which there are."""
+    core = house_of(request).core
+    found = await through_outages(lambda: core.snapshots.of(name, min(limit, 10_000)), within_s=3)
+    return json_answer({"name": name, "snapshots": found})
+
+
+@get(
+    "/v1/funnels/{name:str}/snapshots/{number:int}",
+    tags=["funnels"],
+    summary="One kept answer of a saved funnel, as it was told",
+    responses=_NONE,
+)
+async def show_snapshot(
+    request: Request[Any, Any, Any],
+    reader: NamedDependency[Principal],  # noqa: ARG001 - who may not read is refused by it
+    name: _NAME,
+    number: Annotated[int, PathParameter(description="Of the snapshot")],
+) -> Response[bytes]:
+    """Answer with question and answer."""
+    core = house_of(request).core
+    return json_answer(await through_outages(lambda: core.snapshots.get(name, number), within_s=3))
+
+
+@get(
+    "/v1/funnels/{name:str}/why-changed",
+    tags=["funnels"],
+    summary="A past answer of a saved funnel beside that of now, and which entries of the log made the difference",
+    description=(
+        "The difference is split into parts that add up to it, each counted after those before: `new_events` (happened after that "
+        "moment), `late_events` (had happened, were recorded later), `corrections` (with retractions), `identity` (links, merges, splits; "
+        "whose an order or case is)."
+    ),
+    responses=_NONE | _PROBLEMS,
+)
+async def why_funnel_changed(
+    request: Request[Any, Any, Any],
+    reader: NamedDependency[Principal],  # noqa: ARG001 - who may not read is refused by it
+    name: _NAME,
+    known_at: KnownAt = None,
+    snapshot: Annotated[int | None, QueryParameter(description="Its number; the newest by default")] = None,
+    since: Annotated[
+        str | None,
+        QueryParameter(
+            description="Instead of a snapshot: what was known by a time, or a position such as @123"
+        ),
+    ] = None,
+) -> Response[bytes]:
+    """Answer with both, and the parts."""
+    taken, until, then = timed(), known_at_of(known_at), known_at_of(since)
+    core = house_of(request).core
+    found = await through_outages(
+        lambda: core.snapshots.why_changed(name, snapshot, known_at=until, since=then), within_s=3
+    )
+    return json_answer(found, taken)
+
+
+ROUTES = (
+    query_funnel, list_persons, list_funnels, save_funnel, saved_funnel,
+    take_snapshot, list_snapshots, show_snapshot, why_funnel_changed,
+)  # fmt: skip
 """The routes of this room."""

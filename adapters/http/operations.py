@@ -12,6 +12,7 @@ from litestar import Request, Response, get
 from litestar.openapi import ResponseSpec
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from adapters.columns.manifest import VERSION, written_to
 from adapters.http.auth import house_of, needs_key, signed_in, unauthorised
 from adapters.http.house import House
 from adapters.http.problems import ProblemDocument
@@ -38,6 +39,7 @@ class ProjectionShown(msgspec.Struct, frozen=True, kw_only=True):
     checked_position: int | None = None  # the newest rows were compared with the log up to here
     checked_at: datetime | None = None
     swept_at: datetime | None = None  # when the whole was last compared
+    written_position: int | None = None  # of columns: what is behind it is read from the log by whoever asks
 
 
 _PROJECTIONS = """
@@ -53,10 +55,17 @@ SELECT h.position, p.name, p.version, p.state, p.position,
 """
 
 
+_COLUMNS = """
+SELECT h.log_id::text, (SELECT coalesce(sum(d.rows), 0)::bigint FROM touchlog.differences d WHERE d.name = 'columns')
+  FROM touchpoint_log.head h
+"""
+
+
 async def projections(house: House) -> tuple[int, list[ProjectionShown]]:
     """(newest position, every read model that answers or is being rebuilt)."""
     async with house.core.pool.connection(timeout=3) as conn:
         rows = await (await conn.execute(_PROJECTIONS, prepare=True)).fetchall()
+        told = await (await conn.execute(_COLUMNS, prepare=True)).fetchone()
     shown = [
         ProjectionShown(
             name=name,
@@ -74,7 +83,15 @@ async def projections(house: House) -> tuple[int, list[ProjectionShown]]:
         for head, name, version, state, position, lag_s, parked, differences, checked_position, checked_at, swept_at in rows
         if name is not None
     ]
-    return rows[0][0], shown
+    head = rows[0][0]
+    log_id, differing = told or ("", 0)
+    written = await asyncio.to_thread(written_to, house.core.settings.data / "columns", log_id, head)
+    # Every answer reaches to the head, whatever is written down yet: that is no lag.
+    columns = ProjectionShown(
+        name="columns", version=VERSION, state="live", position=head, lag_positions=0, lag_s=0.0, parked=0,
+        differences=differing, written_position=written,
+    )  # fmt: skip
+    return head, [*shown, columns]
 
 
 @get(
@@ -163,6 +180,8 @@ async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
                 figures.parked.labels(each.name).set(each.parked)
                 figures.differences.labels(each.name).set(each.differences)
                 figures.checked_position.labels(each.name).set(each.checked_position or 0)
+                if each.written_position is not None:
+                    figures.columns_written.set(each.written_position)
                 if each.swept_at is not None:
                     figures.swept_at_s.labels(each.name).set(each.swept_at.timestamp())
                 figures.lag_positions.labels(each.name).set(each.lag_positions)

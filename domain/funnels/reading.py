@@ -31,6 +31,7 @@ _KEYS = (
 _DIRECTIONS = ("inbound", "outbound", "internal")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = 1_000_000
+MINUTE_US = 60 * _MICROSECOND
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -356,7 +357,9 @@ def read_funnel(raw: Any, known: Known) -> Funnel:
     reader = _Reader(known)
     if not isinstance(raw, dict):
         raise Invalid([Problem("", 'A funnel is an object with "steps" and "window".', "not_an_object")])
-    reader.keys(raw, "", (*_KEYS, *sorted(MOMENT), "name"))
+    reader.keys(raw, "", (*_KEYS, *sorted(MOMENT), "name", "snapshot"))
+    if raw.get("snapshot") is not None and 1 < reader.span(raw["snapshot"], "/snapshot") < MINUTE_US:
+        reader.wrong("/snapshot", "Snapshots are at least a minute apart; right would be P1D.", "too_short")
     steps = reader.steps(raw.get("steps"))
     if raw.get("window") is None:
         reader.wrong(

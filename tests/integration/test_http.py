@@ -697,9 +697,15 @@ def test_projections_tell_their_lag(served: Served, http: httpx.Client) -> None:
     served.project()
     only(post(http, call()))
     answer = http.get("/v1/projections").json()
-    for shown in answer["projections"]:
+    *models, columns = answer["projections"]
+    for shown in models:
         assert shown["lag_positions"] == answer["head"] - shown["position"] == 1
         assert shown["state"] == "live"
+    assert (columns["name"], columns["position"]) == ("columns", answer["head"]), (
+        "its answers reach to the head"
+    )
+    assert columns["lag_positions"] == columns["written_position"] == 0
+    assert http.get("/readyz").json()["projections"][-1] == columns
 
 
 def test_figures_are_told_on_loopback_and_not_through_a_proxy(served: Served) -> None:

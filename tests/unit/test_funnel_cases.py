@@ -34,10 +34,9 @@ def happenings(story: str, unit: str = "ann") -> list[Happening]:
     ]
 
 
-def view_of(events: list[Happening], chunks: int = 1) -> View:
-    """The same events as columns, in some chunks."""
-    vocabularies: dict[str, Vocabulary] = {}
-    rows = [
+def rows_from(events: list[Happening]) -> list[Row]:
+    """The same events as rows of the columns."""
+    return [
         Row(
             position=e.position,
             occurred_at=e.at_us,
@@ -54,6 +53,12 @@ def view_of(events: list[Happening], chunks: int = 1) -> View:
         )
         for e in events
     ]
+
+
+def view_of(events: list[Happening], chunks: int = 1) -> View:
+    """The same events as columns, in some chunks."""
+    vocabularies: dict[str, Vocabulary] = {}
+    rows = rows_from(events)
     parts = [rows[i::chunks] for i in range(chunks)]
     return View([Chunk(table_of(p), vocabularies) for p in parts if p], vocabularies, known_at=len(events))
 
