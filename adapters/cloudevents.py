@@ -19,7 +19,7 @@ import orjson
 
 from adapters.identifiers import normalised
 from domain.consent.opt_outs import EXTENSION as OPT_OUT
-from domain.consent.opt_outs import MESSAGES, understood
+from domain.consent.opt_outs import WORDED, understood
 from domain.correction import CONSENT_CORRECTION, CORRECTION
 from domain.entry import moment
 from domain.errors import Invalid, Problem
@@ -459,7 +459,7 @@ def draft(payload: Payload, receipt: Receipt, *, inside: bool = False, region: s
     if problems:
         raise Invalid(problems)
     assert declared is not None
-    if declared.name in MESSAGES and (said := understood(declared.name, data)) is not None:
+    if declared.name in WORDED and (said := understood(declared.name, data)) is not None:
         extensions = {**extensions, OPT_OUT: str(said)}  # decided while the text is plain
     actor = data.get("actor")
     return Draft(

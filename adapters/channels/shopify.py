@@ -215,7 +215,10 @@ def _translate(delivery: Delivery) -> Iterator[Found]:
     if at is None:
         at = at_time(delivery.headers.get("x-shopify-triggered-at"))
     resource = first(
-        *(body.get(name) for name in ("id", "token", "admin_graphql_api_id", "name", "order_id", "customer_id"))
+        *(
+            body.get(name)
+            for name in ("id", "token", "admin_graphql_api_id", "name", "order_id", "customer_id")
+        )
     )
     event_id = text(delivery.headers.get("x-shopify-event-id"))
     if event_id is None and resource is None:

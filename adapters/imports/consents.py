@@ -55,6 +55,8 @@ _PLAIN = (
 )
 _OPTIONAL = ("id", "person", *_PLAIN, *_NOTICE, "valid_until", "double_opt_in")
 _NEEDED = ("contact", "state", "time")
+
+
 def _first_row(file: SourceFile, options: Options) -> list[list[str]]:
     """The fields of the first line, split by each delimiter that a table may have."""
     try:
@@ -72,9 +74,7 @@ def read(file: SourceFile, options: Options) -> Rows:
     Raises:
         Refused: the file is empty, or its first line does not name the columns that are needed.
     """
-    fields = next(
-        (row for row in _first_row(file, options) if header_matches(row, _NEEDED)), None
-    )
+    fields = next((row for row in _first_row(file, options) if header_matches(row, _NEEDED)), None)
     if fields is None:
         raise Refused(
             f"{file.name}: its first line should name the columns {', '.join(_NEEDED)}, and any of {', '.join(_OPTIONAL)}. "

@@ -148,5 +148,7 @@ PHRASES: Mapping[str, tuple[str, ...]] = {
     "sv": ("avregistrera mig", "inga fler sms", "inga fler mejl"),
 }
 
-NEGATIONS = frozenset("not dont never didnt cannot cant wont nicht kein ne pas nunca non niet nie inte".split())
+NEGATIONS = frozenset(
+    "not dont never didnt cannot cant wont nicht kein ne pas nunca non niet nie inte".split()
+)
 """Right before a phrase they turn it into its opposite: "please do not unsubscribe me"."""

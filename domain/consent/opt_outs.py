@@ -26,31 +26,42 @@ from domain.consent.opt_out_words import (
 )
 from domain.consent.purposes import catalogue
 
-__all__ = ["EXTENSION", "MAY_OPT_OUT", "MESSAGES", "OptOut", "Understood", "opt_out", "understood", "words_of"]
+__all__ = [
+    "CONTACT_KINDS",
+    "EXTENSION",
+    "MAY_OPT_OUT",
+    "WORDED",
+    "OptOut",
+    "Understood",
+    "opt_out",
+    "understood",
+    "words_of",
+]
 
 EXTENSION = "touchlogoptout"
 
 _BY_TYPE = {"email.unsubscribed": "unsubscribed", "email.complained": "spam_complaint"}
 """Touchpoints that are opt-outs whatever they hold, and by which means."""
-MESSAGES = frozenset(("sms.received", "message.received", "email.received"))
+WORDED = frozenset(("sms.received", "message.received", "email.received"))
 """Touchpoints whose text may be one."""
 _CALLS = frozenset(("call.ended", "call.missed"))
 _OUTCOMES = frozenset(("do_not_call", "do_not_contact", "opted_out"))
 """What an agent or a dialler writes down when the person asked not to be called again."""
 
-MAY_OPT_OUT = frozenset(_BY_TYPE) | MESSAGES | _CALLS
+MAY_OPT_OUT = frozenset(_BY_TYPE) | WORDED | _CALLS
 """Types of which a fact about consent may follow."""
 
 _MOST_WORDS = 40
 """A longer message is a letter: its phrases speak of something else as often as not."""
 
-_CONTACT_KINDS: Mapping[str, tuple[str, ...]] = {
+CONTACT_KINDS: Mapping[str, tuple[str, ...]] = {
     "email": ("email",),
     "sms": ("phone",),
     "phone": ("phone",),
     "whatsapp": ("whatsapp", "phone"),
     "message": ("whatsapp", "phone"),
 }
+"""The kinds of identifier by which a channel reaches somebody."""
 
 
 class Understood(msgspec.Struct, frozen=True):
@@ -120,7 +131,7 @@ def understood(type_: str, data: Mapping[str, Any]) -> Understood | None:
     Args:
         data: the data of the event, in plain text.
     """
-    if type_ not in MESSAGES:
+    if type_ not in WORDED:
         return None
     carrier = data.get("opt_out_type")  # Twilio and others tell what they have acted on already
     if isinstance(carrier, str) and carrier.strip().upper() == "STOP":
@@ -146,7 +157,9 @@ def _said(text: str, *, by_mail: bool) -> Understood | None:
         found = _keywords().get(tuple(said))
         if found is not None and not (by_mail and found[1] in NOT_BY_MAIL):
             language, keyword = found
-            return Understood("everywhere" if keyword in EVERYWHERE else "channel", "keyword", language, keyword)
+            return Understood(
+                "everywhere" if keyword in EVERYWHERE else "channel", "keyword", language, keyword
+            )
     for phrase, language in _phrases():
         for place in _places(words, phrase):
             if place == 0 or words[place - 1] not in NEGATIONS:
@@ -177,7 +190,9 @@ def _own_words(text: str) -> str:
         if _QUOTED.match(line) or _SIGNED.match(line):
             break
         lines.append(line)
-    return re.sub(r"^\s*((re|aw|fwd?|antw|sv|tr|rv)\s*:\s*)+", "", "\n".join(lines).strip(), flags=re.IGNORECASE)
+    return re.sub(
+        r"^\s*((re|aw|fwd?|antw|sv|tr|rv)\s*:\s*)+", "", "\n".join(lines).strip(), flags=re.IGNORECASE
+    )
 
 
 def opt_out(
@@ -217,6 +232,6 @@ def opt_out(
 
 def _point(channel: str, subjects: Sequence[tuple[str, str, str]]) -> str | None:
     """The one contact point of the channel among the subjects; with several, or none, the person is meant."""
-    kinds = _CONTACT_KINDS.get(channel, ())
+    kinds = CONTACT_KINDS.get(channel, ())
     found = [surrogate for surrogate, kind, _ in subjects if kind in kinds]
     return found[0] if len(found) == 1 else None

@@ -31,7 +31,9 @@ def rows(tmp_path: Path, text: str, format_: str = "auto") -> list[Any]:
 
 def test_each_row_is_a_fact_and_what_is_wrong_is_told_with_its_cell(tmp_path: Path) -> None:
     found = rows(tmp_path, FILE)
-    events = [row.item.event for row in found if not isinstance(row, Rejection) and isinstance(row.item, Payload)]
+    events = [
+        row.item.event for row in found if not isinstance(row, Rejection) and isinstance(row.item, Payload)
+    ]
     assert [(e["type"], e["subject"], e["source"], e["id"]) for e in events] == [
         ("consent.given", "email:ann@example.com", "consents/consents.csv", "1"),
         ("consent.withdrawn", "crm:42", "consents/consents.csv", "2"),
@@ -47,7 +49,11 @@ def test_each_row_is_a_fact_and_what_is_wrong_is_told_with_its_cell(tmp_path: Pa
         "double_opt_in": True,
     }
     assert events[1]["time"] == "2026-02-01T08:00:00.000000Z"
-    refused = [(row.place, row.problems[0].pointer, row.problems[0].code) for row in found if isinstance(row, Rejection)]
+    refused = [
+        (row.place, row.problems[0].pointer, row.problems[0].code)
+        for row in found
+        if isinstance(row, Rejection)
+    ]
     assert refused == [
         ("consents.csv line 5", "/time", "no_zone"),
         ("consents.csv line 6", "/state", "not_allowed"),
@@ -57,7 +63,11 @@ def test_each_row_is_a_fact_and_what_is_wrong_is_told_with_its_cell(tmp_path: Pa
 
 
 def test_a_column_of_ids_makes_the_keys_and_missing_columns_are_named(tmp_path: Path) -> None:
-    (row,) = rows(tmp_path, "id,contact,state,time\nc-1,ann@example.com,withdrawn,2026-01-31T12:00:00Z\n", "csv:consents")
+    (row,) = rows(
+        tmp_path,
+        "id,contact,state,time\nc-1,ann@example.com,withdrawn,2026-01-31T12:00:00Z\n",
+        "csv:consents",
+    )
     assert (row.item.event["source"], row.item.event["id"]) == ("consents", "c-1")
     with pytest.raises(Refused, match="contact, state, time"):
         rows(tmp_path, "email,agreed\nann@example.com,yes\n", "csv:consents")

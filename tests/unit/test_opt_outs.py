@@ -84,16 +84,27 @@ def withdrawal(event: dict[str, Any]) -> Any:
 
 def test_a_touchpoint_of_an_opting_out_kind_withdraws_for_its_contact_point_channel_and_purpose() -> None:
     sms = withdrawal({"type": "sms.received", "subject": "phone:+442071838750", "data": {"text": "Stop."}})
-    assert (sms.contact, sms.purpose, sms.channel, sms.method) == ("phone:+442071838750", "*", "sms", "keyword:stop")
+    assert (sms.contact, sms.purpose, sms.channel, sms.method) == (
+        "phone:+442071838750",
+        "*",
+        "sms",
+        "keyword:stop",
+    )
     everywhere = withdrawal({"type": "sms.received", "subject": "user:1", "data": {"text": "STOPALL"}})
     assert (everywhere.contact, everywhere.channel) == (None, "*")
     mail = {"type": "email.unsubscribed", "subject": "user:1", "purpose": "marketing.news"}
     left = withdrawal(mail | {"data": {"contact": "email:ann@example.com"}})
     assert (left.contact, left.purpose, left.channel) == ("email:ann@example.com", "marketing.news", "email")
-    assert withdrawal({"type": "email.unsubscribed", "data": {"list_id": "marketing.offers"}}).purpose == "marketing.offers"
+    assert (
+        withdrawal({"type": "email.unsubscribed", "data": {"list_id": "marketing.offers"}}).purpose
+        == "marketing.offers"
+    )
     assert withdrawal({"type": "email.complained", "data": {"list_id": "L-7"}}).purpose == "*"
     assert withdrawal({"type": "call.ended", "data": {"outcome": "do_not_call"}}).channel == "phone"
-    whatsapp = {"type": "message.received", "data": {"service": "whatsapp", "opt_out_type": "STOP", "text": "Basta così"}}
+    whatsapp = {
+        "type": "message.received",
+        "data": {"service": "whatsapp", "opt_out_type": "STOP", "text": "Basta così"},
+    }
     assert withdrawal(whatsapp).channel == "whatsapp"
     for innocent in ("sms.received", "call.ended", "email.received", "email.opened"):
         assert withdrawal({"type": innocent, "data": {}}) is None
@@ -106,7 +117,7 @@ def test_the_decision_cannot_be_sent_along_by_somebody_else() -> None:
 
 def translated(channel: str, body: bytes, **more: Any) -> list[tuple[str, dict[str, Any]]]:
     """Give (type, data) of what a channel makes of a payload, without its first touchpoint."""
-    given = {"headers": {}, "received_at": RECEIVED, "source": "s", "unique": "u"} | more
+    given: dict[str, Any] = {"headers": {}, "received_at": RECEIVED, "source": "s", "unique": "u"} | more
     found = CHANNELS[channel].read(Delivery(body=body, **given))
     assert all(isinstance(one, Translated) for one in found), found
     return [(one.event["type"], one.event["data"]) for one in found[1:] if isinstance(one, Translated)]
@@ -119,23 +130,38 @@ def test_what_vendors_tell_of_consent_becomes_facts() -> None:
         "phone": "+442071838750",
         "updated_at": "2026-01-31T12:00:00Z",
         "email_marketing_consent": {"state": "unsubscribed", "consent_updated_at": "2026-01-30T12:00:00Z"},
-        "sms_marketing_consent": {"state": "subscribed", "opt_in_level": "single_opt_in", "consent_updated_at": None},
+        "sms_marketing_consent": {
+            "state": "subscribed",
+            "opt_in_level": "single_opt_in",
+            "consent_updated_at": None,
+        },
     }
-    mail, sms = translated("shopify", json.dumps(customer).encode(), headers={"x-shopify-topic": "customers/update"})
-    assert (mail[0], mail[1]["contact"], mail[1]["channel"]) == ("consent.withdrawn", "email:ann@example.com", "email")
+    mail, sms = translated(
+        "shopify", json.dumps(customer).encode(), headers={"x-shopify-topic": "customers/update"}
+    )
+    assert (mail[0], mail[1]["contact"], mail[1]["channel"]) == (
+        "consent.withdrawn",
+        "email:ann@example.com",
+        "email",
+    )
     assert (sms[0], sms[1]["contact"], "notice" in sms[1]) == ("consent.given", "phone:+442071838750", False)
 
     session = {"object": "checkout.session", "id": "cs_1", "customer_details": {"email": "ann@example.com"}}
     event = {"id": "evt_1", "type": "checkout.session.completed", "created": 1621683300}
     (refused,) = translated(
-        "stripe", json.dumps(event | {"data": {"object": session | {"consent": {"promotions": "opt_out"}}}}).encode()
+        "stripe",
+        json.dumps(event | {"data": {"object": session | {"consent": {"promotions": "opt_out"}}}}).encode(),
     )
     assert (refused[0], refused[1]["contact"]) == ("consent.refused", "email:ann@example.com")
 
     form = b"MessageSid=SM1&MessageStatus=failed&ErrorCode=21610&To=%2B442071838750&From=%2B15005550006"
     headers = {"content-type": "application/x-www-form-urlencoded"}
     (told,) = translated("twilio", form, headers=headers)
-    assert (told[0], told[1]["contact"], told[1]["method"]) == ("consent.withdrawn", "phone:+442071838750", "carrier")
+    assert (told[0], told[1]["contact"], told[1]["method"]) == (
+        "consent.withdrawn",
+        "phone:+442071838750",
+        "carrier",
+    )
 
     preferences = {"Advertising": False, "Site analytics": True, "odd": 3}
     call = {
@@ -150,4 +176,7 @@ def test_what_vendors_tell_of_consent_becomes_facts() -> None:
         ("consent.withdrawn", "advertising", "web"),
         ("consent.given", "site_analytics", "web"),
     ]
-    assert translated("segment", json.dumps({"batch": [call | {"event": "Viewed"}]}).encode(), call="batch") == []
+    assert (
+        translated("segment", json.dumps({"batch": [call | {"event": "Viewed"}]}).encode(), call="batch")
+        == []
+    )
