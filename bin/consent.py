@@ -122,7 +122,7 @@ def show_breaches(found: BreachReport, zone: ZoneInfo) -> None:
 
 def register(app: typer.Typer) -> None:
     """Add `touchlog consent …`."""
-    from bin import consent_exports
+    from bin import consent_exports, consent_questions
 
     consent = typer.Typer(
         help="Consent: was it allowed, and did the sender know.",
@@ -231,6 +231,7 @@ def register(app: typer.Typer) -> None:
             typer.echo(readable(found), nl=False)
 
     consent_exports.register(consent)
+    consent_questions.register(consent)
     app.add_typer(consent, name="consent")
 
 

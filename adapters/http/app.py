@@ -16,6 +16,7 @@ from adapters.http import (
     channels,
     consent,
     consent_exports,
+    consent_questions,
     conversations,
     docs,
     duplicates,
@@ -63,6 +64,7 @@ def routes() -> Sequence[ControllerRouterHandler]:
         *trail.ROUTES,
         *consent.ROUTES,
         *consent_exports.ROUTES,
+        *consent_questions.ROUTES,
         *unsubscribe.ROUTES,
         *types.ROUTES,
         *operations.ROUTES,
@@ -136,7 +138,7 @@ def build(house: House) -> Front:
         return docs.documented(routes(), dependencies, house.version)
 
     inner = Litestar(
-        route_handlers=[*routes(), *docs.ROUTES, *browser.ROUTES],
+        route_handlers=[*routes(), *docs.ROUTES, *browser.ROUTES, *consent_questions.PAGES],
         dependencies=dependencies,
         exception_handlers={Exception: answer_error},
         openapi_config=None,
