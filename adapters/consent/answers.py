@@ -401,14 +401,14 @@ async def _held(parts: Parts, asked: Asked) -> Found:
     known_at = await _position(parts, asked["known_at"])
     subjects, _ = await _subjects_of(parts, asked["person"], known_at)
     rows = await held(parts.pool, subjects, known_at)
-    whole = await wholeness(parts.pool)
+    whole = await wholeness(parts.pool, known_at)
     events = sum(row["events"] for row in rows)
     swept = (
         f"last compared with the log as a whole at {moment(whole.swept_at)}"
         if whole.swept_at
         else "not yet compared as a whole"
     )
-    missing = whole.head - whole.counted
+    missing = whole.position - whole.counted
     answer = (
         f"{_count(events, 'event', 'events')} under {_count(len(subjects), 'identifier', 'identifiers')}. "
     )
@@ -424,7 +424,7 @@ async def _held(parts: Parts, asked: Asked) -> Found:
     figures = {
         "events": events,
         "identifiers": len(subjects),
-        "log_positions": whole.head,
+        "log_positions": whole.position,
         "log_events": whole.counted,
     }
     columns = ("channel", "type", "events", "first_at", "last_at", "first_position", "last_position")
@@ -450,8 +450,8 @@ async def _remains(parts: Parts, asked: Asked) -> Found:
 
 
 async def _untouched(parts: Parts, _asked: Asked) -> Found:
-    whole = await wholeness(parts.pool)
-    missing = whole.head - whole.counted
+    whole = await wholeness(parts.pool, await _position(parts, None))
+    missing = whole.position - whole.counted
     answer = "Not proven yet: this version signs no checkpoints. "
     answer += (
         "No position up to the head is missing." if not missing else f"{missing:,} positions are MISSING."
@@ -462,8 +462,8 @@ async def _untouched(parts: Parts, _asked: Asked) -> Found:
     ]
     return Found(
         answer,
-        whole.head,
-        {"log_positions": whole.head, "log_events": whole.counted},
+        whole.position,
+        {"log_positions": whole.position, "log_events": whole.counted},
         notes=notes,
         says_no=True,
     )

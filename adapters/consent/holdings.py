@@ -31,10 +31,9 @@ SELECT position, recorded_at, body FROM records_log.events
 """
 _ERASED = "SELECT subject, kind, lookup IS NULL FROM touchlog.subjects WHERE subject = ANY(%s) ORDER BY kind, subject"
 _WHOLE = """
-SELECT h.position, (SELECT count(*) FROM touchpoint_log.events WHERE position <= h.position),
+SELECT %(known_at)s::bigint, (SELECT count(*) FROM touchpoint_log.events WHERE position <= %(known_at)s),
        (SELECT min(c.swept_at) FROM touchlog.checks c),
        (SELECT coalesce(sum(rows), 0)::bigint FROM touchlog.differences)
-  FROM touchpoint_log.head h
 """
 
 
@@ -102,20 +101,20 @@ class Wholeness(msgspec.Struct, frozen=True):
     """What shows that the log and its read models are whole, short of a signature.
 
     Attributes:
-        counted: events from the first position to the head; equal to it where none is missing.
+        counted: events from the first position to the one asked about; equal to it where none is missing.
         swept_at: when every read model was last compared with the log as a whole; None where never.
         differences: rows of read models that differ from what follows from the log.
     """
 
-    head: int
+    position: int
     counted: int
     swept_at: datetime | None
     differences: int
 
 
-async def wholeness(pool: AsyncConnectionPool[Any]) -> Wholeness:
-    """Look whether a position is missing, and what the checks of the read models found."""
+async def wholeness(pool: AsyncConnectionPool[Any], known_at: int) -> Wholeness:
+    """Look whether a position up to *known_at* is missing, and what the last checks of the read models found."""
     async with pool.connection() as conn:
-        row = await (await conn.execute(_WHOLE)).fetchone()
+        row = await (await conn.execute(_WHOLE.encode(), {"known_at": known_at})).fetchone()
     assert row is not None
     return Wholeness(*row)

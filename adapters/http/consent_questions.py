@@ -14,7 +14,7 @@ from litestar.params import PathParameter
 
 from adapters.consent.answers import ask
 from adapters.consent.questions import QUESTIONS, Answered, Parts, Question, parsed, question_of, told
-from adapters.http.auth import house_of
+from adapters.http.auth import house_of, needs_key
 from adapters.http.persons import access_recorded
 from adapters.http.problems import ProblemDocument
 from adapters.http.reading import after_of, json_answer, known_at_of, time_of, timed
@@ -68,8 +68,9 @@ def _time(text: str, place: str) -> datetime:
     tags=["consent"],
     summary="The officer's twelve questions, and what each wants to know",
     description="Ask one by its number or name; its parameters are those of its query.",
+    guards=[needs_key],
 )
-async def list_questions(_reader: NamedDependency[Principal]) -> Response[bytes]:
+async def list_questions() -> Response[bytes]:
     """Answer with the questions."""
     return json_answer({"questions": QUESTIONS})
 
