@@ -1,4 +1,4 @@
-"""consent suppressions, consent register: lists out of what is known of consent, as files."""
+"""consent suppressions, consent register, consent defects: lists out of what is known of consent, as files."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _sink(output: Path | None, *, force: bool, personal: bool) -> Iterator[Binar
 
 
 def register(consent: typer.Typer) -> None:
-    """Add `touchlog consent suppressions|register`."""
+    """Add `touchlog consent suppressions|register|defects`."""
 
     @consent.command(
         "suppressions",
@@ -191,6 +191,34 @@ def register(consent: typer.Typer) -> None:
             force=force,
             personal=personal,
             reason=reason,
+            known_at=None if known_at is None else known_at_of(known_at, zone),
+            quiet=quiet,
+        )
+
+    @consent.command("defects", epilog="Example: touchlog consent defects --format jsonl")
+    def defects_command(
+        known_at: str | None = _KNOWN_AT,
+        form: str = _FORMAT,
+        output: Path | None = _OUTPUT,
+        force: bool = _FORCE,
+        quiet: bool = _QUIET,
+        data: Path | None = DATA_OPTION,
+    ) -> None:
+        """Write the facts that have no effect or deserve a look: unevidenced, over before they began, about what never came, misspelt."""
+        from adapters.consent.exports import DEFECTS
+        from bin.history import known_at_of
+
+        settings, zone = data_zone(data)
+        export(
+            settings,
+            "defects",
+            DEFECTS,
+            lambda exports, position: exports.defects(position),
+            form=form,
+            output=output,
+            force=force,
+            personal=False,
+            reason=None,
             known_at=None if known_at is None else known_at_of(known_at, zone),
             quiet=quiet,
         )

@@ -58,6 +58,11 @@ def _words(text: str | None) -> str:
     return (text or "–").replace("_", " ")
 
 
+def _minute(text: str) -> str:
+    """A moment as a sentence tells it."""
+    return f"{text[:10]} {text[11:16]} UTC"
+
+
 def _count(number: int, one: str, many: str) -> str:
     return f"{number:,} {one if number == 1 else many}"
 
@@ -119,11 +124,11 @@ async def _valid(parts: Parts, asked: Asked) -> Found:
     if one["valid"]:
         notice = rests["notice"] or {}
         answer = (
-            f"Yes: {rests['state']} on {rests['since']}, under notice {notice.get('id')} {notice.get('version')}, "
+            f"Yes: {rests['state']} on {_minute(rests['since'])}, under notice {notice.get('id')} {notice.get('version')}, "
             f"collected by {_words(rests['method'])}."
         )
     else:
-        answer = f"No: {_words(one['reason'])}" + (f", since {rests['since']}." if rests else ".")
+        answer = f"No: {_words(one['reason'])}" + (f", since {_minute(rests['since'])}." if rests else ".")
     return Found(
         answer,
         found.known_at,
@@ -266,7 +271,7 @@ async def _lapsing(parts: Parts, asked: Asked) -> Found:
         if len(listed) < MOST_ROWS:
             listed.append(one)
     rows = sorted(await _standing_rows(parts, listed), key=lambda row: (row["valid_until"], row["position"]))
-    answer = f"{_count(count, 'consent that is valid now lapses', 'consents that are valid now lapse')} by {moment(asked['by'])}."
+    answer = f"{_count(count, 'consent that is valid now lapses', 'consents that are valid now lapse')} by {_minute(moment(asked['by']))}."
     return Found(
         answer, known_at, {"lapsing": count}, _STANDING, rows, [], _persons(rows), count > len(rows), when
     )
@@ -404,7 +409,7 @@ async def _held(parts: Parts, asked: Asked) -> Found:
     whole = await wholeness(parts.pool, known_at)
     events = sum(row["events"] for row in rows)
     swept = (
-        f"last compared with the log as a whole at {moment(whole.swept_at)}"
+        f"last compared with the log as a whole on {_minute(moment(whole.swept_at))}"
         if whole.swept_at
         else "not yet compared as a whole"
     )

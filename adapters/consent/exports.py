@@ -17,18 +17,19 @@ import msgspec
 import orjson
 from psycopg_pool import AsyncConnectionPool
 
-from adapters.consent.register import READ_MODELS, Register, load
+from adapters.consent.register import READ_MODELS, Register, batches, load
 from adapters.history import Histories
 from adapters.postgres.subjects import Subject, Subjects
 from adapters.unsealing import unseal
-from domain.consent.facts import RESTRICTIONS, Word, covers
+from domain.consent.facts import RESTRICTIONS, Word, covers, defects
 from domain.consent.opt_outs import CONTACT_KINDS
+from domain.consent.purposes import CHANNELS, catalogue
 from domain.consent.validity import Case, Question
 from domain.entry import decode_body, moment
 from domain.errors import Invalid, Problem
 from domain.identity import Identifier
 
-__all__ = ["FORMATS", "REGISTER", "SUPPRESSIONS", "Exports", "Form", "form_of", "written"]
+__all__ = ["DEFECTS", "FORMATS", "REGISTER", "SUPPRESSIONS", "Exports", "Form", "form_of", "written"]
 
 Form = Literal["csv", "jsonl"]
 FORMATS: dict[str, str] = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}
@@ -84,6 +85,23 @@ REGISTER = (
     "known_at",
 )
 
+DEFECTS = (
+    "position",
+    "event_id",
+    "source",
+    "source_id",
+    "state",
+    "reason",
+    "effect",
+    "effective_at",
+    "recorded_at",
+    "person",
+    "purpose",
+    "channel",
+    "known_at",
+)
+
+_NOTICED = "SELECT DISTINCT purpose FROM read.consent_facts WHERE state = 'published' AND purpose IS NOT NULL"
 _RESTRICTIONS = """
 SELECT subject, contact FROM read.consent_facts
  WHERE state = ANY(%(states)s) AND known_from <= %(known_at)s AND (known_to IS NULL OR known_to > %(known_at)s)
@@ -177,6 +195,43 @@ class Exports:
 
     async def _refs(self, subjects: Collection[UUID]) -> dict[UUID, str]:
         return {s: ref for s, one in (await self._subjects.describe(subjects)).items() if (ref := _ref(one))}
+
+    # -- what deserves a look
+
+    async def defects(self, known_at: int) -> AsyncIterator[Rows]:
+        """What is wrong with facts: without evidence, over before they began, speaking of what never came, misspelt perhaps.
+
+        All of them are kept; each says whether it is without effect or in full effect.
+        """
+        async with self._pool.connection() as conn:
+            purposes = catalogue(row[0] for row in await (await conn.execute(_NOTICED)).fetchall())
+        told: set[tuple[int, str]] = set()  # of a fact that stands in two batches each defect is told once
+        async for facts, meant in batches(self._pool, known_at):
+            found: Rows = []
+            for one in defects(facts, known_at, catalogue=purposes, channels=CHANNELS):
+                fact = one.fact
+                if fact.position not in meant or (fact.position, one.reason) in told:
+                    continue
+                told.add((fact.position, one.reason))
+                found.append(
+                    {
+                        "position": fact.position,
+                        "event_id": str(fact.event_id),
+                        "source": fact.source,
+                        "source_id": fact.source_id,
+                        "state": fact.state,
+                        "reason": one.reason,
+                        "effect": "none" if one.without_effect else "full",
+                        "effective_at": moment(fact.effective_at),
+                        "recorded_at": moment(fact.recorded_at),
+                        "person": None if fact.subject is None else str(fact.subject),
+                        "purpose": fact.purpose,
+                        "channel": fact.channel,
+                        "known_at": known_at,
+                    }
+                )
+            if found:
+                yield found
 
     # -- suppressions
 

@@ -265,7 +265,7 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
     head: int
 
 
-_POSITIONS = frozenset(("evidence", "because_of", "positions", "position", "record", "known_at"))
+_POSITIONS = frozenset(("evidence", "because_of", "positions", "position", "record", "known_at", "known"))
 
 
 def told(value: Any, name: str) -> str:

@@ -11,7 +11,7 @@ from litestar.openapi import ResponseSpec
 from litestar.params import QueryParameter
 from litestar.response import Stream
 
-from adapters.consent.exports import FORMATS, REGISTER, SUPPRESSIONS, Exports, Rows, form_of, written
+from adapters.consent.exports import DEFECTS, FORMATS, REGISTER, SUPPRESSIONS, Exports, Rows, form_of, written
 from adapters.http.auth import action_of, house_of
 from adapters.http.problems import ProblemDocument
 from adapters.http.reading import KnownAt, after_of, known_at_of, time_of
@@ -136,4 +136,25 @@ async def export_register(
     return _stream(rows, REGISTER, form, "register", position)
 
 
-ROUTES = (export_suppressions, export_register)
+@get(
+    "/v1/consent/defects",
+    tags=["consent"],
+    summary="Facts that have no effect, or deserve a look, as a file",
+    description=(
+        "Grants without notice or method, validity that ends before it begins, words about a fact that never came (all without effect), and "
+        "notices never published, purposes and channels that nobody knows (in full effect). Nothing of them is lost."
+    ),
+    responses=_PROBLEMS,
+)
+async def export_defects(
+    request: Request[Any, Any, Any],
+    reader: NamedDependency[Principal],
+    known_at: KnownAt = None,
+    form: _Format = "csv",
+) -> Stream:
+    """Stream the list."""
+    position = await _begun(request, reader, known_at, form, personal=False)
+    return _stream(_exports(request).defects(position), DEFECTS, form, "defects", position)
+
+
+ROUTES = (export_suppressions, export_register, export_defects)

@@ -9,10 +9,20 @@ from litestar import Response
 __all__ = ["named", "open_page"]
 
 
+_SPELT = {
+    "email": "e-mail",
+    "sms": "SMS",
+    "mms": "MMS",
+    "whatsapp": "WhatsApp",
+    "phone": "telephone",
+    "web": "web",
+}
+
+
 def named(purpose: str) -> str:
-    """A purpose as a person reads it, escaped."""
+    """A purpose or a channel as a person reads it, escaped."""
     words = "anything" if purpose == "*" else purpose.replace(".", " ").replace("_", " ")
-    return html.escape(words)
+    return html.escape(_SPELT.get(purpose, words))
 
 
 def open_page(title: str, body: str, *, code: int = 200) -> Response[str]:

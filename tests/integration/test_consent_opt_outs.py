@@ -8,11 +8,13 @@ import json
 from datetime import timedelta
 from typing import Any
 
+import orjson
+
 from adapters.consent.consents import Asked
-from adapters.consent.exports import REGISTER, SUPPRESSIONS, Exports, written
+from adapters.consent.exports import DEFECTS, REGISTER, SUPPRESSIONS, Exports, written
 from adapters.consent.receipts import Receipts
 from domain.entry import moment
-from tests.integration.reading_house import House, event, story
+from tests.integration.reading_house import OFFICE, House, event, story
 from tests.integration.test_consent import ANN, GRANT, consents, fact, mail, now, verdict
 
 PHONE = "phone:+442071838750"
@@ -136,3 +138,63 @@ async def test_the_register_is_written_whole_and_a_spreadsheet_takes_no_cell_for
     assert (row["evidence"], row["recorded_by"], row["known_at"]) == ('{"page":"/news"}', "key:test", "1")
     (sealed, _) = await lines(exports.register(2), REGISTER)
     assert (sealed["evidence"], "@" in sealed["contact"]) == (None, False)
+
+
+@story
+async def test_what_is_odd_is_kept_listed_and_given_the_effect_that_it_can_have(it: House) -> None:
+    begin = now() - timedelta(days=2)
+    hour = timedelta(hours=1)
+    unknown = {"subject": "user:nobody-yet"}
+    await it.given(
+        fact(
+            "n",
+            "notice.published",
+            begin,
+            subject=None,
+            notice=GRANT["notice"],
+            text="News.",
+            purposes=["club.news"],
+        ),
+        fact("bare", "given", begin, **GRANT | {"notice": None}),
+        fact("unmethodical", "given", begin, **GRANT | {"method": None}),
+        fact("ends", "given", begin, **GRANT, valid_until=moment(begin - hour)),
+        fact("never", "confirmed", begin, subject=None, of={"source": "test/consents", "id": "to come"}),
+        fact("odd", "given", begin, **GRANT | {"purpose": "marketing.nwes", "channel": "e-mail"}),
+        fact("club", "given", begin, **GRANT | {"purpose": "club.news"}),
+        fact("early", "withdrawn", begin + hour, **unknown, purpose="club.news"),
+    )
+    exports = Exports(it.core.pool, it.core.subjects, it.core.histories)
+    found = await lines(exports.defects(await exports.position()), DEFECTS)
+    assert [(row["source_id"], row["reason"], row["effect"]) for row in found] == [
+        ("bare", "unevidenced", "none"),
+        ("unmethodical", "unevidenced", "none"),
+        ("ends", "ends_before_it_begins", "none"),
+        ("never", "of_unknown", "none"),
+        ("odd", "purpose_uncatalogued", "full"),
+        ("odd", "channel_unknown", "full"),
+    ]
+    answers = {
+        (a["purpose"], a["channel"]): (a["valid"], a["reason"])
+        for a in (await consents(it).person(ANN)).answers
+    }
+    assert answers == {
+        ("marketing.news", "email"): (False, "unevidenced"),
+        ("marketing.nwes", "e-mail"): (True, None),
+        ("club.news", "email"): (True, None),
+    }
+    # What it speaks of comes, and whom it names becomes known: both take effect.
+    await it.given(
+        fact("to come", "given", begin, **GRANT | {"purpose": "marketing.events"}, double_opt_in=True),
+        event(
+            "who", type="profile.updated", subject=ANN, identifiers="user:nobody-yet", data={"method": "form"}
+        ),
+    )
+    shown = (await consents(it).person(ANN)).answers
+    answers = {(a["purpose"], a["channel"]): (a["valid"], a["reason"]) for a in shown}
+    assert answers["marketing.events", "email"] == (True, None)
+    assert answers["club.news", "email"] == (False, "withdrawn")
+    found = await lines(exports.defects(await exports.position()), DEFECTS)
+    assert "of_unknown" not in {row["reason"] for row in found}
+    naive = fact("naive", "given", begin, **GRANT) | {"time": "2026-01-31T12:00:00"}
+    answer = await it.core.ingest.accept([orjson.dumps(naive)], OFFICE, way_in="test")
+    assert [(p.pointer, p.code) for p in answer.results[0].errors] == [("/time", "no_zone")]
