@@ -18,6 +18,8 @@ import msgspec
 import orjson
 
 from adapters.identifiers import normalised
+from domain.consent.opt_outs import EXTENSION as OPT_OUT
+from domain.consent.opt_outs import WORDED, understood
 from domain.correction import CONSENT_CORRECTION, CORRECTION
 from domain.entry import moment
 from domain.errors import Invalid, Problem
@@ -39,7 +41,7 @@ _ANOTHER_WAY = {
 _PLAIN_EXTENSIONS = ("purpose", "legalbasis", "traceparent", "dataschema")
 _KNOWN = frozenset(
     "specversion id source type time subject data data_base64 datacontenttype channel direction identifiers "
-    "purpose legalbasis snapshot traceparent dataschema correlationid causationid recordedtime position".split()
+    "purpose legalbasis snapshot traceparent dataschema correlationid causationid recordedtime position touchlogoptout".split()
 )
 _DIRECTIONS = ("inbound", "outbound", "internal")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -457,6 +459,8 @@ def draft(payload: Payload, receipt: Receipt, *, inside: bool = False, region: s
     if problems:
         raise Invalid(problems)
     assert declared is not None
+    if declared.name in WORDED and (said := understood(declared.name, data)) is not None:
+        extensions = {**extensions, OPT_OUT: str(said)}  # decided while the text is plain
     actor = data.get("actor")
     return Draft(
         source,

@@ -121,7 +121,9 @@ def show_breaches(found: BreachReport, zone: ZoneInfo) -> None:
 
 
 def register(app: typer.Typer) -> None:
-    """Add `touchlog consent show|breaches|receipt`."""
+    """Add `touchlog consent …`."""
+    from bin import consent_exports, consent_questions
+
     consent = typer.Typer(
         help="Consent: was it allowed, and did the sender know.",
         epilog="Example: touchlog consent show email:ann@example.com",
@@ -228,6 +230,8 @@ def register(app: typer.Typer) -> None:
         else:
             typer.echo(readable(found), nl=False)
 
+    consent_exports.register(consent)
+    consent_questions.register(consent)
     app.add_typer(consent, name="consent")
 
 

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta
 
 from domain.consent.facts import state_of
+from domain.consent.opt_outs import EXTENSION, MAY_OPT_OUT, WORDED, OptOut, opt_out
 from domain.entry import Body, Recorded, event_id_of
 from domain.event import TYPES
 from projections.projection import Effective, Index, PerEvent, Step, Table, projection
@@ -111,7 +112,7 @@ class Consent(PerEvent):
     """Files facts about consent under whom they concern, and messages under whom they went to."""
 
     name = "consent"
-    version = 1
+    version = 2  # opt-outs that come as touchpoints are facts
     pace = "live"
     tables: ClassVar[tuple[Table[Any], ...]] = (FACTS, MESSAGES)
 
@@ -127,6 +128,8 @@ class Consent(PerEvent):
         )  # before its direction: somebody may be asked for consent by an outbound fact
         if state is not None:
             return _facts(event.recorded, state)
+        if told.type in MAY_OPT_OUT and (left := _left(told)) is not None:
+            return ((FACTS, _withdrawal(event.recorded, left)),)
         if told.direction == "outbound" and _is_touchpoint(told.type):
             return ((MESSAGES, _message(event.recorded)),)
         return ()
@@ -146,12 +149,53 @@ def _concerns(step: Step) -> bool:
     before, after = step.before, step.after
     if after is not None:
         event = after.recorded.event
-        if event.direction == "outbound" or _state(event.type) is not None:
+        if event.direction == "outbound" or _speaks(event.type):
             return True
     if before is not None:
         event = before.recorded.event
-        return event.direction == "outbound" or _state(event.type) is not None
+        return event.direction == "outbound" or _speaks(event.type)
     return False
+
+
+@lru_cache(maxsize=10_000)
+def _speaks(type_: str) -> bool:
+    """Whether an event of this type may be a fact about consent."""
+    return state_of(type_) is not None or type_ in MAY_OPT_OUT
+
+
+def _left(event: Body) -> OptOut | None:
+    if event.type in WORDED and EXTENSION not in event.extensions:
+        return None  # most messages say nothing of it; their data need not be read
+    return opt_out(event.type, event.channel, event.data, event.extensions, event.contact, event.subjects)
+
+
+def _withdrawal(recorded: Recorded, left: OptOut) -> ConsentFact:
+    """The fact that an unsubscription, a complaint or a STOP is."""
+    event = recorded.event
+    return ConsentFact(
+        position=recorded.position,
+        recorded_at=recorded.recorded_at,
+        event_id=UUID(event.event_id),
+        source=event.source,
+        source_id=event.id,
+        state="withdrawn",
+        effective_at=event.occurred_at,
+        subject=_owner(event),
+        contact=None if left.contact is None else _surrogate(left.contact),
+        purpose=left.purpose,
+        channel=left.channel,
+        legal_basis=None,
+        notice_id=None,
+        notice_version=None,
+        method=left.method,
+        jurisdiction=None,
+        controller=None,
+        valid_until=None,
+        double_opt_in=False,
+        of=None,
+        patch=None,
+        material=False,
+    )
 
 
 def _owner(event: Body) -> UUID | None:

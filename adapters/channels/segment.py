@@ -8,6 +8,7 @@ track the orders, e-mails, leads, loyalty and campaigns of Segment's published s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,7 @@ from adapters.channels.channel import (
     register,
     touchpoint,
 )
+from adapters.channels.consent_fact import consent_fact
 from adapters.channels.values import (
     at_epoch,
     at_time,
@@ -66,7 +68,9 @@ def _translate(delivery: Delivery) -> Iterator[Found]:
         item = json_of(delivery.body)
         if not isinstance(item, dict):
             raise _none("", "A call is a JSON object.", "not_an_object")
-        yield _item(item, delivery, _Sent(_time(item.get("sentAt")), historical=False), delivery.call, "")
+        sent = _Sent(_time(item.get("sentAt")), historical=False)
+        yield _item(item, delivery, sent, delivery.call, "")
+        yield from _preferences(item, delivery, delivery.call, "")
         return
     try:
         envelope = msgspec.json.decode(delivery.body, type=_Envelope)
@@ -76,7 +80,7 @@ def _translate(delivery: Delivery) -> Iterator[Found]:
         yield from _slowly(delivery)
         return
     for place, raw in enumerate(raws):
-        yield _raw(raw, delivery, sent, f"/batch/{place}")
+        yield from _raw(raw, delivery, sent, f"/batch/{place}")
 
 
 class _Envelope(msgspec.Struct):
@@ -92,12 +96,12 @@ def _slowly(delivery: Delivery) -> Iterator[Found]:
         raise _none("/batch", "A batch is a JSON object with the calls in the list 'batch'.", "missing")
     sent = _Sent(_time(inside(body, "sentAt")), historical=delivery.call == "import")
     for place, item in enumerate(batch):
-        yield _call(item, delivery, sent, f"/batch/{place}")
+        yield from _call(item, delivery, sent, f"/batch/{place}")
 
 
-def _raw(raw: bytes, delivery: Delivery, sent: _Sent, place: str) -> Found:
+def _raw(raw: bytes, delivery: Delivery, sent: _Sent, place: str) -> Iterator[Found]:
     if len(raw) > LARGEST_CALL_BYTES:
-        return Untranslated(
+        yield Untranslated(
             place,
             [
                 Problem(
@@ -107,21 +111,26 @@ def _raw(raw: bytes, delivery: Delivery, sent: _Sent, place: str) -> Found:
                 )
             ],
         )
+        return
     try:
         item = json_of(raw)
     except Invalid as wrong:
-        return Untranslated(place, [msgspec.structs.replace(p, pointer=place) for p in wrong.problems])
-    return _call(item, delivery, sent, place)
+        yield Untranslated(place, [msgspec.structs.replace(p, pointer=place) for p in wrong.problems])
+        return
+    yield from _call(item, delivery, sent, place)
 
 
-def _call(item: Any, delivery: Delivery, sent: _Sent, place: str) -> Found:
+def _call(item: Any, delivery: Delivery, sent: _Sent, place: str) -> Iterator[Found]:
     if not isinstance(item, dict):
-        return Untranslated(place, [Problem(place, "A call is a JSON object.", "not_an_object")])
+        yield Untranslated(place, [Problem(place, "A call is a JSON object.", "not_an_object")])
+        return
     kind = item.get("type") or item.get("action")  # `action` is what the first SDKs wrote
     if kind not in CALLS:
         problem = Problem(f"{place}/type", f"'type' is one of {', '.join(CALLS)}.", "not_allowed")
-        return Untranslated(place, [problem])
-    return _item(item, delivery, sent, kind, place)
+        yield Untranslated(place, [problem])
+        return
+    yield _item(item, delivery, sent, kind, place)
+    yield from _preferences(item, delivery, kind, place)
 
 
 def _none(pointer: str, detail: str, code: str) -> Invalid:
@@ -443,6 +452,40 @@ def _tracked(name: str, properties: dict[str, Any]) -> tuple[str, dict[str, Any]
     data = {field: value for field, value in read(of).items() if value is not None}
     data["properties"] = of.rest()
     return type_, data
+
+
+_UPDATED = "segment consent preference updated"
+
+
+def _preferences(item: dict[str, Any], delivery: Delivery, kind: str, place: str) -> Iterator[Found]:
+    """What a visitor allows by category, where it says so: `context.consent` of the event that tells of a change.
+
+    Segment stamps the object on every other event too: those repeat it. Categories speak of the web, never of mails or calls.
+    """
+    if kind != "track" or " ".join((text(item.get("event")) or "").lower().split()) != _UPDATED:
+        return
+    given = inside(item, "context", "consent", "categoryPreferences")
+    user, anonymous, message = (text(item.get(name)) for name in ("userId", "anonymousId", "messageId"))
+    whom: list[tuple[str, object]] = [("user", user), ("anonymous", anonymous)]
+    if not isinstance(given, dict) or (user or anonymous) is None:
+        return
+    for category, allowed in given.items():
+        name = "_".join(re.findall(r"[^\W_]+", category.casefold()))[:64] if isinstance(category, str) else ""
+        if not name or not isinstance(allowed, bool):
+            continue
+        yield consent_fact(
+            delivery,
+            id=f"{message or delivery.unique + place}:consent:{name}",
+            state="given" if allowed else "withdrawn",
+            at=_time(item.get("timestamp")) or _time(item.get("originalTimestamp")),
+            whom=whom,
+            contact=[each for each in whom if each[1]],
+            purpose=name,
+            channel="web",
+            method="consent_manager",
+            evidence={"category": category},
+            place=place,
+        )
 
 
 SEGMENT = register(

@@ -7,9 +7,11 @@ to one event share; without it topic, id and updated_at. Amounts are texts, ids 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from adapters.channels.channel import Channel, Delivery, Found, compared, json_of, register, touchpoint
+from adapters.channels.consent_fact import State, consent_fact
 from adapters.channels.values import at_time, currency, first, inside, listed, minor, quantity, text, whole
 from domain.errors import Invalid, Problem
 
@@ -213,7 +215,10 @@ def _translate(delivery: Delivery) -> Iterator[Found]:
     if at is None:
         at = at_time(delivery.headers.get("x-shopify-triggered-at"))
     resource = first(
-        *(body.get(name) for name in ("id", "token", "admin_graphql_api_id", "name", "order_id"))
+        *(
+            body.get(name)
+            for name in ("id", "token", "admin_graphql_api_id", "name", "order_id", "customer_id")
+        )
     )
     event_id = text(delivery.headers.get("x-shopify-event-id"))
     if event_id is None and resource is None:
@@ -230,6 +235,42 @@ def _translate(delivery: Delivery) -> Iterator[Found]:
         identifiers=[*_whom(topic, body), ("order", _order_ref(topic, body))],
         number=None if number is None else ("orders", number),
     )
+    if topic.startswith("customers"):
+        yield from _consents(delivery, topic, body, at)
+
+
+_STATES: dict[str, State] = {
+    "subscribed": "given",
+    "pending": "requested",
+    "unsubscribed": "withdrawn",
+    "redacted": "withdrawn",
+}
+"""What Shopify calls them; `not_subscribed` is what a customer is who was never asked: it states nothing."""
+
+
+def _consents(delivery: Delivery, topic: str, body: Body, at: datetime | None) -> Iterator[Found]:
+    """What the customer allows by e-mail and by SMS, as it stands; told again it is a duplicate."""
+    customer = first(body.get("customer_id"), body.get("id"))
+    whom = _whom(topic, body)
+    for channel, kind, address in (("email", "email", "email_address"), ("sms", "phone", "phone")):
+        consent = body.get(f"{channel}_marketing_consent")
+        state = _STATES.get(text(inside(consent, "state")) or "")
+        if state is None or customer is None:
+            continue
+        since = at_time(inside(consent, "consent_updated_at")) or at
+        reached = first(body.get(kind), body.get(address))
+        yield consent_fact(
+            delivery,
+            id=f"consent:{customer}:{channel}:{state}:{since.isoformat() if since else ''}",
+            state=state,
+            at=since,
+            whom=[("user", customer), *whom, (kind, reached)],
+            contact=[(kind, reached)],
+            purpose="marketing",
+            channel=channel,
+            method=(first(inside(consent, "consent_collected_from")) or "shopify").lower(),
+            evidence={"opt_in_level": inside(consent, "opt_in_level"), "topic": topic},
+        )
 
 
 SHOPIFY = register(

@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from adapters.channels.channel import Channel, Delivery, Found, compared, json_of, register, touchpoint
+from adapters.channels.consent_fact import State, consent_fact
 from adapters.channels.values import at_epoch, currency, first, inside, text, whole
 from domain.errors import Invalid, Problem
 
 __all__ = ["STRIPE"]
 
 Body = dict[str, Any]
+_PROMOTIONS: dict[str | None, State] = {"opt_in": "given", "opt_out": "refused"}
 _OF_THE_DELIVERY = ("pending_webhooks", "request")
 
 
@@ -144,6 +146,20 @@ def _translate(delivery: Delivery) -> Iterator[Found]:
         canonical=compared(event, but=_OF_THE_DELIVERY),
         identifiers=[*_whom(thing), ("order", order)],
     )
+    promotions = text(inside(thing, "consent", "promotions"))
+    if promotions in _PROMOTIONS:
+        yield consent_fact(
+            delivery,
+            id=f"{id_}:consent",
+            state=_PROMOTIONS[promotions],
+            at=at_epoch(event.get("created")),
+            whom=_whom(thing),
+            contact=[each for each in _whom(thing) if each[0] == "email"],
+            purpose="marketing",
+            channel="email",
+            method="checkout",
+            evidence={"checkout_session": text(thing.get("id")), "promotions": promotions},
+        )
 
 
 STRIPE = register(

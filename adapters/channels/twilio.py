@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from adapters.channels.channel import Channel, Delivery, Found, compared, json_of, register, touchpoint
+from adapters.channels.consent_fact import consent_fact
 from adapters.channels.forms import fields_of
 from adapters.channels.values import at_mail_date, first, seconds, text, whole
 from domain.errors import Invalid, Problem
@@ -23,6 +24,8 @@ _ENDED = {
     "failed": "failed",
     "canceled": "cancelled",
 }
+_OPTED_OUT = "21610"
+"""The carrier refused the message, for its recipient had answered STOP: what we did not know, it did."""
 _BEGUN = {"queued", "initiated", ""}
 _ON_THE_WAY = {"ringing", "in-progress", "answered"}
 _SENT = {"queued", "accepted", "sending", "sent", "delivered", "undelivered", "failed", "read"}
@@ -54,7 +57,7 @@ def _translate(delivery: Delivery) -> Iterator[Found]:
     if get("CallSid"):
         yield _call(delivery, form)
     elif get("MessageSid") or get("SmsSid"):
-        yield _message(delivery, form)
+        yield from _message(delivery, form)
     else:
         raise Invalid([Problem("", "The form names neither a CallSid nor a MessageSid.", "missing")])
 
@@ -103,7 +106,7 @@ def _call(delivery: Delivery, form: dict[str, Any]) -> Found:
     )
 
 
-def _message(delivery: Delivery, form: dict[str, Any]) -> Found:
+def _message(delivery: Delivery, form: dict[str, Any]) -> Iterator[Found]:
     get = {name: text(value) for name, value in form.items()}.get
     sid = first(get("MessageSid"), get("SmsSid"))
     status = (first(get("MessageStatus"), get("SmsStatus")) or "received").lower()
@@ -120,11 +123,12 @@ def _message(delivery: Delivery, form: dict[str, Any]) -> Found:
         "media_count": whole(form.get("NumMedia")),
         "status": status,
         "error_code": get("ErrorCode"),
+        "opt_out_type": get("OptOutType"),
         "service": "whatsapp" if whatsapp else None,
         "part_count": None if whatsapp else whole(form.get("NumSegments")),
     }
     if kind == "sent" and status != "sent":
-        return touchpoint(  # what became of it is no second message
+        yield touchpoint(  # what became of it is no second message
             delivery,
             id=f"{sid}:{status}",
             type=f"twilio.message.{status}",
@@ -134,7 +138,21 @@ def _message(delivery: Delivery, form: dict[str, Any]) -> Found:
             identifiers=_party(theirs),
             channel="message" if whatsapp else "sms",
         )
-    return touchpoint(
+        if get("ErrorCode") == _OPTED_OUT:
+            yield consent_fact(
+                delivery,
+                id=f"{sid}:{_OPTED_OUT}",
+                state="withdrawn",
+                at=at_mail_date(get("Timestamp")),
+                whom=_party(theirs),
+                contact=_party(theirs)[:1],
+                purpose="*",
+                channel="whatsapp" if whatsapp else "sms",
+                method="carrier",
+                evidence={"error_code": _OPTED_OUT, "message_id": sid},
+            )
+        return
+    yield touchpoint(
         delivery,
         id=f"{sid}:{status}",
         type=f"{family}.{kind}",

@@ -17,7 +17,7 @@ from adapters.identifiers import normalised
 from adapters.postgres import arrays
 from adapters.postgres.subjects import Subjects
 from domain.consent.facts import GRANTS, RESTRICTIONS, Fact, defects
-from domain.consent.purposes import catalogue
+from domain.consent.purposes import CHANNELS, catalogue
 from domain.consent.validity import Case, Look, Question
 from domain.consent.verdicts import Judgement, Outbound, judge
 from domain.entry import event_id_of, moment
@@ -357,7 +357,7 @@ class Consents:
             facts=[_told(fact, refs) for fact in facts],
             defects=[
                 {"position": d.fact.position, "reason": d.reason, "without_effect": d.without_effect}
-                for d in defects(facts, position, catalogue=catalogue(named))
+                for d in defects(facts, position, catalogue=catalogue(named), channels=CHANNELS)
             ],
             as_of=moment(when),
             known_at=position,

@@ -24,7 +24,7 @@ __all__ = ["SCHEMA_VERSION", "Receipts", "readable"]
 
 SCHEMA_VERSION = "ISO/IEC TS 27560:2023"
 _FACT = (
-    "SELECT e.position, e.recorded_at, e.body FROM read.consent_facts f "
+    "SELECT e.position, e.recorded_at, e.body, f.state, f.purpose, f.channel, f.method FROM read.consent_facts f "
     "JOIN touchpoint_log.events e ON e.position = f.position WHERE f.event_id = %s ORDER BY f.known_from LIMIT 1"
 )
 _NOTICE = (
@@ -68,10 +68,12 @@ class Receipts:
         if row is None:
             raise NotFound(_NO_FACT)
         recorded = Recorded(row[0], row[1], decode_body(bytes(row[2])))
-        state = state_of(recorded.event.type)
-        if state is None or state in ("published", "superseded"):
+        state = row[3]
+        if state in ("published", "superseded"):
             raise NotFound(_NO_FACT)
         ((data, _),) = await unseal(self._subjects, [recorded.event])
+        if state_of(recorded.event.type) is None:  # a touchpoint that opts out: it says so by what it is
+            data = {**data, "purpose": row[4], "channel": row[5], "method": row[6]}
         return self._receipt(recorded, state, data, await self._text(data.get("notice")))
 
     async def _text(self, notice: Any) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ bear on one person and one contact point. Everything carries positions, so that 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -21,7 +21,7 @@ from domain.consent.kinship import Kin, Tie
 from domain.consent.validity import Case
 from domain.resolution import Link, Merge, Split
 
-__all__ = ["READ_MODELS", "Register", "load"]
+__all__ = ["READ_MODELS", "Register", "batches", "load"]
 
 READ_MODELS = ("consent", "identities")
 
@@ -36,6 +36,10 @@ UNION ALL SELECT {_COLUMNS} FROM read.consent_facts WHERE event_id = ANY(%(targe
 UNION ALL SELECT {_COLUMNS} FROM read.consent_facts WHERE contact = ANY(%(contacts)b::uuid[])
 UNION ALL SELECT {_COLUMNS} FROM read.consent_facts WHERE notice_id = ANY(%(notices)s) AND state IN ('superseded', 'published')
 """  # noqa: S608 - constants of ours
+_IN_ORDER = f"""
+SELECT {_COLUMNS} FROM read.consent_facts
+ WHERE known_from <= %(known_at)s AND (known_to IS NULL OR known_to > %(known_at)s) ORDER BY position
+"""  # noqa: S608
 _NAMING = f"""
 WITH own AS MATERIALIZED (
     SELECT {_COLUMNS} FROM read.consent_facts WHERE contact = ANY(%(contacts)b::uuid[])
@@ -228,6 +232,19 @@ async def load(
     kin = {one: Kin(kinds, tied, splits=parted, owners=owned) for one, (tied, parted, owned) in parts.items()}
     notices = [fact for fact in facts if fact.state in ("superseded", "published")]
     return Register(facts, notices, component, kin, times, points)
+
+
+async def batches(
+    pool: AsyncConnectionPool[Any], known_at: int, *, at_once: int = 2_000
+) -> AsyncIterator[tuple[list[Fact], frozenset[int]]]:
+    """Every fact that is known at *known_at*, some at a time: with all that they speak of or that speaks of them, and which are meant."""
+    async with pool.connection() as conn, conn.transaction():
+        await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        async with conn.cursor(name="facts", binary=True) as cursor:
+            await cursor.execute(_IN_ORDER.encode(), {"known_at": known_at})
+            while rows := await cursor.fetchmany(at_once):
+                facts, _ = await _facts(conn, rows, set(), set(), widened=False)
+                yield facts, frozenset(row[0] for row in rows)
 
 
 def _packed(subjects: Iterable[UUID]) -> Any:

@@ -6,18 +6,15 @@ mails are read years later. Only a POST withdraws, effective at receipt; used ag
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from uuid import UUID
 
 import msgspec
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from adapters.cloudevents import event_of
+from adapters.consent.sealed_tokens import Tokens, fingerprint
 from adapters.ingest import Ingest, Principal
 from adapters.keys import KeyFile
 from adapters.postgres.subjects import Subjects
@@ -28,8 +25,6 @@ from domain.identity import Identifier
 __all__ = ["SOURCE", "Scope", "Unsubscribe", "Withdrawn"]
 
 SOURCE = "touchlog/unsubscribe"
-_AAD = b"unsubscribe token 1"
-_NONCE = 12
 _ALONE = Principal("touchlog:unsubscribe", "admin", inside=True)
 
 
@@ -66,16 +61,14 @@ class Unsubscribe:
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._cipher = AESGCM(keys.digest("unsubscribe tokens").encode())  # 32 hex digits: 256 bits of key
+        self._tokens = Tokens(keys, "unsubscribe")
         self._subjects = subjects
         self._ingest = ingest
         self._clock = clock
 
     def token(self, scope: Scope) -> str:
         """A new token for *scope*; no two are equal."""
-        nonce = os.urandom(_NONCE)
-        sealed = nonce + self._cipher.encrypt(nonce, msgspec.msgpack.encode(scope), _AAD)
-        return base64.urlsafe_b64encode(sealed).decode().rstrip("=")
+        return self._tokens.sealed(scope)
 
     def scope(self, token: str) -> Scope:
         """What a token withdraws.
@@ -83,14 +76,7 @@ class Unsubscribe:
         Raises:
             NotFound: it was not made here.
         """
-        try:
-            raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
-            return msgspec.msgpack.decode(self._cipher.decrypt(raw[:_NONCE], raw[_NONCE:], _AAD), type=Scope)
-        except (ValueError, InvalidTag, msgspec.DecodeError):
-            raise NotFound(
-                "This link was not made here, or was cut off on its way. Open it from the message again, or "
-                "answer the message with STOP."
-            ) from None
+        return self._tokens.opened(token, Scope)
 
     async def withdraw(self, token: str) -> Withdrawn:
         """Record the withdrawal, effective now.
@@ -121,7 +107,7 @@ class Unsubscribe:
                 "purpose": scope.purpose,
                 "channel": scope.channel,
                 "method": "one_click",
-                "evidence": {"token_sha256": _fingerprint(token)},
+                "evidence": {"token_sha256": fingerprint(token)},
             },
         }
         answer = await self._ingest.accept([event_of(event)], _ALONE, way_in="unsubscribe")
@@ -131,8 +117,3 @@ class Unsubscribe:
         return Withdrawn(
             position=result.position, at=moment(at), purpose=scope.purpose, channel=scope.channel
         )
-
-
-def _fingerprint(token: str) -> str:
-    """Which link was used, for the proof, without the link."""
-    return hashlib.sha256(token.encode()).hexdigest()

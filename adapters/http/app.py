@@ -15,6 +15,8 @@ from adapters.http import (
     browser,
     channels,
     consent,
+    consent_exports,
+    consent_questions,
     conversations,
     docs,
     duplicates,
@@ -25,6 +27,7 @@ from adapters.http import (
     identity,
     operations,
     persons,
+    preferences,
     rebuilds,
     segment,
     trail,
@@ -61,7 +64,10 @@ def routes() -> Sequence[ControllerRouterHandler]:
         *funnels.ROUTES,
         *trail.ROUTES,
         *consent.ROUTES,
+        *consent_exports.ROUTES,
+        *consent_questions.ROUTES,
         *unsubscribe.ROUTES,
+        *preferences.ROUTES,
         *types.ROUTES,
         *operations.ROUTES,
         *rebuilds.ROUTES,
@@ -134,7 +140,7 @@ def build(house: House) -> Front:
         return docs.documented(routes(), dependencies, house.version)
 
     inner = Litestar(
-        route_handlers=[*routes(), *docs.ROUTES, *browser.ROUTES],
+        route_handlers=[*routes(), *docs.ROUTES, *browser.ROUTES, *consent_questions.PAGES],
         dependencies=dependencies,
         exception_handlers={Exception: answer_error},
         openapi_config=None,

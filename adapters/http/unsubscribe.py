@@ -6,7 +6,6 @@ cookie and no key; the token says all.
 
 from __future__ import annotations
 
-import html
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -18,6 +17,7 @@ from litestar.params import JSONBody, PathParameter
 
 from adapters.consent.unsubscribe import Scope, Unsubscribe
 from adapters.http.auth import house_of
+from adapters.http.open_pages import named, open_page
 from adapters.http.persons import access_recorded
 from adapters.http.problems import ProblemDocument
 from adapters.http.reading import json_answer
@@ -79,11 +79,11 @@ async def make_link(
 async def show_link(request: Request[Any, Any, Any], token: _Token) -> Response[str]:
     """Show what the link would withdraw, with a button."""
     scope = _unsubscribe(request).scope(token)
-    return _page(
+    return open_page(
         "Unsubscribe",
-        f"Press the button and we stop sending you <b>{html.escape(_named(scope.purpose))}</b>. "
-        "Until you do, nothing changes.",
-        form=True,
+        f"<p>Press the button and we stop sending you <b>{named(scope.purpose)}</b>. Until you do, nothing changes.</p>"
+        '<form method="post"><input type="hidden" name="List-Unsubscribe" value="One-Click">'
+        "<button>Unsubscribe</button></form>",
     )
 
 
@@ -105,44 +105,11 @@ async def use_link(request: Request[Any, Any, Any], token: _Token) -> Response[s
             ]
         )
     await through_outages(lambda: unsubscribe.withdraw(token), within_s=3)
-    return _page(
+    return open_page(
         "You are unsubscribed",
-        f"We do not send you <b>{html.escape(_named(scope.purpose))}</b> any more. This holds from now on.",
+        f"<p>We do not send you <b>{named(scope.purpose)}</b> any more. This holds from now on.</p>",
     )
 
-
-def _named(purpose: str) -> str:
-    return "anything" if purpose == "*" else purpose.replace(".", " ").replace("_", " ")
-
-
-def _page(title: str, text: str, *, form: bool = False) -> Response[str]:
-    """A page for a person who knows nothing of touchlog: no sign-in, no script, nothing loaded from elsewhere."""
-    button = (
-        '<form method="post"><input type="hidden" name="List-Unsubscribe" value="One-Click">'
-        "<button>Unsubscribe</button></form>"
-        if form
-        else ""
-    )
-    page = (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="robots" content="noindex">'
-        f'<meta name="viewport" content="width=device-width"><title>{title}</title><style>{_STYLE}</style>'
-        f"<main><h1>{title}</h1><p>{text}</p>{button}</main></html>"
-    )
-    headers = {
-        "Cache-Control": "no-store",
-        "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'",
-        "Referrer-Policy": "no-referrer",
-        "X-Content-Type-Options": "nosniff",
-        "X-Frame-Options": "DENY",
-    }
-    return Response(page, media_type="text/html", headers=headers)
-
-
-_STYLE = (
-    "body{font:1.1rem/1.5 system-ui,sans-serif;margin:0;color:#1b1f24;background:#f6f7f8}"
-    "main{max-width:32rem;margin:15vh auto;padding:2rem;background:#fff;border-radius:.5rem}"
-    "button{font:inherit;padding:.6rem 1.2rem;border:0;border-radius:.4rem;background:#0b5cad;color:#fff}"
-)
 
 ROUTES = (make_link, show_link, use_link)
 """`/u/…` wants no key: the token is the right to use it."""

@@ -262,15 +262,19 @@ class Defect(msgspec.Struct, frozen=True):
         "names_nobody",
         "notice_unpublished",
         "purpose_uncatalogued",
+        "channel_unknown",
     ]
     without_effect: bool
 
 
-def defects(facts: Iterable[Fact], at: int, *, catalogue: Iterable[str] = ()) -> list[Defect]:
+def defects(
+    facts: Iterable[Fact], at: int, *, catalogue: Iterable[str] = (), channels: Iterable[str] = ()
+) -> list[Defect]:
     """What is wrong with the facts that are known at position *at*, in the order of the log.
 
     Args:
         catalogue: the purposes that are known; none stands for no catalogue at all.
+        channels: the channels that are known; the same.
     """
     visible = sorted(
         (f for f in facts if f.known_from <= at and (f.known_to is None or f.known_to > at)),
@@ -283,13 +287,13 @@ def defects(facts: Iterable[Fact], at: int, *, catalogue: Iterable[str] = ()) ->
         if fact.state == "corrected" and fact.of is not None and fact.event_id not in void:
             corrections.setdefault(fact.of, []).append(fact)
     published = {(f.notice_id, f.notice_version) for f in visible if f.state == "published"}
-    purposes = frozenset(catalogue)
+    purposes, ways = frozenset(catalogue), frozenset(channels)
     found: list[Defect] = []
     for recorded in visible:
         fact = recorded
         if recorded.state in _CORRECTABLE:
             fact = _corrected(recorded, corrections.get(recorded.event_id, ()))
-        found += _wrong_with(fact, by_id, published, purposes)
+        found += _wrong_with(fact, by_id, published, purposes, ways)
     return found
 
 
@@ -298,6 +302,7 @@ def _wrong_with(
     by_id: Mapping[UUID, Fact],
     published: set[tuple[str | None, str | None]],
     purposes: frozenset[str],
+    channels: frozenset[str],
 ) -> Iterable[Defect]:
     state = fact.state
     if state in ("superseded", "published"):
@@ -321,6 +326,8 @@ def _wrong_with(
         yield Defect(fact, "names_nobody", True)
     if purposes and state in GRANTS | RESTRICTIONS and fact.purpose not in (None, "*", *purposes):
         yield Defect(fact, "purpose_uncatalogued", False)
+    if channels and state in GRANTS | RESTRICTIONS and fact.channel not in (None, "*", *channels):
+        yield Defect(fact, "channel_unknown", False)
 
 
 def _suits(state: str, target: Fact) -> bool:

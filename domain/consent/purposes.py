@@ -10,7 +10,7 @@ from datetime import date
 
 import msgspec
 
-__all__ = ["PURPOSES", "Purpose", "catalogue"]
+__all__ = ["CHANNELS", "PURPOSES", "Purpose", "catalogue"]
 
 
 class Purpose(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,6 +21,11 @@ class Purpose(msgspec.Struct, frozen=True, kw_only=True):
     effective_from: date
     means: str
 
+
+CHANNELS = frozenset(
+    "email sms mms phone call whatsapp message messenger push app web chat post letter fax store campaign".split()
+)
+"""Channels that consent is asked for. A fact that names another has full effect, and is listed: it may be misspelt."""
 
 _FIRST = date(2018, 5, 25)
 

@@ -21,6 +21,7 @@ class _Message(Touchpoint, frozen=True, kw_only=True):
     template: str | None = None
     reply_to: str | None = None  # the message id that this one answers
     media_count: Count | None = None
+    opt_out_type: str | None = None  # STOP, START, HELP: what the carrier has acted on already
 
 
 class _Sms(_Message, frozen=True, kw_only=True):

@@ -1,0 +1,111 @@
+"""Delays: from a withdrawal to the last message that went out all the same, and from a grant to its record."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from psycopg_pool import AsyncConnectionPool
+
+__all__ = ["late_grants", "latencies", "percentile"]
+
+_KNOWN = "f.known_from <= %(known_at)s AND (f.known_to IS NULL OR f.known_to > %(known_at)s)"
+_SINCE = f"""
+SELECT f.position, f.source, coalesce((
+           SELECT (c.patch::jsonb ->> 'effective_at')::timestamptz FROM read.consent_facts c
+            WHERE c.of = f.event_id AND c.state = 'corrected' AND c.patch::jsonb ->> 'effective_at' IS NOT NULL
+              AND c.known_from <= %(known_at)s AND (c.known_to IS NULL OR c.known_to > %(known_at)s)
+            ORDER BY c.effective_at DESC, c.source DESC, c.source_id DESC LIMIT 1), f.effective_at)
+  FROM read.consent_facts f WHERE f.position = ANY(%(positions)s) AND {_KNOWN}
+"""  # noqa: S608 - constants of ours
+_WITHDRAWALS = f"""
+SELECT count(*) FROM read.consent_facts f
+ WHERE f.state IN ('withdrawn', 'objected') AND f.effective_at >= %(from)s AND f.effective_at < %(to)s AND {_KNOWN}
+"""  # noqa: S608
+_LATE = f"""
+SELECT f.source, coalesce(t.on_behalf_of, t.principal), count(*), percentile_cont(0.5) WITHIN GROUP (
+           ORDER BY extract(epoch FROM t.recorded_at - f.effective_at)),
+       max(extract(epoch FROM t.recorded_at - f.effective_at)), (array_agg(f.position ORDER BY f.position))[1:5]
+  FROM read.consent_facts f JOIN read.audit_trail t ON t.position = f.position AND t.known_from = t.position
+ WHERE f.state IN ('given', 'renewed') AND t.recorded_at - f.effective_at > make_interval(secs => %(late_s)s) AND {_KNOWN}
+ GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2
+"""  # noqa: S608
+_GRANTS = f"SELECT count(*) FROM read.consent_facts f WHERE f.state IN ('given', 'renewed') AND {_KNOWN}"  # noqa: S608
+
+
+def percentile(values: Sequence[float], share: float) -> float | None:
+    """The value that *share* of *values* do not exceed (nearest rank); None of nothing."""
+    if not values:
+        return None
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(round(len(ordered) * share, 9)) - 1)]
+
+
+async def latencies(
+    pool: AsyncConnectionPool[Any],
+    breaches: Iterable[dict[str, Any]],
+    begin: datetime,
+    end: datetime,
+    known_at: int,
+) -> tuple[list[dict[str, Any]], int]:
+    """(for each processor the time from withdrawals to the last message it sent all the same, all withdrawals of the span).
+
+    Args:
+        breaches: messages that went out after the withdrawal that decided about them, as a report lists them.
+    """
+    last: dict[tuple[int, str], datetime] = {}
+    for one in breaches:
+        decided = one["actual"]["position"]
+        if decided is not None and one["reason"] in ("withdrawn", "objected", "stale_decision"):
+            key, sent = (decided, one["source"]), datetime.fromisoformat(one["sent_at"])
+            last[key] = max(sent, last.get(key, sent))
+    asked = {
+        "positions": list({position for position, _ in last}),
+        "known_at": known_at,
+        "from": begin,
+        "to": end,
+    }
+    async with pool.connection() as conn:
+        since = {
+            position: at for position, _, at in await (await conn.execute(_SINCE.encode(), asked)).fetchall()
+        }
+        row = await (await conn.execute(_WITHDRAWALS.encode(), asked)).fetchone()
+    by_source: dict[str, list[float]] = {}
+    for (position, source), sent in last.items():
+        if position in since and begin <= since[position] < end:
+            by_source.setdefault(source, []).append((sent - since[position]).total_seconds())
+    found = [
+        {
+            "processor": source,
+            "withdrawals": len(spans),
+            "p50_s": percentile(spans, 0.5),
+            "p99_s": percentile(spans, 0.99),
+            "longest_s": max(spans),
+        }
+        for source, spans in sorted(by_source.items())
+    ]
+    return found, int(row[0]) if row is not None else 0
+
+
+async def late_grants(
+    pool: AsyncConnectionPool[Any], late_s: float, known_at: int
+) -> tuple[list[dict[str, Any]], int]:
+    """(grants recorded more than *late_s* seconds after they took effect, by source and operator; all grants)."""
+    async with pool.connection() as conn:
+        asked = {"late_s": late_s, "known_at": known_at}
+        rows = await (await conn.execute(_LATE.encode(), asked)).fetchall()
+        row = await (await conn.execute(_GRANTS.encode(), asked)).fetchone()
+    found = [
+        {
+            "source": source,
+            "operator": operator,
+            "grants": count,
+            "median_s": float(median),
+            "longest_s": float(longest),
+            "positions": positions,
+        }
+        for source, operator, count, median, longest, positions in rows
+    ]
+    return found, int(row[0]) if row is not None else 0

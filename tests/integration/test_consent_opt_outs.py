@@ -1,0 +1,200 @@
+"""Opt-outs through the log: recorded as what they are, they withdraw at once; lists and files of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from datetime import timedelta
+from typing import Any
+
+import orjson
+
+from adapters.consent.consents import Asked
+from adapters.consent.exports import DEFECTS, REGISTER, SUPPRESSIONS, Exports, written
+from adapters.consent.receipts import Receipts
+from domain.entry import moment
+from tests.integration.reading_house import OFFICE, House, event, story
+from tests.integration.test_consent import ANN, GRANT, consents, fact, mail, now, verdict
+
+PHONE = "phone:+442071838750"
+SMS = GRANT | {"contact": PHONE, "channel": "sms"}
+
+
+def sms(id_: str, text: str, at: Any, **more: Any) -> dict[str, Any]:
+    data = {"text": text}
+    return (
+        event(id_, type="sms.received", source="test/sms", time=moment(at), subject=PHONE, data=data) | more
+    )
+
+
+async def allowed(it: House, contact: str, channel: str) -> bool:
+    asked = Asked(contact=contact, purpose="marketing.news", channel=channel)
+    return bool((await consents(it).check([asked])).results[0]["allowed"])
+
+
+@story
+async def test_a_stop_withdraws_where_it_stands_and_is_undone_by_what_speaks_of_it(it: House) -> None:
+    begin = now() - timedelta(days=2)
+    await it.given(
+        fact("g", "given", begin, **GRANT),
+        fact("s", "given", begin, subject=PHONE, **SMS),
+        mail("m", begin + timedelta(hours=5)),
+    )
+    said = await it.given(sms("stop", "Please stop.", begin + timedelta(hours=1)))
+    assert (await allowed(it, PHONE, "sms"), await allowed(it, ANN, "email")) == (False, True)
+    left = {"contact": ANN, "list_id": "marketing.news"}
+    at = moment(begin + timedelta(hours=2))
+    await it.given(event("u", type="email.unsubscribed", source="test/mail", time=at, subject=ANN, data=left))
+    assert await verdict(it, "m") == ("breach", "withdrawn")
+
+    shown = await consents(it).person(PHONE)
+    (told,) = [f for f in shown.facts if f["state"] == "withdrawn"]
+    assert (told["position"], told["method"], told["purpose"]) == (said.head, "keyword:stop", "*")
+    receipt = await Receipts(it.core.pool, it.core.subjects, it.core.histories).of(told["event_id"])
+    assert receipt["events"][0]["event_state"] == "withdrawn"
+    assert receipt["processing"]["purposes"][0]["collection_method"] == "keyword:stop"
+    rows = await it.rows("SELECT convert_from(body, 'UTF8') FROM touchpoint_log.events")
+    assert not any("Please" in row[0] for row in rows)
+
+    undone = {"of": {"source": "test/sms", "id": "stop"}, "reason": "a driver's message"}
+    await it.given(event("i", type="consent.invalidated", source="test/office", data=undone))
+    assert await allowed(it, PHONE, "sms")
+    digests = await it.digests()
+    assert await it.built_anew() == digests
+
+
+async def lines(exports: Any, columns: Any) -> list[dict[str, Any]]:
+    return [
+        json.loads(line)
+        for part in [p async for p in written(exports, columns, "jsonl")]
+        for line in part.splitlines()
+    ]
+
+
+@story
+async def test_the_suppression_list_names_whom_a_restriction_binds_and_what_was_allowed_again(
+    it: House,
+) -> None:
+    begin = now() - timedelta(days=2)
+    hour = timedelta(hours=1)
+    await it.given(
+        event("who", type="profile.updated", subject=ANN, identifiers=PHONE, data={"method": "form"}),
+        fact("o", "objected", begin, purpose="marketing", channel="*"),
+        fact("g", "given", begin + hour, **GRANT),
+        fact(
+            "w",
+            "withdrawn",
+            begin,
+            subject="email:bob@example.com",
+            contact="email:bob@example.com",
+            channel="email",
+        ),
+        fact(
+            "again",
+            "given",
+            begin + hour,
+            subject="email:eve@example.com",
+            **GRANT | {"contact": "email:eve@example.com"},
+        ),
+        fact(
+            "gone",
+            "withdrawn",
+            begin,
+            subject="email:eve@example.com",
+            contact="email:eve@example.com",
+            purpose="marketing.news",
+            channel="email",
+        ),
+    )
+    exports = Exports(it.core.pool, it.core.subjects, it.core.histories)
+    position = await exports.position()
+    everything = await lines(exports.suppressions(position, personal=True), SUPPRESSIONS)
+    assert {(r["contact"], r["purpose"], r["channel"], r["except"]) for r in everything} == {
+        (ANN, "marketing", "*", "marketing.news/email"),
+        (PHONE, "marketing", "*", None),
+        ("email:bob@example.com", "*", "email", None),
+    }
+    news = await lines(
+        exports.suppressions(position, purpose="marketing.news", channel="email"), SUPPRESSIONS
+    )
+    assert [(r["state"], r["known_at"], "@" in r["contact"]) for r in news] == [
+        ("withdrawn", position, False)
+    ]
+    before = await lines(exports.suppressions(2, personal=True), SUPPRESSIONS)
+    assert {(r["contact"], r["except"]) for r in before} == {(ANN, None), (PHONE, None)}
+    assert await lines(exports.suppressions(position, at=begin - hour), SUPPRESSIONS) == []
+
+
+@story
+async def test_the_register_is_written_whole_and_a_spreadsheet_takes_no_cell_for_a_formula(it: House) -> None:
+    yesterday = now() - timedelta(days=1)
+    await it.given(fact("=1+1", "given", yesterday, evidence={"page": "/news"}, **GRANT))
+    await it.given(fact("later", "withdrawn", yesterday))
+    exports = Exports(it.core.pool, it.core.subjects, it.core.histories)
+    parts = [part async for part in written(exports.register(1, personal=True), REGISTER, "csv")]
+    (row,) = csv.DictReader(io.StringIO(b"".join(parts).decode(), newline=""))
+    assert (row["source_id"], row["contact"], row["notice_sha256"]) == ("'=1+1", ANN, "00")
+    assert (row["evidence"], row["recorded_by"], row["known_at"]) == ('{"page":"/news"}', "key:test", "1")
+    (sealed, _) = await lines(exports.register(2), REGISTER)
+    assert (sealed["evidence"], "@" in sealed["contact"]) == (None, False)
+
+
+@story
+async def test_what_is_odd_is_kept_listed_and_given_the_effect_that_it_can_have(it: House) -> None:
+    begin = now() - timedelta(days=2)
+    hour = timedelta(hours=1)
+    unknown = {"subject": "user:nobody-yet"}
+    await it.given(
+        fact(
+            "n",
+            "notice.published",
+            begin,
+            subject=None,
+            notice=GRANT["notice"],
+            text="News.",
+            purposes=["club.news"],
+        ),
+        fact("bare", "given", begin, **GRANT | {"notice": None}),
+        fact("unmethodical", "given", begin, **GRANT | {"method": None}),
+        fact("ends", "given", begin, **GRANT, valid_until=moment(begin - hour)),
+        fact("never", "confirmed", begin, subject=None, of={"source": "test/consents", "id": "to come"}),
+        fact("odd", "given", begin, **GRANT | {"purpose": "marketing.nwes", "channel": "e-mail"}),
+        fact("club", "given", begin, **GRANT | {"purpose": "club.news"}),
+        fact("early", "withdrawn", begin + hour, **unknown, purpose="club.news"),
+    )
+    exports = Exports(it.core.pool, it.core.subjects, it.core.histories)
+    found = await lines(exports.defects(await exports.position()), DEFECTS)
+    assert [(row["source_id"], row["reason"], row["effect"]) for row in found] == [
+        ("bare", "unevidenced", "none"),
+        ("unmethodical", "unevidenced", "none"),
+        ("ends", "ends_before_it_begins", "none"),
+        ("never", "of_unknown", "none"),
+        ("odd", "purpose_uncatalogued", "full"),
+        ("odd", "channel_unknown", "full"),
+    ]
+    answers = {
+        (a["purpose"], a["channel"]): (a["valid"], a["reason"])
+        for a in (await consents(it).person(ANN)).answers
+    }
+    assert answers == {
+        ("marketing.news", "email"): (False, "unevidenced"),
+        ("marketing.nwes", "e-mail"): (True, None),
+        ("club.news", "email"): (True, None),
+    }
+    # What it speaks of comes, and whom it names becomes known: both take effect.
+    await it.given(
+        fact("to come", "given", begin, **GRANT | {"purpose": "marketing.events"}, double_opt_in=True),
+        event(
+            "who", type="profile.updated", subject=ANN, identifiers="user:nobody-yet", data={"method": "form"}
+        ),
+    )
+    shown = (await consents(it).person(ANN)).answers
+    answers = {(a["purpose"], a["channel"]): (a["valid"], a["reason"]) for a in shown}
+    assert answers["marketing.events", "email"] == (True, None)
+    assert answers["club.news", "email"] == (False, "withdrawn")
+    found = await lines(exports.defects(await exports.position()), DEFECTS)
+    assert "of_unknown" not in {row["reason"] for row in found}
+    naive = fact("naive", "given", begin, **GRANT) | {"time": "2026-01-31T12:00:00"}
+    answer = await it.core.ingest.accept([orjson.dumps(naive)], OFFICE, way_in="test")
+    assert [(p.pointer, p.code) for p in answer.results[0].errors] == [("/time", "no_zone")]

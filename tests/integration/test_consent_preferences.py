@@ -1,0 +1,117 @@
+"""The preference page: a GET shows and changes nothing, a POST records what was changed, a forged link does nothing."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from adapters.consent.preferences import MAY_ALLOW, Preferences
+from domain.errors import NotFound
+from tests.integration.reading_house import House, story
+from tests.integration.running import Served, served_http
+from tests.integration.test_consent import ANN, GRANT, MAIL, NOTICE, consents, fact, now
+
+WANTED = {"contact": MAIL, "purpose": "marketing.news", "channel": "email"}
+CLOUDEVENTS = {"Content-Type": "application/cloudevents-batch+json"}
+
+
+def told(begin: Any) -> list[Any]:
+    published = {"notice": NOTICE, "text": "We write <b>once</b> a week.", "purposes": ["marketing.news"]}
+    return [
+        fact("n", "notice.published", begin, subject=None, **published),
+        fact("g", "given", begin, **GRANT, controller="Harbour"),
+        fact("o", "given", begin, **GRANT | {"purpose": "marketing.offers"}),
+        fact("elsewhere", "given", begin, **GRANT | {"contact": "phone:+442071838750", "channel": "sms"}),
+    ]
+
+
+def allowed(served: Served, client: httpx.Client, **asked: str) -> bool:
+    served.project()
+    return bool(client.post("/v1/consent/check", json=WANTED | asked).json()["allowed"])
+
+
+def ticked(page: str) -> list[str]:
+    return re.findall(r'value="([^"]+)" checked', page)
+
+
+def test_a_person_sees_and_changes_what_one_contact_point_gets(tmp_path: Path, database_url: str) -> None:
+    with served_http(tmp_path / "data", database_url) as served, served.client() as client:
+        client.post("/v1/events", json=told(now() - timedelta(hours=1)), headers=CLOUDEVENTS)
+        served.project()
+        url = client.post("/v1/consent/preference-links", json={"contact": MAIL}).json()["url"]
+        path = "/preferences/" + url.rpartition("/")[2]
+        offers = {"purpose": "marketing.offers"}
+        with served.client("") as anybody:
+            page = anybody.get(path)
+            assert ticked(page.text) == ["marketing.news/email", "marketing.offers/email"]
+            assert (MAIL.partition(":")[2] in page.text, "a•••@example.com" in page.text) == (False, True)
+            assert "8750" not in page.text  # a forwarded mail shows no other contact point
+            assert "script" not in page.headers["content-security-policy"]
+            assert allowed(served, client)
+
+            saved = anybody.post(path, data={"allow": "marketing.offers/email"})
+            assert (saved.status_code, "marketing news" in saved.text) == (200, True)
+            assert (allowed(served, client), allowed(served, client, **offers)) == (False, True)
+            page = anybody.get(path)
+            assert (
+                "We write &lt;b&gt;once&lt;/b&gt; a week." in page.text
+            )  # the notice under which it is allowed
+            both = {"allow": ["marketing.news/email", "marketing.offers/email"]}
+            assert anybody.post(path, data=both).status_code == 200
+            assert allowed(served, client)
+            assert "nothing changed" in anybody.post(path, data=both).text
+            given = [
+                f
+                for f in client.get(f"/v1/persons/{ANN}/consent").json()["facts"]
+                if f["method"] == "preference_page"
+            ]
+            assert [(f["state"], f["notice"], f["controller"]) for f in given] == [
+                ("withdrawn", None, None),
+                ("given", {"id": "privacy", "version": "3"}, "Harbour"),
+            ]
+
+            assert "nothing" in anybody.post(path, data={"nothing": "yes"}).text
+            assert [allowed(served, client), allowed(served, client, **offers)] == [False, False]
+            assert allowed(served, client, contact="phone:+442071838750", person=ANN, channel="sms")
+
+            forged = path[:-4] + ("AAAA" if path[-4:] != "AAAA" else "BBBB")
+            link = client.post("/v1/consent/unsubscribe-links", json=WANTED).json()["url"]
+            for wrong in (
+                forged,
+                "/preferences/" + link.rpartition("/")[2],
+                path.replace("/preferences/", "/u/"),
+            ):
+                answers = [anybody.get(wrong), anybody.post(wrong, data={"List-Unsubscribe": "One-Click"})]
+                assert [a.status_code for a in answers] == [404, 404]
+                assert all("not made here" in a.text for a in answers)
+
+
+@story
+async def test_an_old_link_still_withdraws_but_allows_nothing_anew(it: House) -> None:
+    await it.given(*told(now() - timedelta(hours=1)))
+    subject = await it.core.histories.subject_of(ANN)
+    core = it.core
+
+    def at(later: timedelta) -> Preferences:
+        asking = (core.pool, core.keys, core.subjects, core.ingest, consents(it))
+        return Preferences(*asking, clock=lambda: now() + later)
+
+    token = at(timedelta()).token(subject, subject)
+    await at(timedelta()).save(token, ["marketing.offers/email"])
+    await it.projected()
+    young, old = (
+        await at(timedelta(days=1)).shown(token),
+        await at(MAY_ALLOW + timedelta(days=1)).shown(token),
+    )
+    assert [choice.offered is not None for choice in young.choices] == [True, False]
+    assert [choice.offered is not None for choice in old.choices] == [False, False]
+    late = at(MAY_ALLOW + timedelta(days=1))
+    assert await late.save(token, ["marketing.news/email", "marketing.offers/email"]) == []
+    assert [(c.purpose, allow) for c, allow in await late.save(token, [])] == [("marketing.offers", False)]
+    with pytest.raises(NotFound):
+        await late.shown("nonsense")
