@@ -30,6 +30,7 @@ from adapters.http import (
     trail,
     types,
     unsubscribe,
+    verdicts,
     volumes,
 )
 from adapters.http.auth import reader
@@ -61,6 +62,7 @@ def routes() -> Sequence[ControllerRouterHandler]:
         *funnels.ROUTES,
         *trail.ROUTES,
         *consent.ROUTES,
+        *verdicts.ROUTES,
         *unsubscribe.ROUTES,
         *types.ROUTES,
         *operations.ROUTES,
