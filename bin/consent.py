@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
+from bin import consent_verdicts
 from bin.reading import (
     JSON_OPTION,
     asked,
@@ -121,7 +122,7 @@ def show_breaches(found: BreachReport, zone: ZoneInfo) -> None:
 
 
 def register(app: typer.Typer) -> None:
-    """Add `touchlog consent show|breaches|receipt`."""
+    """Add `touchlog consent show|breaches|receipt|verdicts|changes`."""
     consent = typer.Typer(
         help="Consent: was it allowed, and did the sender know.",
         epilog="Example: touchlog consent show email:ann@example.com",
@@ -177,14 +178,15 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """List what went out without valid consent, why, and by which positions; exits 1 where there is any."""
         from adapters.consent.breaches import Breaches
-        from adapters.consent.register import READ_MODELS
         from bin.history import moment_of
+        from bin.judging import judged_once
 
         settings, zone = data_zone(data)
         first, behind = moment_of(begin, zone, ends=False), moment_of(end, zone, ends=False)
         _, known = _moments(None, known_at, zone)
 
         async def work(parts: Core) -> BreachReport:
+            await judged_once(parts)
             found = await Breaches(parts.pool, parts.histories).report(
                 first, behind, known_at=known, limit=limit
             )
@@ -194,7 +196,7 @@ def register(app: typer.Typer) -> None:
             )
             return found
 
-        found = asked(settings, "consent", READ_MODELS, work)
+        found = asked(settings, "consent", consent_verdicts.MODELS, work)
         if json:
             print_json(found)
         else:
@@ -228,6 +230,7 @@ def register(app: typer.Typer) -> None:
         else:
             typer.echo(readable(found), nl=False)
 
+    consent_verdicts.add(consent)
     app.add_typer(consent, name="consent")
 
 
