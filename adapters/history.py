@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -229,18 +229,29 @@ class Histories:
         Raises:
             Behind: they did not come so far in time.
         """
+        seen = await self.waited(lambda: self.seen(models), position, at_most_s)
+        if seen < position:
+            raise self.behind(seen, position)
+        return seen
+
+    @staticmethod
+    async def waited(asked: Callable[[], Awaitable[int]], position: int, at_most_s: float) -> int:
+        """Ask again and again until *position* is reached or the time is over; returns the last answer."""
         deadline = asyncio.get_running_loop().time() + at_most_s
         while True:
-            seen = await self.seen(models)
-            if seen >= position:
+            seen = await asked()
+            if seen >= position or asyncio.get_running_loop().time() >= deadline:
                 return seen
-            if asyncio.get_running_loop().time() >= deadline:
-                raise Behind(
-                    f"The read models have seen position {seen:,}, asked was {position:,}; ask again in a moment. "
-                    "If this stays, look at `touchlog status`: a projector may not be running.",
-                    lag_positions=position - seen,
-                )
             await asyncio.sleep(0.01)
+
+    @staticmethod
+    def behind(seen: int, position: int) -> Behind:
+        """What to raise where *position* was not seen in time."""
+        return Behind(
+            f"The read models have seen position {seen:,}, asked was {position:,}; ask again in a moment. "
+            "If this stays, look at `touchlog status`: a projector may not be running.",
+            lag_positions=position - seen,
+        )
 
     async def resolve_known_at(self, known_at: datetime | int | None) -> int | None:
         """`known_at` as a position; a time is resolved once and for ever, the log being closed up to it.

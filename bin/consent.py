@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
+from bin import consent_verdicts
 from bin.reading import (
     JSON_OPTION,
     asked,
@@ -179,14 +180,15 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """List what went out without valid consent, why, and by which positions; exits 1 where there is any."""
         from adapters.consent.breaches import Breaches
-        from adapters.consent.register import READ_MODELS
         from bin.history import moment_of
+        from bin.judging import judged_once
 
         settings, zone = data_zone(data)
         first, behind = moment_of(begin, zone, ends=False), moment_of(end, zone, ends=False)
         _, known = _moments(None, known_at, zone)
 
         async def work(parts: Core) -> BreachReport:
+            await judged_once(parts)
             found = await Breaches(parts.pool, parts.histories).report(
                 first, behind, known_at=known, limit=limit
             )
@@ -196,7 +198,7 @@ def register(app: typer.Typer) -> None:
             )
             return found
 
-        found = asked(settings, "consent", READ_MODELS, work)
+        found = asked(settings, "consent", consent_verdicts.MODELS, work)
         if json:
             print_json(found)
         else:
@@ -232,6 +234,7 @@ def register(app: typer.Typer) -> None:
 
     consent_exports.register(consent)
     consent_questions.register(consent)
+    consent_verdicts.add(consent)
     app.add_typer(consent, name="consent")
 
 

@@ -22,6 +22,7 @@ from adapters.postgres.schema import APP_ROLE
 from adapters.priority import stand_back
 from bin import memory
 from bin.indexer import Indexer
+from bin.judging import JudgeThread
 from bin.rebuilder import Rebuilder
 from bin.settings import Settings
 from domain.errors import Misconfigured
@@ -110,6 +111,7 @@ def run_projectors(settings: Settings, pace: Pace | None = None, names: Sequence
     Rebuilder(settings, stopping).start()
     if pace != "live":
         Indexer(settings, stopping).start()
+        JudgeThread(settings, stopping).start()
     first = True
     pause_s = 0.1
     while not stopping.is_set():

@@ -88,6 +88,8 @@ FACTS = Table(
         Index(("of",)),
         Index(("notice_id", "state")),  # a notice has many grants, and few words about itself
         Index(("position",), "brin"),
+        Index(("known_from",)),  # the judge asks what became known, or no longer is
+        Index(("known_to",)),
     ),
     known=True,
 )
@@ -100,6 +102,8 @@ MESSAGES = Table(
         Index(("contact",)),
         Index(("sent_at",), "brin"),
         Index(("position",), "brin"),
+        Index(("known_from",)),
+        Index(("known_to",)),
     ),
     known=True,
 )

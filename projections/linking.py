@@ -140,11 +140,22 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
 IDENTITIES = Table(
     "identities", Identity, key=("subject",), indexes=(Index(("cluster",)), Index(("person",)))
 )
-LINKS = Table("links", Evidence, key=("a", "b", "position", "known_from"), indexes=(Index(("cluster",)),))
+LINKS = Table(
+    "links",
+    Evidence,
+    key=("a", "b", "position", "known_from"),
+    indexes=(Index(("cluster",)), Index(("known_from",)), Index(("known_to",))),
+)
 REFERENCES = Table(
     "references",
     Reference,
-    indexes=(Index(("reference",)), Index(("subject",)), Index(("position",), "brin")),
+    indexes=(
+        Index(("reference",)),
+        Index(("subject",)),
+        Index(("position",), "brin"),
+        Index(("known_from",)),
+        Index(("known_to",)),
+    ),
     known=True,
 )
 MERGES = Table("merges", Merged, key=("event_id",), indexes=(Index(("a_cluster",)), Index(("b_cluster",))))

@@ -21,37 +21,37 @@ from domain.consent.kinship import Kin, Tie
 from domain.consent.validity import Case
 from domain.resolution import Link, Merge, Split
 
-__all__ = ["READ_MODELS", "Register", "batches", "load"]
+__all__ = ["COLUMNS", "READ_MODELS", "Register", "ask", "batches", "fact_of", "load", "packed"]
 
 READ_MODELS = ("consent", "identities")
 
-_COLUMNS = (
+COLUMNS = (
     "position, known_from, known_to, recorded_at, event_id, source, source_id, state, effective_at, subject, contact, "
     "purpose, channel, legal_basis, notice_id, notice_version, method, jurisdiction, controller, valid_until, "
     "double_opt_in, of, patch, material"
 )
 _SPEAKING = f"""
-SELECT {_COLUMNS} FROM read.consent_facts WHERE of = ANY(%(events)b::uuid[])
-UNION ALL SELECT {_COLUMNS} FROM read.consent_facts WHERE event_id = ANY(%(targets)b::uuid[])
-UNION ALL SELECT {_COLUMNS} FROM read.consent_facts WHERE contact = ANY(%(contacts)b::uuid[])
-UNION ALL SELECT {_COLUMNS} FROM read.consent_facts WHERE notice_id = ANY(%(notices)s) AND state IN ('superseded', 'published')
+SELECT {COLUMNS} FROM read.consent_facts WHERE of = ANY(%(events)b::uuid[])
+UNION ALL SELECT {COLUMNS} FROM read.consent_facts WHERE event_id = ANY(%(targets)b::uuid[])
+UNION ALL SELECT {COLUMNS} FROM read.consent_facts WHERE contact = ANY(%(contacts)b::uuid[])
+UNION ALL SELECT {COLUMNS} FROM read.consent_facts WHERE notice_id = ANY(%(notices)s) AND state IN ('superseded', 'published')
 """  # noqa: S608 - constants of ours
 _IN_ORDER = f"""
-SELECT {_COLUMNS} FROM read.consent_facts
+SELECT {COLUMNS} FROM read.consent_facts
  WHERE known_from <= %(known_at)s AND (known_to IS NULL OR known_to > %(known_at)s) ORDER BY position
 """  # noqa: S608
 _NAMING = f"""
 WITH own AS MATERIALIZED (
-    SELECT {_COLUMNS} FROM read.consent_facts WHERE contact = ANY(%(contacts)b::uuid[])
+    SELECT {COLUMNS} FROM read.consent_facts WHERE contact = ANY(%(contacts)b::uuid[])
     UNION ALL
-    SELECT {_COLUMNS} FROM read.consent_facts WHERE subject IN (
+    SELECT {COLUMNS} FROM read.consent_facts WHERE subject IN (
         SELECT unnest(%(subjects)b::uuid[]) UNION SELECT unnest(%(clusters)b::uuid[])
         UNION SELECT subject FROM read.identities WHERE cluster = ANY(%(clusters)b::uuid[]))
 )
 SELECT * FROM own
-UNION ALL SELECT {_COLUMNS} FROM read.consent_facts WHERE of IN (SELECT event_id FROM own)
-UNION ALL SELECT {_COLUMNS} FROM read.consent_facts WHERE event_id IN (SELECT of FROM own)
-UNION ALL SELECT {_COLUMNS} FROM read.consent_facts
+UNION ALL SELECT {COLUMNS} FROM read.consent_facts WHERE of IN (SELECT event_id FROM own)
+UNION ALL SELECT {COLUMNS} FROM read.consent_facts WHERE event_id IN (SELECT of FROM own)
+UNION ALL SELECT {COLUMNS} FROM read.consent_facts
            WHERE notice_id IN (SELECT DISTINCT notice_id FROM own) AND state IN ('superseded', 'published')
 """  # noqa: S608
 _REACH = """
@@ -204,16 +204,14 @@ async def load(
     # One snapshot, asked in few round trips: what does not wait for another answer is sent along with it.
     async with pool.connection() as conn, conn.pipeline(), conn.transaction():
         await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        given = _packed(subjects)
-        asked = [await _asked(conn, _OWNERS, [given]), await _asked(conn, _REACH, {"subjects": given})]
+        given = packed(subjects)
+        asked = [await ask(conn, _OWNERS, [given]), await ask(conn, _REACH, {"subjects": given})]
         owners, reached = [await each.fetchall() for each in asked]
         everybody = {*subjects, *(owner for _, owner, _, _ in owners)}
-        clusters = _packed(cluster for (cluster,) in reached)
-        asked = [
-            await _asked(conn, statement, [clusters]) for statement in (_MERGES, _MEMBERS, _LINKS, _SPLITS)
-        ]
-        named = {"subjects": _packed(everybody), "contacts": _packed(contacts), "clusters": clusters}
-        asked.append(await _asked(conn, _NAMING, named))
+        clusters = packed(cluster for (cluster,) in reached)
+        asked = [await ask(conn, statement, [clusters]) for statement in (_MERGES, _MEMBERS, _LINKS, _SPLITS)]
+        named = {"subjects": packed(everybody), "contacts": packed(contacts), "clusters": clusters}
+        asked.append(await ask(conn, _NAMING, named))
         merged, members, linked, parted, told = [await each.fetchall() for each in asked]
         component, kinds, ties, splits = _kinship(merged, members, linked, parted)
         facts, points = await _facts(conn, told, set(component) | everybody, set(contacts), widened=widened)
@@ -247,12 +245,12 @@ async def batches(
                 yield facts, frozenset(row[0] for row in rows)
 
 
-def _packed(subjects: Iterable[UUID]) -> Any:
+def packed(subjects: Iterable[UUID]) -> Any:
     """An array as the database reads it: of ten thousand subjects the driver's own costs more than the query."""
     return arrays.uuids([subject.bytes for subject in subjects])
 
 
-async def _asked(conn: Any, statement: str, parameters: Any) -> Any:
+async def ask(conn: Any, statement: str, parameters: Any) -> Any:
     curs = conn.cursor(binary=True)
     await curs.execute(statement.encode(), parameters, prepare=True)
     return curs
@@ -292,13 +290,13 @@ async def _facts(
                 rows.append(row)
         if not events and not targets and not notices and not near:
             break
-        speaking = await _asked(
+        speaking = await ask(
             conn,
             _SPEAKING,
             {
-                "events": _packed(events | targets),
-                "targets": _packed(targets),
-                "contacts": _packed(near),
+                "events": packed(events | targets),
+                "targets": packed(targets),
+                "contacts": packed(near),
                 "notices": list(notices),
             },
         )
@@ -307,13 +305,13 @@ async def _facts(
         told |= notices
         points |= near
         fresh = [row for row in await speaking.fetchall() if row not in found.get((row[0], row[1]), ())]
-    return [_fact(rows) for rows in found.values()], frozenset(points)
+    return [fact_of(rows) for rows in found.values()], frozenset(points)
 
 
 _patch = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-def _fact(rows: list[Any]) -> Fact:
+def fact_of(rows: list[Any]) -> Fact:
     """The fact of its rows: one, or of a review one for each subject."""
     row = rows[0]
     patch = None if row[22] is None else _patch(row[22])
@@ -413,7 +411,7 @@ async def _times(
         statement = (
             "SELECT position, recorded_at FROM touchpoint_log.events WHERE position = ANY(%s::bigint[])"
         )
-        known |= dict(await (await _asked(conn, statement, [list(wanted)])).fetchall())
+        known |= dict(await (await ask(conn, statement, [list(wanted)])).fetchall())
     return sorted((at, position) for position, at in known.items())
 
 

@@ -33,6 +33,7 @@ from adapters.http import (
     trail,
     types,
     unsubscribe,
+    verdicts,
     volumes,
 )
 from adapters.http.auth import reader
@@ -66,6 +67,7 @@ def routes() -> Sequence[ControllerRouterHandler]:
         *consent.ROUTES,
         *consent_exports.ROUTES,
         *consent_questions.ROUTES,
+        *verdicts.ROUTES,
         *unsubscribe.ROUTES,
         *preferences.ROUTES,
         *types.ROUTES,

@@ -108,6 +108,10 @@ class Case:
         """What *position* knows of this case, as a number: two of the same number know the same."""
         return bisect_right(self._changes, position)
 
+    def changes(self, after: int, until: int) -> list[int]:
+        """The positions behind *after* up to *until* at which something here became known, or no longer was."""
+        return self._changes[bisect_right(self._changes, after) : bisect_right(self._changes, until)]
+
     def known(self, known_at: int, without_late_grants: datetime | None = None) -> Known:
         """What the facts say as known at *known_at*."""
         place = (self.knowledge(known_at), without_late_grants)

@@ -27,6 +27,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     valid: bool | None = None
     reason: str | None = None
     position: int | None = None
+    evidence: list[int] | None = None
 
 
 class Patch(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,7 +65,11 @@ class AccessRecorded(Touchpoint, frozen=True, kw_only=True):
 
 @event("verdict.recorded", channel="records", touchpoint=False, internal=True)
 class VerdictRecorded(Touchpoint, frozen=True, kw_only=True):
-    """An outbound touchpoint was judged against the consent behind it."""
+    """An outbound touchpoint was judged against the consent behind it.
+
+    `known_at` is the position by whose knowledge it was judged: of the first verdict the message's own, of one that
+    supersedes the position of the fact, link or correction that changed it.
+    """
 
     of: FactRef | None = None
     verdict: Verdict | None = None
@@ -74,6 +79,7 @@ class VerdictRecorded(Touchpoint, frozen=True, kw_only=True):
     snapshot: Look | None = None
     supersedes: str | None = None  # the event id of the verdict that this one replaces
     evidence_positions: list[int] | None = None
+    known_at: int | None = None
     policy_version: str | None = None
     purpose: str | None = None
     channel: str | None = None

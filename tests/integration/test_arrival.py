@@ -114,7 +114,7 @@ def test_any_permutation_of_arrival_gives_the_same_rows_of_every_read_model(
         items = preparing(sent)
         in_order = arrived(new_database(), items, [EVENTS])
         empty = {name for name, rows in in_order.items() if not rows}
-        assert empty == {"merges", "splits", "profile_updates", "consent_facts"}, (
+        assert empty == {"merges", "splits", "profile_updates", "consent_facts", "consent_verdicts"}, (
             "commands, or sources that tell of persons"
         )
 

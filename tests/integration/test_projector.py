@@ -165,6 +165,7 @@ def test_rebuilding_gives_the_rows_of_live_in_batches_of_any_size(
         "profile_updates",
         "consent_facts",
         "consent_messages",
+        "consent_verdicts",
     }, as_live
     for batch in (1, chance.randint(2, 20), 97, 4000):
         assert rebuilt(log, owner, database_url, batch=batch) == as_live, f"batches of {batch}"

@@ -1,0 +1,327 @@
+"""The judge: a verdict on every message that went out, and another wherever what was learnt later changes it.
+
+It follows the read models of consent and identity, judges what a stretch of the log touches, and records each
+verdict that differs from the one in force as an event that supersedes it. Verdicts, the judge's memory and its
+position change in one transaction; whoever else judges meanwhile has moved the position, and then nothing is
+written. Building read models anew comes nowhere near here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from hashlib import blake2b, sha256
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import orjson
+from psycopg_pool import AsyncConnectionPool
+
+from adapters.consent.consents import judged, outbound
+from adapters.consent.register import READ_MODELS, Register, load, packed
+from adapters.consent.touched import MESSAGE_COLUMNS, Sent, touched
+from adapters.history import Histories
+from adapters.keys import KeyFile
+from adapters.postgres import arrays
+from adapters.postgres.event_log import Item, append_parameters
+from domain.consent.policies import VERSION
+from domain.consent.rejudging import judgements, said
+from domain.consent.verdicts import Judgement, judge
+from domain.entry import event_id_of, moment, uuid_text
+
+__all__ = ["SOURCE", "Judge", "Judging"]
+
+SOURCE = "touchlog/verdicts"
+WINDOW_POSITIONS = 5_000
+"""Positions of the log that are gone through at a time."""
+MOST_AT_ONCE = 4_000
+"""Messages that are loaded, judged and written together: the log's counter is held for no more."""
+
+
+class Judging(NamedTuple):
+    """How far the judge has come."""
+
+    position: int
+    recorded: int
+    policy: str | None
+    swept: int
+
+
+class _Said(NamedTuple):
+    """One verdict on its way into the log."""
+
+    message: UUID
+    event_id: bytes
+    knowledge: int
+    digest: bytes
+    item: Item
+
+
+class _InForce(NamedTuple):
+    verdict: UUID
+    knowledge: int
+    digest: bytes
+
+
+_PROGRESS = "SELECT position, recorded, policy, swept FROM touchlog.judging"
+_IN_FORCE = (
+    "SELECT message, verdict, knowledge, uuid_send(said) FROM touchlog.verdicts_in_force "
+    "WHERE message = ANY(%b::uuid[])"
+)
+_REMEMBER = """
+INSERT INTO touchlog.verdicts_in_force AS f (message, verdict, knowledge, said)
+SELECT * FROM unnest(%b::uuid[], %b::uuid[], %b::bigint[], %b::uuid[])
+ON CONFLICT (message) DO UPDATE SET verdict = EXCLUDED.verdict, knowledge = EXCLUDED.knowledge, said = EXCLUDED.said
+"""
+_APPEND = """
+WITH appended AS (
+    SELECT * FROM touchpoint_log.append(%s::bigint, %s::bigint, %s::boolean, %b, %b, %b, %b, %b)
+)
+UPDATE touchlog.judging
+   SET recorded = greatest(recorded, first_position + %s - 1 - coalesce(cardinality(known_ordinals), 0))
+  FROM appended RETURNING position, recorded, policy, swept
+"""
+_SWEPT = f"""
+SELECT {MESSAGE_COLUMNS} FROM read.consent_messages
+ WHERE position > %s AND known_from <= %s AND (known_to IS NULL OR known_to > %s) ORDER BY position LIMIT %s
+"""  # noqa: S608 - constants of ours
+
+
+class Judge:
+    """Judges what went out.
+
+    Args:
+        window: positions that are gone through at a time.
+    """
+
+    def __init__(
+        self,
+        pool: AsyncConnectionPool[Any],
+        histories: Histories,
+        keys: KeyFile,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        window: int = WINDOW_POSITIONS,
+        policy: str = VERSION,
+    ) -> None:
+        self._pool = pool
+        self._histories = histories
+        self._keys = keys
+        self._clock = clock
+        self._window = window
+        self._policy = policy
+        self.judged = 0  # judgements made
+        self.recorded = 0  # verdicts written
+
+    async def stands(self) -> Judging:
+        """How far judging has come."""
+        async with self._pool.connection() as conn:
+            row = await (await conn.execute(_PROGRESS, prepare=True)).fetchone()
+        assert row is not None, "the migration made the row"
+        return Judging(*row)
+
+    async def catch_up(
+        self,
+        *,
+        windows: int | None = None,
+        within_s: float | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> bool:
+        """Judge up to where the read models are; False where that is not reached in so many windows, or that time.
+
+        Args:
+            progress: called with (position reached, position of the read models).
+        """
+        started_s = time.monotonic()
+        while True:
+            stands = await self.stands()
+            if stands.policy != self._policy:
+                await self._by_other_policy(stands)
+                continue
+            seen = await self._histories.seen(READ_MODELS)
+            if progress is not None:
+                progress(stands.position, seen)
+            if stands.position >= seen:
+                return True
+            if windows is not None:
+                if windows == 0:
+                    return False
+                windows -= 1
+            if within_s is not None and time.monotonic() - started_s > within_s:
+                return False
+            await self._advance(stands, min(seen, stands.position + self._window))
+
+    async def _advance(self, stands: Judging, to: int) -> None:
+        """Judge what became known behind the judge's position up to *to*."""
+        after = stands.position
+        messages = await touched(self._pool, after, to)
+        messages.sort(key=lambda sent: (sent.position, sent.known_from))
+        at = 0
+        while at < len(messages):
+            until = at + MOST_AT_ONCE
+            while until < len(messages) and messages[until].position == messages[until - 1].position:
+                until += 1  # all that is told of one message is judged together
+            chunk = messages[at:until]
+            at = until
+
+            def found(sent: Sent, register: Register) -> Iterable[tuple[int, Judgement]]:
+                told = outbound(sent.row(), register)
+                case = register.case(sent.subject, sent.contact)
+                span = {"since": sent.known_from, "until": sent.known_to, "after": after, "to": to}
+                return judgements(case, told, **span)
+
+            written = await self._judge(stands, chunk, found)
+            if written is None:
+                return
+            stands = written
+        async with self._pool.connection() as conn:
+            await conn.execute(
+                "UPDATE touchlog.judging SET position = %s WHERE position = %s AND recorded = %s AND policy = %s",
+                (to, after, stands.recorded, self._policy),
+                prepare=True,
+            )
+
+    async def _by_other_policy(self, stands: Judging) -> None:
+        """Judge every message anew, by what is known now, because the policy tables are others than they were."""
+        position = stands.position
+        while stands.policy is not None:
+            async with self._pool.connection() as conn:
+                curs = conn.cursor(binary=True)
+                known = (stands.swept, position, position, MOST_AT_ONCE)
+                await curs.execute(_SWEPT.encode(), known, prepare=True)
+                messages = [Sent(*row) for row in await curs.fetchall()]
+            if not messages:
+                break
+
+            def found(sent: Sent, register: Register) -> Iterable[tuple[int, Judgement]]:
+                case = register.case(sent.subject, sent.contact)
+                told = judge(case, outbound(sent.row(), register), known_at=position)
+                return ((position, told),)
+
+            if await self._judge(stands, messages, found) is None:
+                return
+            async with self._pool.connection() as conn:
+                await conn.execute(
+                    "UPDATE touchlog.judging SET swept = %s WHERE swept = %s AND position = %s",
+                    (messages[-1].position, stands.swept, stands.position),
+                )
+            stands = await self.stands()
+        async with self._pool.connection() as conn:
+            await conn.execute(
+                "UPDATE touchlog.judging SET policy = %s, swept = 0 WHERE policy IS NOT DISTINCT FROM %s AND position = %s",
+                (self._policy, stands.policy, stands.position),
+            )
+
+    async def _judge(
+        self,
+        stands: Judging,
+        messages: Sequence[Sent],
+        found: Callable[[Sent, Register], Iterable[tuple[int, Judgement]]],
+    ) -> Judging | None:
+        """Judge some messages and record what differs from the verdicts in force; None where another judge was first."""
+        subjects = {sent.subject for sent in messages if sent.subject is not None}
+        contacts = {sent.contact for sent in messages if sent.contact is not None}
+        register = await load(self._pool, subjects, contacts)
+        in_force = await self._in_force([sent.event_id for sent in messages])
+        verdicts: list[_Said] = []
+        at = moment(self._clock())
+        sweeping = stands.policy != self._policy
+        for sent in messages:
+            for knowledge, judgement in found(sent, register):
+                before = in_force.get(sent.event_id)
+                if before is not None and knowledge <= before.knowledge and not sweeping:
+                    continue  # of a run that was cut off
+                self.judged += 1
+                digest = blake2b(said(judgement), digest_size=16).digest()
+                if before is not None and before.digest == digest:
+                    continue
+                verdict = self._verdict(sent, knowledge, judgement, before, digest, at)
+                verdicts.append(verdict)
+                in_force[sent.event_id] = _InForce(UUID(bytes=verdict.event_id), knowledge, digest)
+        return await self._record(stands, verdicts) if verdicts else stands
+
+    async def _in_force(self, messages: Sequence[UUID]) -> dict[UUID, _InForce]:
+        async with self._pool.connection() as conn:
+            curs = conn.cursor(binary=True)
+            await curs.execute(_IN_FORCE.encode(), [packed(messages)], prepare=True)
+            return {row[0]: _InForce(row[1], row[2], row[3]) for row in await curs.fetchall()}
+
+    def _verdict(
+        self,
+        sent: Sent,
+        knowledge: int,
+        judgement: Judgement,
+        before: _InForce | None,
+        digest: bytes,
+        at: str,
+    ) -> _Said:
+        """The event of a verdict. Its id follows from the message, what it supersedes, the evidence and the policy."""
+        message = str(sent.event_id)
+        supersedes = None if before is None else str(before.verdict)
+        evidence = list(judgement.evidence)
+        key = f"{message} {supersedes} {evidence} {self._policy}"
+        id_ = sha256(key.encode()).hexdigest()[:32]
+        raw = event_id_of(SOURCE, id_)
+        looks = judged(judgement)
+        data: dict[str, Any] = {
+            "of": {"source": sent.source, "id": sent.source_id},
+            "verdict": judgement.verdict,
+            "known_at": knowledge,
+            "evidence_positions": evidence,
+            "policy_version": self._policy,
+            "actual": looks["actual"],
+            "known": looks["known"],
+            "snapshot": looks["snapshot"],
+            "channel": sent.channel,
+        }
+        if judgement.reason is not None:
+            data["reason"] = judgement.reason
+        if supersedes is not None:
+            data["supersedes"] = supersedes
+        if sent.purpose is not None:
+            data["purpose"] = sent.purpose
+        body = {
+            "event_id": uuid_text(raw),
+            "source": SOURCE,
+            "id": id_,
+            "type": "verdict.recorded",
+            "version": 1,
+            "occurred_at": at,
+            "channel": "records",
+            "direction": "internal",
+            "principal": "touchlog",
+            "causation": message,
+            "data": data,
+        }
+        encoded = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+        item = Item(raw, "verdict.recorded", encoded, self._keys.payload_hash(orjson.dumps(data)))
+        return _Said(sent.event_id, raw, knowledge, digest, item)
+
+    async def _record(self, stands: Judging, verdicts: Sequence[_Said]) -> Judging | None:
+        """Write verdicts and memory in one transaction, where no other judge has come; the log's counter last."""
+        last = {one.message: one for one in verdicts}.values()
+        async with self._pool.connection() as conn, conn.transaction():
+            row = await (await conn.execute(f"{_PROGRESS} FOR UPDATE", prepare=True)).fetchone()
+            assert row is not None
+            if Judging(*row) != stands:
+                return None
+            curs = conn.cursor(binary=True)
+            await curs.execute(
+                _REMEMBER.encode(),
+                (
+                    arrays.uuids([one.message.bytes for one in last]),
+                    arrays.uuids([one.event_id for one in last]),
+                    arrays.bigints([one.knowledge for one in last]),
+                    arrays.uuids([one.digest for one in last]),
+                ),
+                prepare=True,
+            )
+            items = [one.item for one in verdicts]
+            # A verdict that is there already, because the memory was lost, is told by its key and not written twice.
+            parameters = append_parameters(items, epoch=None, erasures=None)
+            await curs.execute(_APPEND.encode(), (*parameters, len(items)), prepare=True)
+            row = await curs.fetchone()
+        assert row is not None
+        self.recorded += len(verdicts)
+        return Judging(*row)

@@ -1,0 +1,142 @@
+"""The ledger of verdicts: whatever is learnt late, it says at every position what was known there."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import psycopg
+import pytest
+
+from adapters.consent.breaches import Breaches
+from adapters.consent.judge import Judge
+from adapters.consent.ledger import Ledger
+from domain.entry import moment
+from domain.errors import Already
+from tests.integration.reading_house import OFFICE, House, event, story
+from tests.integration.test_consent import ANN, BOB, GRANT, MAIL, fact, given_anything, mail, now
+from tests.integration.test_identity import changes
+from tests.integration.test_imports_retract import imported, retracted
+
+
+def judge_of(it: House, **how: Any) -> Judge:
+    return Judge(it.core.pool, it.core.histories, it.core.keys, **how)
+
+
+async def judged(it: House, **how: Any) -> Judge:
+    """Judge all that is there, and let the projector see the verdicts."""
+    judge = judge_of(it, **how)
+    assert await judge.catch_up()
+    await it.projected()
+    return judge
+
+
+def as_owner(it: House, statement: str) -> None:
+    """Do what no part of touchlog may."""
+    with psycopg.connect(it.core.database_url) as conn:
+        conn.execute(statement.encode())
+
+
+async def verdict_events(it: House) -> list[tuple[str, int]]:
+    """Give (id, times it is in the log) of every verdict."""
+    rows = await it.rows(
+        "SELECT convert_from(body, 'UTF8')::jsonb ->> 'id', count(*) FROM touchpoint_log.events "
+        "WHERE type = 'verdict.recorded' GROUP BY 1 ORDER BY 1"
+    )
+    return [(row[0], row[1]) for row in rows]
+
+
+EVER = (datetime(2020, 1, 1, tzinfo=UTC), datetime(2031, 1, 1, tzinfo=UTC))
+
+
+async def by_the_rule(it: House, known_at: int) -> dict[str, Any]:
+    """Judge every message anew, by the rule alone."""
+    breaches, verdicts = Breaches(it.core.pool, it.core.histories), {}
+    begin, end = EVER
+    async for row, one in breaches._judged(begin, end, known_at):
+        verdicts[str(row[0])] = (one.verdict, one.reason, list(one.evidence), one.actual)
+    return verdicts
+
+
+async def ledger_equals_the_rule(it: House) -> None:
+    """Compare, at every position, what the ledger says with what the rule says, to the last look."""
+    (head,) = [row[0] for row in await it.rows("SELECT position FROM touchlog.judging")]
+    for position in range(1, head + 1):
+        expected = await by_the_rule(it, position)
+        assert await Ledger(it.core.pool, it.core.histories).judged_to() >= position
+        rows = await it.rows(
+            "SELECT m.event_id, v.verdict, v.reason, v.evidence, v.looks::jsonb -> 'actual' "
+            "FROM read.consent_messages m CROSS JOIN LATERAL (SELECT * FROM read.consent_verdicts WHERE message = m.event_id "
+            "AND knowledge <= %s ORDER BY knowledge DESC, position DESC LIMIT 1) v "
+            "WHERE m.known_from <= %s AND (m.known_to IS NULL OR m.known_to > %s)",
+            position,
+            position,
+            position,
+        )
+        said = {str(row[0]): tuple(row[1:4]) for row in rows}
+        assert said == {key: one[:3] for key, one in expected.items()}, position
+        for row in rows:
+            look = expected[str(row[0])][3]
+            assert row[4]["valid"] == (None if look is None else look.valid)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_at_every_position_the_ledger_says_what_the_rule_says_however_the_judge_was_interrupted(
+    seed: int, tmp_path: Path, database_url: str
+) -> None:
+    @story
+    async def any_log(it: House) -> None:
+        chance = Random(seed)
+        await given_anything(it, chance)
+        while not await judge_of(it, window=chance.randrange(1, 9)).catch_up(windows=chance.randrange(1, 4)):
+            await it.projected()
+        await it.projected()
+        await given_anything_late(it, chance)
+        # Two at once, and one that is cut off behind its verdicts but before its position moves.
+        await asyncio.gather(judge_of(it).catch_up(), judge_of(it, window=7).catch_up())
+        as_owner(it, "UPDATE touchlog.judging SET position = 0")
+        await judged(it, window=11)
+        await ledger_equals_the_rule(it)
+        events = await verdict_events(it)
+        assert all(times == 1 for _, times in events)
+        # Its memory is lost: what is recorded already is told by its key.
+        as_owner(it, "TRUNCATE touchlog.verdicts_in_force")
+        as_owner(it, "UPDATE touchlog.judging SET position = 0, recorded = 0, policy = NULL")
+        await judged(it)
+        assert await verdict_events(it) == events
+        digests = await it.digests()
+        assert await it.built_anew() == digests
+        assert await verdict_events(it) == events  # building anew files verdicts, and judges nothing
+
+    any_log(tmp_path, database_url)
+
+
+async def given_anything_late(it: House, chance: Random) -> None:
+    """Merge, split, retract, correct a message, and tell late facts; the judge comes by now and then."""
+    begin = now() - timedelta(minutes=15)
+    import_id = "00000000-0000-4000-8000-000000000001"
+    one = fact("late-g", "given", begin, subject=chance.choice((ANN, BOB)), **GRANT)
+    await imported(it, import_id, one, mail("late-m", begin + timedelta(minutes=5)))
+    await judged(it)
+    await retracted(it, import_id)
+    try:
+        merge = await changes(it).merge(ANN, BOB, OFFICE, reason="one customer")
+        assert merge.event_id
+        await it.projected()
+        late = fact("late-o", "objected", begin, subject=chance.choice((ANN, BOB)), purpose="*", channel="*")
+        await it.given(late, mail("late-n", now(), subject=BOB))
+        await judged(it)
+        await changes(it).undo(merge.event_id, OFFICE, reason="two after all")
+    except Already:
+        pass  # links had made them one before
+    patches = ({"data": {"contact": "email:other@example.com"}}, {"subject": BOB}, {"time": moment(begin)})
+    of = {"source": "test/mail", "id": "0.0"}
+    corrected = event("c", type="correction.recorded", source="test/office")
+    corrected["data"] = {"of": of, "patch": chance.choice(patches)}
+    del corrected["subject"]
+    await it.given(
+        corrected, fact("late-w", "withdrawn", begin, subject=chance.choice((ANN, BOB)), contact=MAIL)
+    )
