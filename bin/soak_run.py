@@ -228,6 +228,34 @@ def statements(
         raise typer.Exit(1)
 
 
+@app.command("fuzz", epilog="Example: bin/soak fuzz --cases 100000")
+def fuzz(
+    cases: int = typer.Option(100_000, min=1, help="How many mutated payloads."),
+    seed: int = typer.Option(1, help="Another number, other mutations; the same one, the same."),
+    channel: str | None = typer.Option(None, help="Try this channel only."),
+    json: bool = JSON_OPTION,
+) -> None:
+    """Mutated real payloads against every channel: never an exception, never a touchpoint without key and time. Exits 1 when one is."""
+    from adapters.channels import CHANNELS
+    from bin.soaks.fuzz import run_fuzz
+
+    if channel is not None and channel not in CHANNELS:
+        raise typer.BadParameter(f"there is no channel {channel!r}; there are {', '.join(sorted(CHANNELS))}")
+    found = run_fuzz(
+        cases=cases,
+        seed=seed,
+        only=channel,
+        progress=None
+        if json
+        else lambda done: print(f"\r{done:,} of {cases:,} cases", end="", file=sys.stderr, flush=True),
+    )
+    if not json:
+        print(file=sys.stderr)
+    _tell(found._asdict(), json)
+    if found.broken:
+        raise typer.Exit(1)
+
+
 def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

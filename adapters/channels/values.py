@@ -26,6 +26,7 @@ __all__ = [
     "seconds",
     "text",
     "whole",
+    "within",
 ]
 
 _LONGEST_DIGITS = 30
@@ -110,6 +111,14 @@ def decimal(value: Any) -> Decimal | None:
     except InvalidOperation:
         return None
     return number if number.is_finite() and abs(number.adjusted()) < _LONGEST_DIGITS else None
+
+
+def within(value: Any, least: float, most: float) -> float | None:
+    """A number from *least* to *most*, both included, given as such or in digits: a score, a share, a rating."""
+    number = decimal(value)
+    if number is None or not least <= number <= most:
+        return None
+    return int(number) if number == number.to_integral_value() else float(number)
 
 
 def currency(value: Any) -> str | None:
