@@ -28,6 +28,7 @@ DATASETS_OPTION = typer.Option(
     help="Folder with online_retail/ and cdnow/; where there is none, the samples of the tests are used.",
     show_default=False,
 )
+CLIENTS_OPTION = typer.Option([], help="A client; all by default. May be given several times.")
 JSON_OPTION = typer.Option(False, "--json", help="Print one JSON object.")
 
 
@@ -225,6 +226,49 @@ def statements(
         found = run_statements(url, batch=batch, after=batch)
     _tell(found._asdict(), json)
     if found.torn or found.not_healed:
+        raise typer.Exit(1)
+
+
+@app.command("sdks", epilog="Example: bin/soak sdks --calls 5000 --seconds 120 --kills 8")
+def sdks(
+    client: list[str] = CLIENTS_OPTION,
+    calls: int = typer.Option(2_000, min=10, help="Calls of each client."),
+    seconds: float = typer.Option(60, min=1, help="How long they take to make them."),
+    kills: int = typer.Option(4, min=0, help="How many times; the HTTP process and serve itself in turn."),
+    json: bool = JSON_OPTION,
+) -> None:
+    """SDKs of Segment, RudderStack and CloudEvents, unmodified, while serve is killed: each call in the log, once. Exits 1 when one is not."""
+    from bin.soaks.sdks import CLIENTS, run_sdks
+
+    if unknown := [name for name in client if name not in CLIENTS]:
+        raise typer.BadParameter(f"no such client: {unknown[0]}; there are {', '.join(CLIENTS)}")
+    with tempfile.TemporaryDirectory(prefix="touchlog-soak-", ignore_cleanup_errors=True) as scratch:
+        Path(scratch).chmod(0o711)
+        found = run_sdks(
+            Path(scratch),
+            clients=client or list(CLIENTS),
+            calls=calls,
+            seconds=seconds,
+            kills=kills,
+            port=_free_port(),
+            progress=None if json else lambda text: print(text, file=sys.stderr, flush=True),
+        )
+    if json:
+        told = found._asdict() | {"clients": [one._asdict() for one in found.clients]}
+        _tell(told, json)
+    else:
+        _tell({"kills": ", ".join(found.kills), "seconds": found.seconds}, json)
+        print(
+            f"  {'client':<20} {'version':<8} {'calls':>8} {'events':>8} {'missing':>8} {'doubled':>8} {'unknown':>8}"
+        )
+        for one in found.clients:
+            print(
+                f"  {one.client:<20} {one.version:<8} {one.calls:>8,} {one.events:>8,} {one.missing:>8,} {one.doubled:>8,} {one.unknown:>8,}"
+                + (f"  gave up: {one.failed}" if one.failed else "")
+            )
+        for name, why in found.not_run.items():
+            print(f"  {name:<20} not run: {why}")
+    if found.broken:
         raise typer.Exit(1)
 
 
