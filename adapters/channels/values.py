@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -127,14 +128,18 @@ def currency(value: Any) -> str | None:
     return code if _CURRENCY.match(code) else None
 
 
+@lru_cache(maxsize=1_000)
+def _digits(code: str) -> int:
+    """How many digits of a currency are minor: domain.units knows, and shows them: 0.00 GBP, 0 JPY."""
+    return len(money(0, code).split()[0].partition(".")[2])
+
+
 def minor(amount: Any, code: str | None) -> int | None:
     """An amount of money in minor units of its currency; None without a currency, for its unit is then unknown."""
     number = decimal(amount)
     if number is None or code is None:
         return None
-    # domain.units knows the digits of each currency, and shows them: 0.00 GBP, 0 JPY.
-    digits = len(money(0, code).split()[0].partition(".")[2])
-    scaled = int(number.scaleb(digits).to_integral_value(ROUND_HALF_EVEN))
+    scaled = int(number.scaleb(_digits(code)).to_integral_value(ROUND_HALF_EVEN))
     return scaled if -(2**63) <= scaled < 2**63 else None
 
 
