@@ -1,25 +1,37 @@
-"""channels: how each channel does, and which there are."""
+"""channels: how each channel does, which there are, and what one makes of a payload."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from bin.rejected import on_core, print_json
-from bin.settings import DATA_OPTION
+from bin.settings import DATA_OPTION, Settings
+from domain.errors import Refused
 
 if TYPE_CHECKING:
     from adapters.postgres.channel_counts import ChannelShown
     from bin.compose import Core
 
 
+BODY = typer.Argument(
+    None, metavar="FILE", help="A body as the vendor sends it; - is standard input.", show_default=False
+)
+HEADERS = typer.Option([], "--header", help="A header of the delivery, 'Name: value'.")
+SET = typer.Option([], "--set", metavar="NAME=VALUE", help="A setting of the channel.")
+
+
 def register(app: typer.Typer) -> None:
     """Add `touchlog channels`."""
+    group = typer.Typer(invoke_without_command=True)
 
-    @app.command("channels", epilog="Example: touchlog channels --json")
+    @group.callback(epilog="Example: touchlog channels --json")
     def channels_command(
+        context: typer.Context,
         known: bool = typer.Option(
             False, "--known", help="List the channels there are, and their settings, instead."
         ),
@@ -27,6 +39,8 @@ def register(app: typer.Typer) -> None:
         json: bool = typer.Option(False, "--json", help="Print JSON."),
     ) -> None:
         """Show how each channel does: last delivery, rate, duplicates, rejected, lag, missing numbers."""
+        if context.invoked_subcommand is not None:
+            return
         if known:
             _known(json)
             return
@@ -43,6 +57,143 @@ def register(app: typer.Typer) -> None:
             print_json({"channels": msgspec.to_builtins(found)})
         else:
             _show(found)
+
+    @group.command(
+        "try",
+        epilog="Example: touchlog channels try shopify order.json --header 'X-Shopify-Topic: orders/create'",
+    )
+    def try_command(
+        channel: str = typer.Argument(..., help="The channel; `touchlog channels --known` lists them."),
+        file: Path | None = BODY,
+        header: list[str] = HEADERS,
+        settings: list[str] = SET,
+        call: str = typer.Option("", help="Which call of an API it was, where a channel has several."),
+        data: Path | None = DATA_OPTION,
+        json: bool = typer.Option(False, "--json", help="Print JSON."),
+    ) -> None:
+        """Tell what a channel makes of a payload, as it would be recorded; no server is asked, nothing is written."""
+        from adapters.channels import CHANNELS
+
+        if channel not in CHANNELS:
+            known = ", ".join(sorted(CHANNELS))
+            raise Refused(f"There is no channel '{channel}'; there are {known}.")
+        found = tried(
+            channel,
+            body_of(file),
+            pairs(header, "--header", ":"),
+            settings=pairs(settings, "--set", "="),
+            call=call,
+            region=Settings.load(data=data).phone_region,
+        )
+        tell_tried(channel, found, json=json)
+
+    app.add_typer(group, name="channels")
+
+
+def pairs(given: Sequence[str], option: str, between: str) -> dict[str, str]:
+    """Options such as 'Name: value' or NAME=VALUE as an object; names of headers in lower case."""
+    found = {}
+    for each in given:
+        name, parted, value = each.partition(between)
+        if not parted:
+            right = "'Name: value'" if between == ":" else "NAME=VALUE"
+            raise typer.BadParameter(f"{option} {each!r}: write {right}.")
+        found[name.strip().lower() if between == ":" else name] = value.strip() if between == ":" else value
+    return found
+
+
+def body_of(file: Path | None) -> bytes:
+    """The bytes of *file*, or of standard input; an empty object where none is named."""
+    if file is None:
+        return b"{}"
+    if str(file) == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise Refused(f"{file} cannot be read: {error.strerror}.") from None
+
+
+def tried(
+    channel: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    *,
+    source: str = "",
+    settings: Mapping[str, str],
+    call: str = "",
+    region: str | None = None,
+) -> list[dict[str, Any]]:
+    """What *channel* makes of a delivery, item by item, and what ingest would say of it; nothing is recorded."""
+    from datetime import UTC, datetime
+
+    import msgspec
+
+    import domain.touchpoints  # noqa: F401 - registers every declared type
+    from adapters.channels import CHANNELS, Delivery, Translated
+    from adapters.cloudevents import Receipt, draft
+    from domain.errors import Invalid
+
+    now = datetime.now(UTC)
+    media_type = (
+        "application/json" if body.lstrip()[:1] in (b"{", b"[") else "application/x-www-form-urlencoded"
+    )
+    delivery = Delivery(
+        body=body,
+        headers={"content-type": media_type, **headers},
+        received_at=now,
+        source=source or f"{channel}/try",
+        unique="test",
+        settings=settings,
+        call=call,
+    )
+    shown: list[dict[str, Any]] = []
+    for one in CHANNELS[channel].read(delivery):
+        if not isinstance(one, Translated):
+            shown.append({"place": one.place, "errors": msgspec.to_builtins(one.problems)})
+            continue
+        try:
+            checked = draft(one.payload, Receipt.of(now), region=region)
+        except Invalid as wrong:
+            shown.append(
+                {"place": one.place, "event": one.event, "errors": msgspec.to_builtins(wrong.problems)}
+            )
+            continue
+        shown.append(
+            {
+                "type": checked.declared.name,
+                "id": checked.id,
+                "time": one.event.get("time"),
+                "event": one.event,
+                "warnings": msgspec.to_builtins(checked.warnings),
+            }
+        )
+    return shown
+
+
+def tell_tried(what: str, found: list[dict[str, Any]], *, json: bool) -> None:
+    """Print what `tried` found; exits 1 when it holds what is no touchpoint."""
+    import orjson
+
+    if json:
+        print_json({"endpoint" if "/" in what else "channel": what, "items": found})
+    elif not found:
+        typer.echo("The delivery holds nothing to record.")
+    for item in [] if json else found:
+        for error in item.get("errors", ()):
+            place = f"{item['place']}{error['pointer']}"
+            typer.echo(f"would be kept as rejected: {place + ': ' if place else ''}{error['detail']}")
+        if "errors" in item:
+            continue
+        typer.echo(f"would be recorded: {item['type']} {item['id']} at {item['time'] or 'its receipt'}")
+        event = item["event"]
+        refs = [event.get("subject"), event.get("identifiers")]
+        typer.echo(f"    whose: {', '.join(filter(None, refs)) or 'nobody is named'}")
+        for name, value in event["data"].items():
+            typer.echo(f"    {name}: {value if isinstance(value, str) else orjson.dumps(value).decode()}")
+        for warning in item["warnings"]:
+            typer.echo(f"    dropped: {warning['pointer']} {warning['detail']}")
+    raise typer.Exit(1 if any("errors" in each for each in found) else 0)
 
 
 def _known(json: bool) -> None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from bin.channels import BODY, HEADERS, SET, body_of, pairs, tell_tried, tried
 from bin.rejected import on_core, print_json
 from bin.settings import DATA_OPTION, Settings
-from domain.errors import Refused
 
 if TYPE_CHECKING:
     from adapters.postgres.endpoints import Endpoint, Endpoints
@@ -26,11 +26,6 @@ SECRET = typer.Option(
     None,
     help="What the vendor shows; without it (or as -) it is read from standard input, which leaves no trace in the shell.",
 )
-SET = typer.Option([], "--set", metavar="NAME=VALUE", help="A setting of the channel.")
-BODY = typer.Argument(
-    None, metavar="[FILE]", help="A body as the vendor sends it; - is standard input.", show_default=False
-)
-HEADERS = typer.Option([], "--header", help="A header of the delivery, 'Name: value'.")
 JSON = typer.Option(False, "--json", help="Print JSON.")
 SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -74,17 +69,6 @@ def read_secret(given: str | None) -> str:
 
         return getpass.getpass("Secret: ").strip()
     return sys.stdin.read().strip()
-
-
-def pairs(given: list[str]) -> dict[str, str]:
-    """NAME=VALUE options as an object."""
-    found = {}
-    for each in given:
-        name, equals, value = each.partition("=")
-        if not equals:
-            raise typer.BadParameter(f"--set {each!r}: write NAME=VALUE.")
-        found[name] = value
-    return found
 
 
 async def acted(core: Core, type_: str, told: dict[str, Any]) -> None:
@@ -133,7 +117,7 @@ def _register_add(group: typer.Typer) -> None:
     ) -> None:
         """Make an endpoint; its secret is kept sealed and never shown again."""
         given = read_secret(secret)
-        told = pairs(settings)
+        told = pairs(settings, "--set", "=")
 
         async def work(core: Core) -> Endpoint:
             made = await endpoints_of(core).add(
@@ -247,70 +231,18 @@ def _register_test(group: typer.Typer) -> None:
         json: bool = JSON,
     ) -> None:
         """Tell what would become of a delivery, and record nothing; exits 1 when it holds what is no touchpoint."""
-        body = b"{}" if file is None else sys.stdin.buffer.read() if str(file) == "-" else _bytes(file)
-        headers = {}
-        for each in header:
-            key, colon, value = each.partition(":")
-            if not colon:
-                raise typer.BadParameter(f"--header {each!r}: write 'Name: value'.")
-            headers[key.strip().lower()] = value.strip()
+        body, headers = body_of(file), pairs(header, "--header", ":")
 
-        async def work(core: Core) -> tuple[Endpoint, list[dict[str, Any]]]:
-            one = await endpoints_of(core).get(channel, name)
-            return one, _tried(one, body, headers)
+        async def work(core: Core) -> Endpoint:
+            return await endpoints_of(core).get(channel, name)
 
-        one, found = on_core(data, "endpoints", work)
-        failed = any("errors" in each for each in found)
-        if json:
-            print_json({"endpoint": f"{one.channel}/{one.name}", "items": found})
-        else:
-            for item in found:
-                if "errors" in item:
-                    for error in item["errors"]:
-                        typer.echo(f"would be kept as rejected: {error['pointer']} {error['detail']}")
-                else:
-                    typer.echo(
-                        f"would be recorded: {item['type']} {item['id']} at {item['time'] or 'its receipt'}"
-                    )
-            if not found:
-                typer.echo("The delivery holds nothing to record.")
-        raise typer.Exit(1 if failed else 0)
-
-
-def _bytes(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise Refused(f"{file} cannot be read: {error.strerror}.") from None
-
-
-def _tried(one: Endpoint, body: bytes, headers: dict[str, str]) -> list[dict[str, Any]]:
-    from datetime import UTC, datetime
-
-    import msgspec
-
-    from adapters.channels import CHANNELS, Delivery, Translated
-
-    if "content-type" not in headers:
-        headers["content-type"] = (
-            "application/json" if body.lstrip()[:1] in (b"{", b"[") else "application/x-www-form-urlencoded"
+        one = on_core(data, "endpoints", work)
+        found = tried(
+            one.channel,
+            body,
+            headers,
+            source=one.source,
+            settings=one.settings,
+            region=Settings.load(data=data).phone_region,
         )
-    delivery = Delivery(
-        body=body,
-        headers=headers,
-        received_at=datetime.now(UTC),
-        source=one.source,
-        unique="test",
-        settings=one.settings,
-    )
-    return [
-        {
-            "type": each.event["type"],
-            "id": each.event["id"],
-            "time": each.event.get("time"),
-            "event": each.event,
-        }
-        if isinstance(each, Translated)
-        else {"place": each.place, "errors": msgspec.to_builtins(each.problems)}
-        for each in CHANNELS[one.channel].read(delivery)
-    ]
+        tell_tried(f"{one.channel}/{one.name}", found, json=json)

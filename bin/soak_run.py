@@ -28,6 +28,7 @@ DATASETS_OPTION = typer.Option(
     help="Folder with online_retail/ and cdnow/; where there is none, the samples of the tests are used.",
     show_default=False,
 )
+CLIENTS_OPTION = typer.Option([], help="A client; all by default. May be given several times.")
 JSON_OPTION = typer.Option(False, "--json", help="Print one JSON object.")
 
 
@@ -247,6 +248,77 @@ def bot(
         )
     _tell(found._asdict(), json)
     if found.users_joined or not found.stopped:
+        raise typer.Exit(1)
+
+
+@app.command("sdks", epilog="Example: bin/soak sdks --calls 5000 --seconds 120 --kills 8")
+def sdks(
+    client: list[str] = CLIENTS_OPTION,
+    calls: int = typer.Option(2_000, min=10, help="Calls of each client."),
+    seconds: float = typer.Option(60, min=1, help="How long they take to make them."),
+    kills: int = typer.Option(4, min=0, help="How many times; the HTTP process and serve itself in turn."),
+    json: bool = JSON_OPTION,
+) -> None:
+    """SDKs of Segment, RudderStack and CloudEvents, unmodified, while serve is killed: each call in the log, once. Exits 1 when one is not."""
+    from bin.soaks.sdks import CLIENTS, run_sdks
+
+    if unknown := [name for name in client if name not in CLIENTS]:
+        raise typer.BadParameter(f"no such client: {unknown[0]}; there are {', '.join(CLIENTS)}")
+    with tempfile.TemporaryDirectory(prefix="touchlog-soak-", ignore_cleanup_errors=True) as scratch:
+        Path(scratch).chmod(0o711)
+        found = run_sdks(
+            Path(scratch),
+            clients=client or list(CLIENTS),
+            calls=calls,
+            seconds=seconds,
+            kills=kills,
+            port=_free_port(),
+            progress=None if json else lambda text: print(text, file=sys.stderr, flush=True),
+        )
+    if json:
+        told = found._asdict() | {"clients": [one._asdict() for one in found.clients]}
+        _tell(told, json)
+    else:
+        _tell({"kills": ", ".join(found.kills), "seconds": found.seconds}, json)
+        print(
+            f"  {'client':<20} {'version':<8} {'calls':>8} {'events':>8} {'missing':>8} {'doubled':>8} {'unknown':>8}"
+        )
+        for one in found.clients:
+            print(
+                f"  {one.client:<20} {one.version:<8} {one.calls:>8,} {one.events:>8,} {one.missing:>8,} {one.doubled:>8,} {one.unknown:>8,}"
+                + (f"  gave up: {one.failed}" if one.failed else "")
+            )
+        for name, why in found.not_run.items():
+            print(f"  {name:<20} not run: {why}")
+    if found.broken:
+        raise typer.Exit(1)
+
+
+@app.command("fuzz", epilog="Example: bin/soak fuzz --cases 100000")
+def fuzz(
+    cases: int = typer.Option(100_000, min=1, help="How many mutated payloads."),
+    seed: int = typer.Option(1, help="Another number, other mutations; the same one, the same."),
+    channel: str | None = typer.Option(None, help="Try this channel only."),
+    json: bool = JSON_OPTION,
+) -> None:
+    """Mutated real payloads against every channel: never an exception, never a touchpoint without key and time. Exits 1 when one is."""
+    from adapters.channels import CHANNELS
+    from bin.soaks.fuzz import run_fuzz
+
+    if channel is not None and channel not in CHANNELS:
+        raise typer.BadParameter(f"there is no channel {channel!r}; there are {', '.join(sorted(CHANNELS))}")
+    found = run_fuzz(
+        cases=cases,
+        seed=seed,
+        only=channel,
+        progress=None
+        if json
+        else lambda done: print(f"\r{done:,} of {cases:,} cases", end="", file=sys.stderr, flush=True),
+    )
+    if not json:
+        print(file=sys.stderr)
+    _tell(found._asdict(), json)
+    if found.broken:
         raise typer.Exit(1)
 
 

@@ -142,6 +142,12 @@ def register(channel: Channel) -> Channel:
 
 def _checked(one: Translated) -> Found:
     try:
+        encoded = orjson.dumps(one.event)
+    except TypeError:
+        encoded = b""
+    if encoded and b"\\u0000" not in encoded:
+        return one
+    try:
         _ = one.payload
     except Invalid as wrong:
         return Untranslated(one.place, wrong.problems)
@@ -177,7 +183,9 @@ def touchpoint(
     refs = []
     odd: dict[str, list[str]] = {}
     for kind, value in identifiers:
-        text = str(value).strip() if value is not None and value is not True and value is not False else ""
+        if value is None or value is True or value is False:
+            continue
+        text = value.strip() if isinstance(value, str) else str(value).strip()
         if not text:
             continue
         if "," in text:

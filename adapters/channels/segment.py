@@ -165,6 +165,10 @@ def _times(item: dict[str, Any], delivery: Delivery, sent: _Sent) -> tuple[datet
     return raw, corrected if abs(corrected - raw) >= _LEAST_SKEW else None
 
 
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
 def _item(item: dict[str, Any], delivery: Delivery, sent: _Sent, kind: str, place: str) -> Found:
     """One call."""
     user, anonymous = text(item.get("userId")), text(item.get("anonymousId"))
@@ -183,16 +187,11 @@ def _item(item: dict[str, Any], delivery: Delivery, sent: _Sent, kind: str, plac
         problems.append(Problem(f"{place}/groupId", "'groupId' is missing.", "missing"))
     if problems:
         return Untranslated(place, problems)
-    context = item.get("context")
-    context = context if isinstance(context, dict) else {}
-    traits = item.get("traits")
-    traits = traits if isinstance(traits, dict) else {}
-    properties = item.get("properties")
-    properties = properties if isinstance(properties, dict) else {}
+    context, traits, properties = (_object(item.get(name)) for name in ("context", "traits", "properties"))
     identifiers: list[tuple[str, object]] = [("user", user), ("anonymous", anonymous)]
     if kind != "group":  # the traits of a group are the group's
         for known in (traits, context.get("traits")):
-            if isinstance(known, dict):
+            if known and isinstance(known, dict):
                 identifiers += [("email", text(known.get("email"))), ("phone", text(known.get("phone")))]
     channel = None
     if kind == "track":
@@ -246,12 +245,12 @@ def _web(data: dict[str, Any], properties: dict[str, Any], context: dict[str, An
     """Where it happened: page, campaign and session, as the client says."""
     page, campaign = context.get("page"), context.get("campaign")
     places = (properties, page) if "event" not in data else (page,)
-    for field in _PAGE:
-        for place in places:
-            value = place.get(field) if isinstance(place, dict) else None
-            if isinstance(value, str) and value:
-                data[field] = value
-                break
+    for place in places:
+        if isinstance(place, dict):
+            for field in _PAGE:
+                value = place.get(field)
+                if value and field not in data and isinstance(value, str):
+                    data[field] = value
     if "path" not in data and isinstance(data.get("url"), str):
         with suppress(ValueError):
             data["path"] = urlsplit(data["url"]).path or "/"
@@ -290,8 +289,8 @@ class _Of:
 
     def _take(self, read: Callable[[Any], Any], names: tuple[str, ...]) -> Any:
         for name in names:
-            found = read(self._given[name]) if name in self._given else None
-            if found is not None:
+            value = self._given.get(name)
+            if value is not None and (found := read(value)) is not None:
                 self._taken.add(name)
                 return found
         return None

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -26,6 +27,7 @@ __all__ = [
     "seconds",
     "text",
     "whole",
+    "within",
 ]
 
 _LONGEST_DIGITS = 30
@@ -112,10 +114,24 @@ def decimal(value: Any) -> Decimal | None:
     return number if number.is_finite() and abs(number.adjusted()) < _LONGEST_DIGITS else None
 
 
+def within(value: Any, least: float, most: float) -> float | None:
+    """A number from *least* to *most*, both included, given as such or in digits: a score, a share, a rating."""
+    number = decimal(value)
+    if number is None or not least <= number <= most:
+        return None
+    return int(number) if number == number.to_integral_value() else float(number)
+
+
 def currency(value: Any) -> str | None:
     """An ISO 4217 code."""
     code = value.strip().upper() if isinstance(value, str) else ""
     return code if _CURRENCY.match(code) else None
+
+
+@lru_cache(maxsize=1_000)
+def _digits(code: str) -> int:
+    """How many digits of a currency are minor: domain.units knows, and shows them: 0.00 GBP, 0 JPY."""
+    return len(money(0, code).split()[0].partition(".")[2])
 
 
 def minor(amount: Any, code: str | None) -> int | None:
@@ -123,9 +139,7 @@ def minor(amount: Any, code: str | None) -> int | None:
     number = decimal(amount)
     if number is None or code is None:
         return None
-    # domain.units knows the digits of each currency, and shows them: 0.00 GBP, 0 JPY.
-    digits = len(money(0, code).split()[0].partition(".")[2])
-    scaled = int(number.scaleb(digits).to_integral_value(ROUND_HALF_EVEN))
+    scaled = int(number.scaleb(_digits(code)).to_integral_value(ROUND_HALF_EVEN))
     return scaled if -(2**63) <= scaled < 2**63 else None
 
 

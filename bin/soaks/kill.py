@@ -28,7 +28,7 @@ from psycopg import sql
 from adapters.embedded import RunningServers, running
 from adapters.postgres.check import check_log
 
-__all__ = ["TARGETS", "Kill", "run_kill"]
+__all__ = ["TARGETS", "Kill", "Serve", "ask", "run_kill"]
 
 TARGETS = ("postgres", "nats", "http", "projectors", "projectors-later", "relay", "serve")
 BATCH_EVENTS = 50
@@ -98,7 +98,7 @@ class Serve:
             if self._process is not None and self._process.poll() is not None:
                 break
             with suppress(OSError, http.client.HTTPException):
-                if _ask(self.port, "GET", "/readyz", timeout_s=5)[0] == 200:
+                if ask(self.port, "GET", "/readyz", timeout_s=5)[0] == 200:
                     return
             time.sleep(0.05)
         output = (self.data.parent / "serve.log").read_text(errors="replace")[-2000:]
@@ -201,7 +201,7 @@ class _Load:
             "Content-Type": "application/cloudevents-batch+json",
         }
         try:
-            status, content = _ask(self.port, "POST", "/v1/events", body, headers)
+            status, content = ask(self.port, "POST", "/v1/events", body, headers)
             if status != 200:
                 return None
             answer: dict[str, Any] = orjson.loads(content)
@@ -211,7 +211,7 @@ class _Load:
             return answer
 
 
-def _ask(
+def ask(
     port: int,
     method: str,
     path: str,

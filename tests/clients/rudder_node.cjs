@@ -1,5 +1,5 @@
-// @rudderstack/rudder-sdk-node: node rudder_node.cjs MODULES HOST KEY CALLS
-const [modules, host, writeKey, calls] = process.argv.slice(2);
+// @rudderstack/rudder-sdk-node: node rudder_node.cjs MODULES HOST KEY CALLS PAUSE_S
+const [modules, host, writeKey, calls, pause] = process.argv.slice(2);
 const found = require(require.resolve("@rudderstack/rudder-sdk-node", { paths: [modules] }));
 const Analytics = found.default || found;
 const client = new Analytics(writeKey, { dataPlaneUrl: host, flushAt: 10, flushInterval: 50, gzip: false,
@@ -10,7 +10,7 @@ const told = (error) => { answered += 1; if (error) failed += 1; };
 (async () => {
   for (let n = 0; n < Number(calls); n += 1) {
     client.track({ userId: `u-${n % 7}`, event: n % 5 ? "Clicked" : "Order Completed", properties: { n, order_id: `o-${n}` } }, told);
-    await new Promise((go) => setTimeout(go, 5));
+    await new Promise((go) => setTimeout(go, Number(pause) * 1000));
   }
   client.identify({ userId: "u-1", traits: { email: "ann@example.com", plan: "gold" } }, told);
   client.page({ userId: "u-1", name: "Home", properties: { url: "https://example.com/docs?x=1" } }, told);
