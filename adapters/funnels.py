@@ -99,7 +99,7 @@ class Funnels:
                 known_us=known_us, threads=self._threads,
             )  # fmt: skip
 
-        return await self._at(work)
+        return await self.at(work)
 
     async def members(self, raw: Any, *, after: int = 0) -> Members:
         """The units behind one bar of a funnel, in order of their ids, a page at a time.
@@ -149,13 +149,28 @@ class Funnels:
             more = str(start + limit) if len(found) > start + limit else None
             return Members(page, len(found), more, moment(as_of) if as_of else None, position, position)
 
-        return await self._at(work)
+        return await self.at(work)
 
-    async def _at(self, work: Callable[[Any], T]) -> T:
+    @property
+    def threads(self) -> ThreadPoolExecutor:
+        """What counting may be spread over."""
+        return self._threads
+
+    async def at(self, work: Callable[[Any], T]) -> T:
+        """Do some work with the library of the columns, in a thread of its own."""
         async with self._opening:
             if self._library is None:
                 self._library = await asyncio.to_thread(self._open)
         return await asyncio.to_thread(work, self._library)
+
+    async def answered(self, raw: Any, after: int, work: Callable[[Any, datetime | None, int], T]) -> T:
+        """Do some work with the library at the moment that a question names: its `as_of`, and the position known.
+
+        Raises:
+            Invalid, FutureTime, Behind: as everywhere.
+        """
+        as_of, position = await self._moment(raw, after)
+        return await self.at(lambda library: work(library, as_of, position))
 
     def _open(self) -> Any:
         from adapters.columns.following import connected
@@ -203,7 +218,7 @@ class Funnels:
 
             return ask_sql(library, query, known_at=position, as_of=cut)
 
-        return await self._at(work)
+        return await self.at(work)
 
     # -- saved ------------------------------------------------------------------------------------
 
@@ -230,7 +245,7 @@ class Funnels:
             view, _, _ = library.view(head, None)
             read_funnel(question, view.known)
 
-        await self._at(check)
+        await self.at(check)
         async with self._pool.connection() as conn, conn.transaction():
             await conn.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (f"saved_funnel {name}",))
             await conn.execute(
