@@ -21,7 +21,7 @@ from domain.errors import Invalid, NotFound, Problem
 from domain.funnels.answer import Answer
 from domain.funnels.reading import MOMENT, micros, read_funnel
 
-__all__ = ["Funnels", "Members", "SavedFunnel"]
+__all__ = ["Funnels", "Members", "SavedFunnel", "page_of"]
 
 T = TypeVar("T")
 MOST_MEMBERS = 10_000
@@ -111,7 +111,7 @@ class Funnels:
         asked = {k: raw[k] for k in _OF_A_BAR if k in raw}
         question = {k: v for k, v in raw.items() if k not in _OF_A_BAR}
         as_of, position = await self._moment(question, after)
-        limit, start = _page(asked)
+        limit, start = page_of(asked)
 
         def work(library: Any) -> Members:
             from adapters.columns.funnels import bar
@@ -282,7 +282,7 @@ class Funnels:
         return SavedFunnel(row[0], row[1], row[2], row[3], moment(row[4].astimezone(UTC)))
 
 
-def _page(asked: Mapping[str, Any]) -> tuple[int, int]:
+def page_of(asked: Mapping[str, Any]) -> tuple[int, int]:
     """(limit, where to begin)."""
     limit, cursor = asked.get("limit", 1000), asked.get("cursor") or "0"
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:

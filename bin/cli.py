@@ -26,6 +26,7 @@ COMMANDS = (
     "bin.persons",
     "bin.volumes",
     "bin.funnel",
+    "bin.retention",
     "bin.sql",
     "bin.conversations",
     "bin.audit",

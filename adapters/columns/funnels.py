@@ -239,9 +239,8 @@ def value_order(value: Any) -> tuple[bool, Any]:
     return (value is None, () if value is None else identity(value))
 
 
-def by_frequency(view: View, path: str, code: Ints) -> list[tuple[int, Any]]:
+def by_frequency(values: Sequence[Any], code: Ints) -> list[tuple[int, Any]]:
     """(code, value) of every value, the most frequent first, then in order of the values."""
-    values = view.all_values(path)
     counts = np.bincount(code + 1, minlength=1)
     told = [(c - 1, values[c - 1] if c else None, int(counts[c])) for c in np.flatnonzero(counts).tolist()]
     told.sort(key=lambda t: (-t[2], value_order(t[1])))
@@ -273,7 +272,7 @@ def ask(
     notes = []
     breakdown, rest = None, None
     if asked.by_value is not None and asked.code is not None and funnel.breakdown is not None:
-        ranked = by_frequency(view, funnel.breakdown, asked.code)
+        ranked = by_frequency(view.all_values(funnel.breakdown), asked.code)
         told, code = asked.by_value, asked.code
 
         def of_value(c: int) -> list[StepFigures]:

@@ -177,8 +177,9 @@ def ask(
     notes = _notes(question, asked, begun, cut)
     breakdown, rest = None, None
     if asked.by_value is not None and question.breakdown is not None:
-        ranked = by_frequency(view, question.breakdown, asked.code)
-        line = np.full(len(view.all_values(question.breakdown)) + 1, MOST_BARS, np.int64)
+        values = view.all_values(question.breakdown)
+        ranked = by_frequency(values, asked.code)
+        line = np.full(len(values) + 1, MOST_BARS, np.int64)
         for number, (code, _) in enumerate(ranked[:MOST_BARS]):
             line[code + 1] = number
         lines = line[asked.code + 1]
