@@ -5,12 +5,14 @@ The colours are those of Okabe and Ito, which the colour-blind tell apart; every
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 from domain.funnels.answer import Answer
+from domain.retention.answer import Cell, Cohort, Retained
 
-__all__ = ["funnel_chart", "svg"]
+__all__ = ["funnel_chart", "retention_chart", "svg"]
 
 _COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000"]
 _CONFIG = {
@@ -21,6 +23,9 @@ _CONFIG = {
     "background": "white",
 }
 _SHOWN_VALUES = 8
+_MOST_ROWS = 60
+_SHADES = ["#f2f7fb", "#9ecae9", "#3182bd", "#08306b"]
+"""Light to dark, so that a black-and-white print keeps the order."""
 _SHARE = {"axis": {"format": "%"}, "scale": {"domain": [0, 1]}}
 
 
@@ -48,6 +53,111 @@ def funnel_chart(answer: Answer, steps: Sequence[str]) -> dict[str, Any]:
         "vconcat": parts,
         "config": _CONFIG,
     }
+
+
+def retention_chart(answer: Retained) -> dict[str, Any]:
+    """The chart of a retention: the grid of its cohorts, below it the course of all (and of the values of a breakdown)."""
+    shown = answer.cohorts[-_MOST_ROWS:]
+    parts = [_grid(answer, shown)] if shown else []
+    if answer.total.intervals:
+        parts.append(_courses(answer))
+    known = f"known at position {answer.known_at:,}" + (f", as of {answer.as_of}" if answer.as_of else "")
+    spans = "counted from each start" if answer.mode == "rolling" else "of the calendar"
+    if len(shown) < len(answer.cohorts):
+        known += f"; the last {len(shown)} of {len(answer.cohorts):,} cohorts"
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+        "title": {
+            "text": "Retention",
+            "subtitle": [f"Share that returned, by {answer.interval}s {spans} after the start", known, *_lines(answer.notes)],
+            "anchor": "start",
+        },
+        "vconcat": parts,
+        "resolve": {"scale": {"color": "independent"}},
+        "config": _CONFIG,
+    }  # fmt: skip
+
+
+def _lines(notes: Sequence[str]) -> list[str]:
+    """Notes in lines as wide as a chart."""
+    return [line for note in notes for line in textwrap.wrap(note, 110)]
+
+
+def _grid(answer: Retained, shown: Sequence[Cohort]) -> dict[str, Any]:
+    """Light to dark by share, each cell with its number, in print as on a screen; a frame for what is not over."""
+    names = [f"{c.cohort}  ({c.size:,})" for c in shown]
+    rows = [
+        {"cohort": name, "interval": k, "share": cell.share, "open": cell.open, "told": _percent(cell)}
+        for name, c in zip(names, shown, strict=True)
+        for k, cell in enumerate(c.intervals)
+        if cell.share is not None
+    ]
+    # Where nearly nobody leaves at once the first column would take all of the shades.
+    highest = max((r["share"] for r in rows), default=1) or 1
+    across = max((len(c.intervals) for c in shown), default=1)
+    return {
+        "data": {"values": rows},
+        "width": {"step": max(30, min(44, 720 // across))},
+        "height": {"step": 20},
+        "encoding": {
+            "x": {"field": "interval", "type": "ordinal", "title": f"{answer.interval}s after the start", "axis": {"orient": "top", "labelAngle": 0, "domain": False, "ticks": False}},
+            "y": {"field": "cohort", "type": "nominal", "sort": names, "title": None, "axis": {"domain": False, "ticks": False}},
+        },
+        "layer": [
+            {
+                "mark": {"type": "rect", "stroke": "white", "strokeWidth": 2},
+                "encoding": {"color": {"field": "share", "type": "quantitative", "legend": None, "scale": {"domain": [0, highest], "range": _SHADES}}},
+            },
+            {
+                "transform": [{"filter": "datum.open"}],
+                "mark": {"type": "rect", "filled": False, "stroke": "#555555", "strokeWidth": 1, "strokeDash": [3, 2], "width": {"band": 0.88}, "height": {"band": 0.8}},
+            },
+            {
+                "mark": {"type": "text", "fontSize": 9},
+                "encoding": {
+                    "text": {"field": "told"},
+                    "color": {"condition": {"test": f"datum.share > {0.55 * highest}", "value": "white"}, "value": "black"},
+                },
+            },
+        ],
+    }  # fmt: skip
+
+
+def _percent(cell: Cell) -> str:
+    """A share, with a decimal where a whole number would hide it."""
+    share = cell.share or 0
+    return f"{share:.1%}" if 0 < share < 0.095 else f"{share:.0%}"
+
+
+def _courses(answer: Retained) -> dict[str, Any]:
+    """The share of all by interval, over the cohorts for which it is over; of a breakdown a line for each value."""
+    lines = [("(none)" if v.value is None else str(v.value), v.intervals) for v in answer.breakdown or []]
+    shown = lines[:_SHOWN_VALUES] or [("all", answer.total.intervals)]
+    names = [name for name, _ in shown]
+    rows = [
+        {"value": name, "interval": k, "share": cell.share}
+        for name, cells in shown
+        for k, cell in enumerate(cells)
+        if cell.share is not None
+    ]
+    by_value: dict[str, Any] = {
+        "color": {"field": "value", "type": "nominal", "sort": names, "title": None},
+        "shape": {"field": "value", "type": "nominal", "sort": names, "title": None},
+    }
+    told = "the intervals that are over" + (", by value" if lines else "")
+    more = f" (the {len(shown)} most frequent of {len(lines)})" if len(lines) > len(shown) else ""
+    return {
+        "data": {"values": rows},
+        "title": {"text": f"All cohorts, {told}{more}", "anchor": "start", "fontSize": 12},
+        "width": 560,
+        "height": 180,
+        "encoding": {
+            "x": {"field": "interval", "type": "ordinal", "title": f"{answer.interval}s after the start", "axis": {"labelAngle": 0}},
+            "y": {"field": "share", "type": "quantitative", "title": None, "axis": {"format": "%"}},
+            **(by_value if lines else {"color": {"value": _COLOURS[0]}}),
+        },
+        "layer": [{"mark": "line"}, {"mark": {"type": "point", "filled": True, "size": 50}}],
+    }  # fmt: skip
 
 
 def _named(steps: Sequence[str]) -> list[str]:

@@ -21,7 +21,7 @@ from domain.errors import Invalid, NotFound, Problem
 from domain.funnels.answer import Answer
 from domain.funnels.reading import MOMENT, micros, read_funnel
 
-__all__ = ["Funnels", "Members", "SavedFunnel"]
+__all__ = ["Funnels", "Members", "SavedFunnel", "page_of"]
 
 T = TypeVar("T")
 MOST_MEMBERS = 10_000
@@ -111,7 +111,7 @@ class Funnels:
         asked = {k: raw[k] for k in _OF_A_BAR if k in raw}
         question = {k: v for k, v in raw.items() if k not in _OF_A_BAR}
         as_of, position = await self.moment(question, after)
-        limit, start = _page(asked)
+        limit, start = page_of(asked)
 
         def work(library: Any) -> Members:
             from adapters.columns.funnels import bar
@@ -162,6 +162,15 @@ class Funnels:
             if self._library is None:
                 self._library = await asyncio.to_thread(self._open)
         return await asyncio.to_thread(work, self._library)
+
+    async def answered(self, raw: Any, after: int, work: Callable[[Any, datetime | None, int], T]) -> T:
+        """Do some work with the library at the moment that a question names: its `as_of`, and the position known.
+
+        Raises:
+            Invalid, FutureTime, Behind: as everywhere.
+        """
+        as_of, position = await self.moment(raw, after)
+        return await self.at(lambda library: work(library, as_of, position))
 
     def _open(self) -> Any:
         from adapters.columns.following import connected
@@ -355,7 +364,7 @@ def _kept(row: Any) -> SavedFunnel:
     return SavedFunnel(name, version, funnel, saved_by, moment(saved_at.astimezone(UTC)))
 
 
-def _page(asked: Mapping[str, Any]) -> tuple[int, int]:
+def page_of(asked: Mapping[str, Any]) -> tuple[int, int]:
     """(limit, where to begin)."""
     limit, cursor = asked.get("limit", 1000), asked.get("cursor") or "0"
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:

@@ -27,6 +27,7 @@ COMMANDS = (
     "bin.volumes",
     "bin.funnel",
     "bin.funnels",
+    "bin.retention",
     "bin.sql",
     "bin.exporting",
     "bin.clickhouse",

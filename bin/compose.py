@@ -25,6 +25,7 @@ from adapters.postgres.subjects import Subjects
 from adapters.postgres.writer import Writer
 from adapters.rebuild_runs import connected, set_aside_misread
 from adapters.records import Records
+from adapters.retentions import Retentions
 from adapters.snapshots import Snapshots
 from bin import memory
 from bin.settings import Settings
@@ -50,6 +51,7 @@ class Core:
     feed: Feed
     funnels: Funnels
     snapshots: Snapshots
+    retentions: Retentions
 
     @property
     def access(self) -> Any:
@@ -94,6 +96,7 @@ async def core(settings: Settings, database_url: str, *, pool_size: int = 8) -> 
         yield Core(
             settings, database_url, pool, keys, subjects, writer, records, rejected, ingest, histories, feed, funnels,
             Snapshots(pool, funnels, records),
+            Retentions(pool, funnels),
         )  # fmt: skip
     finally:
         if funnels is not None:

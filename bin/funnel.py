@@ -10,6 +10,7 @@ import typer
 
 from bin.reading import JSON_OPTION, asked, console, data_zone, print_json, table
 from bin.settings import DATA_OPTION
+from domain.funnels.naming import step_names as step_names  # noqa: PLC0414 - others print funnels, too
 
 if TYPE_CHECKING:
     from bin.compose import Core
@@ -43,20 +44,6 @@ def _span(seconds: float | None) -> str:
 
 def _share(share: float | None) -> str:
     return "–" if share is None else f"{share:.1%}"
-
-
-def step_names(question: dict[str, Any]) -> list[str]:
-    """What each step is called: its name, or its types and filters."""
-    names = []
-    for step in question.get("steps", []):
-        if isinstance(step, str):
-            names.append(step)
-            continue
-        types = step.get("type", "")
-        where = ", ".join(f"{k}={v.get('op', '=')}{v.get('value', '')}" if isinstance(v, dict) else f"{k}={v}" for k, v in (step.get("where") or {}).items())  # fmt: skip
-        told = types if isinstance(types, str) else " | ".join(types)
-        names.append(step.get("name") or (f"{told} ({where})" if where else told))
-    return names
 
 
 def show(answer: Answer, names: list[str]) -> None:

@@ -12,6 +12,7 @@ from litestar.params import PathParameter, QueryParameter
 
 from adapters.funnels import Members
 from adapters.http.auth import house_of
+from adapters.http.drawing import drawn, wants_drawing
 from adapters.http.persons import access_recorded
 from adapters.http.problems import ProblemDocument, Refusal
 from adapters.http.reading import KnownAt, after_of, json_answer, known_at_of, timed
@@ -19,9 +20,9 @@ from adapters.ingest import Principal
 from adapters.postgres.outage import through_outages
 from domain.errors import Invalid, Problem
 
-__all__ = ["ROUTES"]
+__all__ = ["PROBLEMS", "ROUTES", "asked"]
 
-_PROBLEMS = {
+PROBLEMS = {
     400: ResponseSpec(ProblemDocument, description="The question is not valid", generate_examples=False),
     503: ResponseSpec(ProblemDocument, description="A read model is behind", generate_examples=False),
 }
@@ -29,7 +30,7 @@ _NAME = Annotated[str, PathParameter(description="Name of a saved funnel")]
 _MOST_BYTES = 1 << 20
 
 
-async def _asked(request: Request[Any, Any, Any]) -> Any:
+async def asked(request: Request[Any, Any, Any]) -> Any:
     """The body as JSON."""
     body = await request.body()
     if len(body) > _MOST_BYTES:
@@ -49,18 +50,24 @@ async def _asked(request: Request[Any, Any, Any]) -> Any:
     summary="How many went through the steps of a funnel, and how long they took",
     description=(
         "Steps, window, entry, order, count, unit, exclude, hold, breakdown, range, trend, timezone, as_of, known_at. The answer tells "
-        "the `known_at` it was given at; asked again with it, it is the same, byte for byte."
+        "the `known_at` it was given at; asked again with it, it is the same, byte for byte. With `Accept: image/svg+xml` it is drawn."
     ),
-    responses=_PROBLEMS,
+    responses=PROBLEMS,
 )
 async def query_funnel(
     request: Request[Any, Any, Any],
     reader: NamedDependency[Principal],  # noqa: ARG001 - who may not read is refused by it
 ) -> Response[bytes]:
     """Answer a question."""
-    taken, raw, after = timed(), await _asked(request), after_of(request)
+    taken, raw, after = timed(), await asked(request), after_of(request)
     core = house_of(request).core
-    return json_answer(await through_outages(lambda: core.funnels.query(raw, after=after), within_s=3), taken)
+    found = await through_outages(lambda: core.funnels.query(raw, after=after), within_s=3)
+    if wants_drawing(request):
+        from adapters.charts import funnel_chart
+        from domain.funnels.naming import step_names
+
+        return await drawn(funnel_chart(found, step_names(raw)), taken)
+    return json_answer(found, taken)
 
 
 @post(
@@ -72,13 +79,13 @@ async def query_funnel(
         "A question with `step` (from 1), `dropped` (true: who reached the step before and not this one), and where wanted `value` of the "
         "breakdown or `period` of the trend; `limit` and `cursor` page."
     ),
-    responses=_PROBLEMS,
+    responses=PROBLEMS,
 )
 async def list_persons(
     request: Request[Any, Any, Any], reader: NamedDependency[Principal]
 ) -> Response[bytes]:
     """Answer with the persons of one bar."""
-    taken, raw, after = timed(), await _asked(request), after_of(request)
+    taken, raw, after = timed(), await asked(request), after_of(request)
     core = house_of(request).core
     found: Members = await through_outages(lambda: core.funnels.members(raw, after=after), within_s=3)
     about = tuple(str(m["person"]) for m in found.persons if "person" in m)
@@ -91,13 +98,13 @@ async def list_persons(
     status_code=200,
     tags=["funnels"],
     summary="Keep a funnel under a name; a changed one is a new version",
-    responses=_PROBLEMS,
+    responses=PROBLEMS,
 )
 async def save_funnel(
     request: Request[Any, Any, Any], reader: NamedDependency[Principal], name: _NAME
 ) -> Response[bytes]:
     """Answer with the version that is kept."""
-    raw = await _asked(request)
+    raw = await asked(request)
     core = house_of(request).core
     return json_answer(await through_outages(lambda: core.funnels.save(name, raw, reader.key_id), within_s=3))
 
@@ -141,7 +148,7 @@ _NONE = {404: ResponseSpec(ProblemDocument, description="There is none", generat
     status_code=200,
     tags=["funnels"],
     summary="Ask a saved funnel now, and keep its answer in the records log",
-    responses=_NONE | _PROBLEMS,
+    responses=_NONE | PROBLEMS,
 )
 async def take_snapshot(
     request: Request[Any, Any, Any], reader: NamedDependency[Principal], name: _NAME
@@ -197,7 +204,7 @@ async def show_snapshot(
         "moment), `late_events` (had happened, were recorded later), `corrections` (with retractions), `identity` (links, merges, splits; "
         "whose an order or case is)."
     ),
-    responses=_NONE | _PROBLEMS,
+    responses=_NONE | PROBLEMS,
 )
 async def why_funnel_changed(
     request: Request[Any, Any, Any],

@@ -23,6 +23,7 @@ from adapters.postgres.rejected import Rejected
 from adapters.postgres.subjects import Subjects
 from adapters.postgres.writer import Writer
 from adapters.records import Records
+from adapters.retentions import Retentions
 from adapters.snapshots import Snapshots
 
 __all__ = ["Core", "House", "HttpSettings"]
@@ -68,6 +69,8 @@ class Core(Protocol):
     def funnels(self) -> Funnels: ...
     @property
     def snapshots(self) -> Snapshots: ...
+    @property
+    def retentions(self) -> Retentions: ...
 
 
 class House:

@@ -20,7 +20,7 @@ from domain.funnels.property import ENVELOPE, OPS, Condition, kind_of_value, pat
 from domain.funnels.question import Count, Entry, Exclusion, Funnel, Order, Policy, Step, Trend
 from domain.funnels.span import NO_SPAN, read_span
 
-__all__ = ["MOMENT", "Known", "micros", "read_funnel"]
+__all__ = ["MOMENT", "Known", "Reader", "micros", "read_funnel"]
 
 MOST_STEPS, MOST_TYPES, MOST_VALUES, MOST_HELD, MOST_EXCLUDED = 20, 100, 1000, 3, 20
 MOMENT = frozenset({"as_of", "known_at"})
@@ -52,7 +52,7 @@ def _nearest(name: str, names: Iterable[str], of: str) -> str:
     return f"; did you mean {' or '.join(near)}?" if near else f". {of}"
 
 
-class _Reader:
+class Reader:
     """One reading; problems are gathered, so that all are told at once."""
 
     def __init__(self, known: Known) -> None:
@@ -326,6 +326,23 @@ class _Reader:
             return None
         return micros(at.astimezone(UTC))
 
+    def range_of(self, raw: Mapping[str, Any]) -> tuple[int | None, int | None]:
+        """The range [from, to) of a question."""
+        span = raw.get("range") or {}
+        if not isinstance(span, dict):
+            self.wrong("/range", "'range' is an object with 'from' and 'to'.")
+            span = {}
+        self.keys(span, "/range", ("from", "to"))
+        begin, end = self.time(span.get("from"), "/range/from"), self.time(span.get("to"), "/range/to")
+        if begin is not None and end is not None and begin >= end:
+            self.wrong("/range", "'from' must lie before 'to': the range [from, to) is empty.", "empty_range")
+        return begin, end
+
+    def unit(self, raw: Mapping[str, Any]) -> str:
+        """Whose events are looked at: a person's, or those that share the value of a property of data."""
+        unit = raw.get("unit") or "person"
+        return unit if unit == "person" else self.path(unit, "/unit", envelope=False)
+
     def zone(self, raw: Any) -> str:
         """A time zone by its name."""
         try:
@@ -354,7 +371,7 @@ def read_funnel(raw: Any, known: Known) -> Funnel:
     Raises:
         Invalid: with a problem for every mistake, each with a pointer to its place.
     """
-    reader = _Reader(known)
+    reader = Reader(known)
     if not isinstance(raw, dict):
         raise Invalid([Problem("", 'A funnel is an object with "steps" and "window".', "not_an_object")])
     reader.keys(raw, "", (*_KEYS, *sorted(MOMENT), "name", "snapshot"))
@@ -370,23 +387,14 @@ def read_funnel(raw: Any, known: Known) -> Funnel:
         window_us = 1
     else:
         window_us = reader.span(raw["window"], "/window")
-    unit = raw.get("unit") or "person"
-    if unit != "person":
-        unit = reader.path(unit, "/unit", envelope=False)
+    unit = reader.unit(raw)
     held = raw.get("hold") or []
     held = [held] if isinstance(held, str) else held
     if not isinstance(held, list) or len(held) > MOST_HELD:
         reader.wrong("/hold", f"'hold' is a list of at most {MOST_HELD} properties.", "too_many")
         held = []
     breakdown, attribution, step = _breakdown(reader, raw.get("breakdown"), len(steps))
-    span = raw.get("range") or {}
-    if not isinstance(span, dict):
-        reader.wrong("/range", "'range' is an object with 'from' and 'to'.")
-        span = {}
-    reader.keys(span, "/range", ("from", "to"))
-    begin, end = reader.time(span.get("from"), "/range/from"), reader.time(span.get("to"), "/range/to")
-    if begin is not None and end is not None and begin >= end:
-        reader.wrong("/range", "'from' must lie before 'to': the range [from, to) is empty.", "empty_range")
+    begin, end = reader.range_of(raw)
     funnel = Funnel(
         steps=steps,
         window_us=window_us,
@@ -412,7 +420,7 @@ def read_funnel(raw: Any, known: Known) -> Funnel:
     return funnel
 
 
-def _breakdown(reader: _Reader, raw: Any, steps: int) -> tuple[str | None, Any, int]:
+def _breakdown(reader: Reader, raw: Any, steps: int) -> tuple[str | None, Any, int]:
     """(property, attribution, its step)."""
     if raw is None:
         return None, "first", 1
