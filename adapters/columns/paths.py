@@ -82,7 +82,13 @@ def _ranked(codes: Ints, names: list[Name], top: int) -> tuple[list[tuple[int, i
 
 
 def ask_paths(
-    question: Paths, view: View, owners: Owners, *, as_of: str | None, threads: Executor | None = None, segment: Any = None
+    question: Paths,
+    view: View,
+    owners: Owners,
+    *,
+    as_of: str | None,
+    threads: Executor | None = None,
+    segment: Any = None,
 ) -> Answer:
     """Answer a question.
 
@@ -110,7 +116,9 @@ def ask_paths(
     units = len(np.unique(found.walked.group))
     notes = []
     if cut or beyond is not None:
-        notes.append(f"Of each level the {top} most frequent steps are told, the others together; 'top' tells more.")
+        notes.append(
+            f"Of each level the {top} most frequent steps are told, the others together; 'top' tells more."
+        )
     if question.occurrence == "every":
         notes.append("Every occurrence is a path of its own: a unit is counted as often as it has them.")
     if not n:
@@ -124,7 +132,9 @@ def _sequences(question: Paths, found: Found) -> tuple[list[WholePath], Rest | N
     """The most frequent whole paths, then in order of their names."""
     number = np.zeros(len(found.codes), np.int64)
     for column in found.codes.T:
-        number = np.unique(number * (len(found.names) + 1) + column + 1, return_inverse=True)[1].astype(np.int64)
+        number = np.unique(number * (len(found.names) + 1) + column + 1, return_inverse=True)[1].astype(
+            np.int64
+        )
     _, one, counts = np.unique(number, return_index=True, return_counts=True)
     worth = np.arange(len(counts))
     if len(counts) > question.top:

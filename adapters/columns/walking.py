@@ -127,7 +127,13 @@ def _walk(
 
 
 def walk(
-    question: Paths, starts: Ints, at: Ints, bits: NDArray[np.uint32], names: Ints, kinds: int, threads: Any = None
+    question: Paths,
+    starts: Ints,
+    at: Ints,
+    bits: NDArray[np.uint32],
+    names: Ints,
+    kinds: int,
+    threads: Any = None,
 ) -> Walked:
     """The paths of every group.
 

@@ -33,7 +33,9 @@ def read_paths(raw: Any, known: Known) -> Paths:
     before = _number(reader, raw, "before", 0, 0, MOST_LEVELS)
     after = _number(reader, raw, "after", DEFAULT_LEVELS if raw.get("before") is None else 0, 0, MOST_LEVELS)
     if before == after == 0:
-        reader.wrong("/after", f"'before' and 'after' are both 0; ask for 1 to {MOST_LEVELS} levels of one.", "levels")
+        reader.wrong(
+            "/after", f"'before' and 'after' are both 0; ask for 1 to {MOST_LEVELS} levels of one.", "levels"
+        )
     begin, end = reader.range_of(raw)
     found = Paths(
         around=_matcher(reader, raw.get("around"), "/around"),
@@ -50,8 +52,17 @@ def read_paths(raw: Any, known: Known) -> Paths:
         from_us=begin,
         to_us=end,
     )
-    if found.loops == "loops" and found.occurrence == "every" and found.gap_us is None and found.window_us is None:
-        reader.wrong("/occurrence", "`every` with `loops: loops` wants a 'gap' or a 'window', within which a path ends.", "not_together")
+    if (
+        found.loops == "loops"
+        and found.occurrence == "every"
+        and found.gap_us is None
+        and found.window_us is None
+    ):
+        reader.wrong(
+            "/occurrence",
+            "`every` with `loops: loops` wants a 'gap' or a 'window', within which a path ends.",
+            "not_together",
+        )
     if reader.problems:
         raise Invalid(reader.problems)
     return found
@@ -72,7 +83,9 @@ def _matcher(reader: Reader, raw: Any, pointer: str) -> Matcher:
         raw = {"type": raw}
     if not isinstance(raw, dict):
         reader.wrong(
-            pointer, "This names an event: a type, or an object with 'type' and 'where', e.g. order.placed.", "missing"
+            pointer,
+            "This names an event: a type, or an object with 'type' and 'where', e.g. order.placed.",
+            "missing",
         )
         return Matcher(types=())
     reader.keys(raw, pointer, ("type", "where"))
@@ -86,11 +99,17 @@ def _steps(reader: Reader, raw: Any, known: Known) -> Matcher:
     if isinstance(raw, str | list):
         raw = {"type": raw}
     if not isinstance(raw, dict):
-        reader.wrong("/steps", "'steps' is an object with 'type' or 'leave_out', and 'where'.", "not_an_object")
+        reader.wrong(
+            "/steps", "'steps' is an object with 'type' or 'leave_out', and 'where'.", "not_an_object"
+        )
         return Matcher(types=())
     reader.keys(raw, "/steps", ("type", "leave_out", "where"))
     if raw.get("type") is not None and raw.get("leave_out") is not None:
-        reader.wrong("/steps/leave_out", "'type' says which events are steps, 'leave_out' which are not: give one.", "not_together")
+        reader.wrong(
+            "/steps/leave_out",
+            "'type' says which events are steps, 'leave_out' which are not: give one.",
+            "not_together",
+        )
     if raw.get("type") is not None:
         types = reader.types(raw["type"], "/steps/type")
     else:

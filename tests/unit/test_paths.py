@@ -132,13 +132,23 @@ def counted(question: Paths, found: list[Path]) -> Any:
     for row in rows:
         for level, (a, b) in enumerate(pairwise(row)):
             if a is not None and b is not None:
-                x, y = (s.index(n) if n in s else None for s, n in zip(shown[level : level + 2], (a, b), strict=True))
+                x, y = (
+                    s.index(n) if n in s else None
+                    for s, n in zip(shown[level : level + 2], (a, b), strict=True)
+                )
                 links[level - question.before, x, y] += 1
     whole = Counter(tuple(row) for row in rows)
     sequences = sorted(whole, key=lambda r: (-whole[r], *key_of(question, r)))
     told = [(tuple(x for x in r if x is not None), whole[r]) for r in sequences[: question.top]]
     left = {r: whole[r] for r in sequences[question.top :]}
-    return len(rows), len({p.unit for p in found}), levels, dict(links), told, (len(left), sum(left.values())) if left else None
+    return (
+        len(rows),
+        len({p.unit for p in found}),
+        levels,
+        dict(links),
+        told,
+        (len(left), sum(left.values())) if left else None,
+    )
 
 
 def key_of(question: Paths, row: tuple[Any, ...]) -> Any:
@@ -161,7 +171,9 @@ def figures(answer: Answer) -> Any:
     sequences = [(tuple(map(name, (*s.before, s.around, *s.after))), s.count) for s in answer.sequences]
     rest = answer.sequences_rest and (answer.sequences_rest.names, answer.sequences_rest.count)
     for nearer, level in [*pairwise(answer.levels), *((b, a) for a, b in pairwise(answer.levels))]:
-        if abs(level.level) > abs(nearer.level):  # what is on a level and what ended before it is all there was
+        if abs(level.level) > abs(
+            nearer.level
+        ):  # what is on a level and what ended before it is all there was
             assert on(nearer) == on(level) + level.ended
     return answer.paths, answer.units, levels, links, sequences, rest
 
@@ -188,7 +200,9 @@ def on(level: Any) -> int:
 def test_what_is_wrong_is_told_at_its_place(raw: Any, pointer: str, says: str) -> None:
     with pytest.raises(Invalid) as refused:
         read_paths(raw, KNOWN)
-    assert any(p.pointer == pointer and says in p.detail for p in refused.value.problems), refused.value.problems
+    assert any(p.pointer == pointer and says in p.detail for p in refused.value.problems), (
+        refused.value.problems
+    )
 
 
 def test_names_stand_in_order_with_the_nameless_last() -> None:
