@@ -26,6 +26,8 @@ COMMANDS = (
     "bin.persons",
     "bin.volumes",
     "bin.funnel",
+    "bin.paths",
+    "bin.segments",
     "bin.sql",
     "bin.conversations",
     "bin.audit",

@@ -158,12 +158,13 @@ def _compile() -> None:
         signal.signal(number, signal.SIG_DFL)  # a compiler asks for no signals
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
 
+    from adapters.columns import kernel, spells, walking
     from adapters.columns.compiled import only_one
-    from adapters.columns.kernel import warm
 
     with only_one() as is_ours:
         if is_ours:
-            warm()
+            for one in (kernel, walking, spells):
+                one.warm()
 
 
 def _end_with(parent: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from adapters.columns.view import Owners, Stream, View
 from adapters.columns.walking import Walked, walk
-from domain.paths.answer import Answer, Level, Link, Name, Rest, WholePath, StepCount, names_in_order
+from domain.paths.answer import Answer, Level, Link, Name, Rest, StepCount, WholePath, names_in_order
 from domain.paths.question import Paths
 
 __all__ = ["Found", "ask_paths", "walked"]
@@ -108,7 +109,7 @@ def ask_paths(
         places.append(place)
         cut = cut or rest is not None
     links = []
-    for level, (a, b) in enumerate(zip(places, places[1:], strict=False), start=-question.before):
+    for level, (a, b) in enumerate(pairwise(places), start=-question.before):
         counts = np.bincount(a * (top + 2) + b, minlength=(top + 2) ** 2).reshape(top + 2, top + 2)
         for x, y in np.argwhere(counts[: top + 1, : top + 1]).tolist():
             links.append(Link(level, None if x == top else x, None if y == top else y, int(counts[x, y])))

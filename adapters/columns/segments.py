@@ -21,7 +21,7 @@ from domain.funnels.question import Trend
 from domain.segments.answer import Answer, Member, Period
 from domain.segments.question import Scope, Segment
 
-__all__ = ["STATES", "Found", "ask_segment", "found_in", "members_of", "narrowed"]
+__all__ = ["STATES", "Found", "ask_segment", "found_in", "instant", "members_of", "narrowed"]
 
 State = Literal["member", "left", "ever"]
 STATES: tuple[str, ...] = get_args(State)
@@ -70,7 +70,8 @@ def narrowed(
     return owned, len(persons)
 
 
-def _time(us: int) -> str:
+def instant(us: int) -> str:
+    """An instant in µs as answers tell it."""
     return moment(_EPOCH + timedelta(microseconds=us))
 
 
@@ -105,16 +106,16 @@ def ask_segment(
         told = _trend(spells, trend, zone, begin, end, until_us)
     notes = []
     if not len(spells.group):
-        notes.append(f"Nobody ever belonged to this segment by {_time(until_us)}.")
+        notes.append(f"Nobody ever belonged to this segment by {instant(until_us)}.")
     elif not (spells.left == NEVER).any():
         last = int(spells.left.max())
         notes.append(
-            f"Nobody belongs to it at {_time(until_us)}; the last left at {_time(last)}: 'as_of' asks of a time before."
+            f"Nobody belongs to it at {instant(until_us)}; the last left at {instant(last)}: 'as_of' asks of a time before."
         )
     return Answer(
         name=name,
         version=version,
-        at=_time(until_us),
+        at=instant(until_us),
         members=int((spells.left == NEVER).sum()),
         ever=len(np.unique(found.person)),
         entered=len(came),
@@ -183,6 +184,6 @@ def members_of(
     told: dict[int, list[dict[str, str | None]]] = {}
     for i in np.flatnonzero(keep).tolist():
         left = int(spells.left[i])
-        spell = {"entered": _time(int(spells.entered[i])), "left": None if left == NEVER else _time(left)}
+        spell = {"entered": instant(int(spells.entered[i])), "left": None if left == NEVER else instant(left)}
         told.setdefault(int(found.person[i]), []).append(spell)
     return sorted((Member(found.names[p], s) for p, s in told.items()), key=lambda m: m.person)

@@ -12,7 +12,7 @@ from adapters.columns.compiled import in_halves
 from adapters.columns.kernel import NEVER
 from domain.segments.question import Segment
 
-__all__ = ["Spells", "spells_of"]
+__all__ = ["Spells", "spells_of", "warm"]
 
 Ints = NDArray[np.int64]
 
@@ -23,6 +23,34 @@ class Spells(NamedTuple):
     group: Ints
     entered: Ints
     left: Ints
+
+
+@numba.njit(nogil=True, cache=True)
+def _noted(out: Any, found: int, group: int, entered: int, left: int) -> Any:  # pragma: no cover - compiled
+    """*out* with a spell in row *found*, made longer where it is full."""
+    if found == out.shape[0]:
+        longer = np.empty((2 * found, 3), np.int64)
+        longer[:found] = out
+        out = longer
+    out[found, 0] = group
+    out[found, 1] = entered
+    out[found, 2] = left
+    return out
+
+
+@numba.njit(nogil=True, cache=True)
+def _slid(
+    rule: int, low: int, high: int, out_of_it: int, at: Any, bits: Any
+) -> Any:  # pragma: no cover - compiled
+    """(the first place from *low* on that matches and is later than *out_of_it*, how many that match were passed)."""
+    gone = 0
+    while low < high:
+        if (bits[low] >> np.uint32(rule)) & np.uint32(1) != 0:
+            if at[low] > out_of_it:
+                break
+            gone += 1
+        low += 1
+    return low, gone
 
 
 @numba.njit(nogil=True, cache=True)
@@ -67,13 +95,8 @@ def _spells(
                     count[r] = 0
                     low[r] = high
                 if rules[r, 2] >= 0:
-                    while low[r] < high:
-                        matches = (bits[low[r]] >> np.uint32(r)) & one != 0
-                        if matches and at[low[r]] + rules[r, 2] > t:
-                            break
-                        if matches:
-                            count[r] -= 1
-                        low[r] += 1
+                    low[r], gone = _slid(r, low[r], high, t - rules[r, 2], at, bits)
+                    count[r] -= gone
                 holds = rules[r, 0] <= count[r] <= rules[r, 1] and (since < 0 or begun[since])
                 if holds:
                     state |= 1 << r
@@ -82,22 +105,10 @@ def _spells(
                 entered = t
             elif member and not table[state]:
                 member = False
-                if found == out.shape[0]:
-                    longer = np.empty((2 * found, 3), np.int64)
-                    longer[:found] = out
-                    out = longer
-                out[found, 0] = g
-                out[found, 1] = entered
-                out[found, 2] = t
+                out = _noted(out, found, g, entered, t)
                 found += 1
         if member:
-            if found == out.shape[0]:
-                longer = np.empty((2 * found, 3), np.int64)
-                longer[:found] = out
-                out = longer
-            out[found, 0] = g
-            out[found, 1] = entered
-            out[found, 2] = never
+            out = _noted(out, found, g, entered, never)
             found += 1
     return out[:found]
 
@@ -130,3 +141,11 @@ def spells_of(
     parts = in_halves(starts, threads, lambda a, b: _spells(starts, a, b, at, bits, rules, table, until_us))
     found = parts[0] if len(parts) == 1 else np.concatenate(parts)
     return Spells(found[:, 0], found[:, 1], found[:, 2])
+
+
+def warm() -> None:
+    """Compile, or load what was compiled before."""
+    nothing = np.empty(0, np.int64)
+    spells_of(
+        Segment(rules=(), joined=("all", ())), np.zeros(1, np.int64), nothing, np.empty(0, np.uint32), 0
+    )

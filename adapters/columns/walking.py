@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from adapters.columns.compiled import in_halves
 from adapters.columns.kernel import NEVER
+from domain.funnels.question import Matcher
 from domain.paths.question import Paths
 
-__all__ = ["Walked", "walk"]
+__all__ = ["Walked", "walk", "warm"]
 
 _REPEATS, _LOOPS, _KEEP = 0, 1, 2
 _FIRST, _LAST, _EVERY = 0, 1, 2
@@ -160,3 +161,9 @@ def walk(
     )  # fmt: skip
     found = parts[0] if len(parts) == 1 else np.concatenate(parts)
     return Walked(found[:, 0], found[:, 1:])
+
+
+def warm() -> None:
+    """Compile, or load what was compiled before."""
+    nothing, event = np.empty(0, np.int64), Matcher(types=())
+    walk(Paths(around=event, steps=event), np.zeros(1, np.int64), nothing, np.empty(0, np.uint32), nothing, 0)

@@ -19,9 +19,9 @@ from adapters.ingest import Principal
 from adapters.postgres.outage import through_outages
 from domain.errors import Invalid, Problem
 
-__all__ = ["ROUTES"]
+__all__ = ["PROBLEMS", "ROUTES", "asked"]
 
-_PROBLEMS = {
+PROBLEMS = {
     400: ResponseSpec(ProblemDocument, description="The question is not valid", generate_examples=False),
     503: ResponseSpec(ProblemDocument, description="A read model is behind", generate_examples=False),
 }
@@ -29,7 +29,7 @@ _NAME = Annotated[str, PathParameter(description="Name of a saved funnel")]
 _MOST_BYTES = 1 << 20
 
 
-async def _asked(request: Request[Any, Any, Any]) -> Any:
+async def asked(request: Request[Any, Any, Any]) -> Any:
     """The body as JSON."""
     body = await request.body()
     if len(body) > _MOST_BYTES:
@@ -51,14 +51,14 @@ async def _asked(request: Request[Any, Any, Any]) -> Any:
         "Steps, window, entry, order, count, unit, exclude, hold, breakdown, range, trend, timezone, as_of, known_at. The answer tells "
         "the `known_at` it was given at; asked again with it, it is the same, byte for byte."
     ),
-    responses=_PROBLEMS,
+    responses=PROBLEMS,
 )
 async def query_funnel(
     request: Request[Any, Any, Any],
     reader: NamedDependency[Principal],  # noqa: ARG001 - who may not read is refused by it
 ) -> Response[bytes]:
     """Answer a question."""
-    taken, raw, after = timed(), await _asked(request), after_of(request)
+    taken, raw, after = timed(), await asked(request), after_of(request)
     core = house_of(request).core
     return json_answer(await through_outages(lambda: core.funnels.query(raw, after=after), within_s=3), taken)
 
@@ -72,13 +72,13 @@ async def query_funnel(
         "A question with `step` (from 1), `dropped` (true: who reached the step before and not this one), and where wanted `value` of the "
         "breakdown or `period` of the trend; `limit` and `cursor` page."
     ),
-    responses=_PROBLEMS,
+    responses=PROBLEMS,
 )
 async def list_persons(
     request: Request[Any, Any, Any], reader: NamedDependency[Principal]
 ) -> Response[bytes]:
     """Answer with the persons of one bar."""
-    taken, raw, after = timed(), await _asked(request), after_of(request)
+    taken, raw, after = timed(), await asked(request), after_of(request)
     core = house_of(request).core
     found: Members = await through_outages(lambda: core.funnels.members(raw, after=after), within_s=3)
     about = tuple(str(m["person"]) for m in found.persons if "person" in m)
@@ -91,13 +91,13 @@ async def list_persons(
     status_code=200,
     tags=["funnels"],
     summary="Keep a funnel under a name; a changed one is a new version",
-    responses=_PROBLEMS,
+    responses=PROBLEMS,
 )
 async def save_funnel(
     request: Request[Any, Any, Any], reader: NamedDependency[Principal], name: _NAME
 ) -> Response[bytes]:
     """Answer with the version that is kept."""
-    raw = await _asked(request)
+    raw = await asked(request)
     core = house_of(request).core
     return json_answer(await through_outages(lambda: core.funnels.save(name, raw, reader.key_id), within_s=3))
 

@@ -23,6 +23,7 @@ from adapters.postgres.rejected import Rejected
 from adapters.postgres.subjects import Subjects
 from adapters.postgres.writer import Writer
 from adapters.records import Records
+from adapters.segments import Segments
 
 __all__ = ["Core", "House", "HttpSettings"]
 
@@ -65,6 +66,8 @@ class Core(Protocol):
     def histories(self) -> Histories: ...
     @property
     def funnels(self) -> Funnels: ...
+    @property
+    def segments(self) -> Segments: ...
 
 
 class House:

@@ -84,7 +84,8 @@ def questions(draw: st.DrawFn) -> Paths:
     try:
         return read_paths(raw, KNOWN)
     except Invalid as refused:
-        assert {p.code for p in refused.problems} <= {"levels", "not_together"}
+        if any(p.code not in ("levels", "not_together") for p in refused.problems):
+            raise
         assume(False)
         raise
 
