@@ -16,6 +16,7 @@ from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool
 
 from adapters.history import Histories
+from adapters.saved_segments import SavedSegments
 from domain.entry import moment
 from domain.errors import Invalid, NotFound, Problem
 from domain.funnels.answer import Answer
@@ -67,6 +68,7 @@ class Funnels:
         self._histories = histories
         self._database_url = database_url
         self._folder = folder
+        self._segments = SavedSegments(pool)
         self._library: Any = None
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="funnel")
         self._opening = asyncio.Lock()
@@ -88,16 +90,20 @@ class Funnels:
             FutureTime, Behind: as everywhere.
         """
         as_of, position = await self.moment(raw, after)
+        question, narrowing = await self._segments.narrowing(raw)
 
         def work(library: Any) -> Answer:
             from adapters.columns.funnels import ask
 
             view, owners, known_us = library.view(position, as_of)
-            return ask(
-                read_funnel(raw, view.known), view, owners,
+            funnel = read_funnel(question, view.known)
+            owners, segment = narrowing.owners(view, owners, as_of, known_us, self._threads)
+            answer = ask(
+                funnel, view, owners,
                 as_of=moment(as_of) if as_of else None, as_of_us=micros(as_of) if as_of else None,
                 known_us=known_us, threads=self._threads,
             )  # fmt: skip
+            return answer if segment is None else msgspec.structs.replace(answer, segment=segment)
 
         return await self.at(work)
 
@@ -111,13 +117,15 @@ class Funnels:
         asked = {k: raw[k] for k in _OF_A_BAR if k in raw}
         question = {k: v for k, v in raw.items() if k not in _OF_A_BAR}
         as_of, position = await self.moment(question, after)
+        question, narrowing = await self._segments.narrowing(question)
         limit, start = page_of(asked)
 
         def work(library: Any) -> Members:
             from adapters.columns.funnels import bar
 
-            view, owners, _ = library.view(position, as_of)
+            view, owners, known_us = library.view(position, as_of)
             funnel = read_funnel(question, view.known)
+            owners, _ = narrowing.owners(view, owners, as_of, known_us, self._threads)
             step, dropped = asked.get("step", 1), asked.get("dropped", False)
             problems = []
             if isinstance(step, bool) or not isinstance(step, int) or not 1 <= step <= len(funnel.steps):
@@ -306,10 +314,12 @@ class Funnels:
             )
         question = {k: v for k, v in raw.items() if k not in MOMENT} if isinstance(raw, dict) else raw
         head = (await self.moment({}, 0))[1]
+        plain, narrowing = await self._segments.narrowing(question)
 
         def check(library: Any) -> None:
-            view, _, _ = library.view(head, None)
-            read_funnel(question, view.known)
+            view, owners, known_us = library.view(head, None)
+            read_funnel(plain, view.known)
+            narrowing.owners(view, owners, None, known_us, self._threads)
 
         await self.at(check)
         async with self._pool.connection() as conn, conn.transaction():

@@ -28,6 +28,8 @@ COMMANDS = (
     "bin.funnel",
     "bin.funnels",
     "bin.retention",
+    "bin.paths",
+    "bin.segments",
     "bin.sql",
     "bin.exporting",
     "bin.clickhouse",

@@ -204,13 +204,13 @@ def _compile() -> None:
         signal.signal(number, signal.SIG_DFL)  # a compiler asks for no signals
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
 
-    from adapters.columns import kernel, retention_kernel
+    from adapters.columns import kernel, retention_kernel, spells, walking
     from adapters.columns.compiled import only_one
 
     with only_one() as is_ours:
         if is_ours:
-            kernel.warm()
-            retention_kernel.warm()
+            for one in (kernel, retention_kernel, walking, spells):
+                one.warm()
 
 
 def _end_with(parent: int) -> None:

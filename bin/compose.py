@@ -26,6 +26,7 @@ from adapters.postgres.writer import Writer
 from adapters.rebuild_runs import connected, set_aside_misread
 from adapters.records import Records
 from adapters.retentions import Retentions
+from adapters.segments import Segments
 from adapters.snapshots import Snapshots
 from bin import memory
 from bin.settings import Settings
@@ -52,6 +53,7 @@ class Core:
     funnels: Funnels
     snapshots: Snapshots
     retentions: Retentions
+    segments: Segments
 
     @property
     def access(self) -> Any:
@@ -97,6 +99,7 @@ async def core(settings: Settings, database_url: str, *, pool_size: int = 8) -> 
             settings, database_url, pool, keys, subjects, writer, records, rejected, ingest, histories, feed, funnels,
             Snapshots(pool, funnels, records),
             Retentions(pool, funnels),
+            Segments(pool, funnels),
         )  # fmt: skip
     finally:
         if funnels is not None:

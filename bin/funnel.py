@@ -80,6 +80,8 @@ def show(answer: Answer, names: list[str]) -> None:
         )
     for note in answer.notes:
         out.print(escape(note), soft_wrap=True)
+    if answer.segment is not None:
+        out.print(f"only the {answer.segment.persons:,} persons of the segment", soft_wrap=True)
     as_of = f" · as of {answer.as_of}" if answer.as_of else ""
     out.print(f"known at position {answer.known_at:,}{as_of}", style="dim", soft_wrap=True)
 
@@ -111,6 +113,7 @@ def register(app: typer.Typer) -> None:
         unit: str | None = typer.Option(None, metavar="person|data.FIELD", help="Whose steps they are."),
         breakdown: str | None = typer.Option(None, metavar="PROPERTY", help="channel, direction, source or data.FIELD."),
         attribution: str | None = typer.Option(None, metavar="first|last|step:K|all_steps", help="Whose value of the breakdown counts."),
+        segment: str | None = typer.Option(None, metavar="NAME[@VERSION]", help="Only persons of this saved segment."),
         trend: str | None = typer.Option(None, metavar="day|week|month", help="Each interval a funnel of its own."),
         from_: str | None = typer.Option(None, "--from", metavar="T", help="Entries from this time on; a date is its begin."),
         to: str | None = typer.Option(None, "--to", metavar="T", help="Entries before this time; a date is its begin."),
@@ -139,6 +142,7 @@ def register(app: typer.Typer) -> None:
             "count": count,
             "unit": unit,
             "trend": trend,
+            "segment": segment,
         }
         question |= {k: v for k, v in given.items() if v is not None}
         question.setdefault("window", "14d")

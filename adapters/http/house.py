@@ -24,6 +24,7 @@ from adapters.postgres.subjects import Subjects
 from adapters.postgres.writer import Writer
 from adapters.records import Records
 from adapters.retentions import Retentions
+from adapters.segments import Segments
 from adapters.snapshots import Snapshots
 
 __all__ = ["Core", "House", "HttpSettings"]
@@ -71,6 +72,8 @@ class Core(Protocol):
     def snapshots(self) -> Snapshots: ...
     @property
     def retentions(self) -> Retentions: ...
+    @property
+    def segments(self) -> Segments: ...
 
 
 class House:

@@ -53,7 +53,10 @@ class Period(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An answer; asked again with its `as_of` and `known_at`, it is the same, byte for byte."""
+    """An answer; asked again with its `as_of` and `known_at`, it is the same, byte for byte.
+
+    `segment` is what is told of the segment to whose persons it is narrowed.
+    """
 
     steps: list[StepFigures]
     time_to_convert: Times
@@ -62,6 +65,7 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     as_of: str | None
     known_at: int
     head: int
+    segment: Any = None
     breakdown: list[Value] | None = None
     breakdown_rest: Rest | None = None
     trend: list[Period] | None = None

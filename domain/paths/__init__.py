@@ -1,0 +1,1 @@
+"""Paths: what people do next, and what they did before, around an event."""
