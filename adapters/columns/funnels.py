@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapters.columns.kernel import NEVER, Attempts, plan_of, run
-from adapters.columns.sorting import split
+from adapters.columns.sorting import split, taken
 from adapters.columns.view import Owners, Stream, View
 from domain.errors import Invalid, Problem
 from domain.funnels.answer import MOST_PERIODS, Answer, Period, Rest, StepFigures, Value, figures, periods
@@ -39,6 +39,8 @@ MOST_BARS = 50
 """Values of a breakdown that are told one by one; the rest is summed up."""
 _NOT_A_SUM = "Each interval of the trend is a funnel of its own: intervals do not add up to the whole."
 Ints = NDArray[np.int64]
+Each = Callable[..., Iterable[Any]]
+"""`map`, or that of an executor."""
 
 
 class Found(NamedTuple):
@@ -131,34 +133,57 @@ def _held(funnel: Funnel, view: View, stream: Stream) -> tuple[Stream, Ints]:
 
 def split_by(view: View, stream: Stream, path: str, threads: Executor | None) -> Stream:
     """The stream with every unit split by a property of its events."""
-    codes = view.values(path, stream)
+    codes = view.values(path, stream, threads=threads)
     order, begins, group = split(stream.starts, codes, len(view.all_values(path)), threads)
     return stream._replace(
         starts=begins,
         unit=stream.unit[group],
         value=codes[order[begins[:-1]]].astype(np.int64),
-        at=stream.at[order],
-        steps=stream.steps[order],
-        excluded=stream.excluded[order] if stream.excluded.any() else stream.excluded,
-        place=stream.place[order],
+        at=taken(stream.at, order, threads),
+        steps=taken(stream.steps, order, threads),
+        excluded=taken(stream.excluded, order, threads) if stream.excluded.any() else stream.excluded,
+        place=taken(stream.place, order, threads),
     )
 
 
-def _spans(found: Found, n: int) -> list[tuple[Sequence[int], int]]:
-    """The spans from each step to the next, in order, with their sum."""
+def _span(found: Found, k: int) -> tuple[Ints, Ints]:
+    """(attempts that reached the step after step *k*, how long each took from one to the other)."""
     places, at = found.attempts.places, found.stream.at
-    spans = []
-    for k in range(n - 1):
-        both = found.attempts.reached > k + 1
-        us = np.sort(at[places[both, k + 1]] - at[places[both, k]])
-        spans.append((us, int(us.sum())))
-    return spans  # type: ignore[return-value]  # an array of integers is a sequence of them
+    both = np.flatnonzero(found.attempts.reached > k + 1)
+    return both, at[places[both, k + 1]] - at[places[both, k]]
 
 
-def _figures(found: Found, n: int) -> list[StepFigures]:
-    reached = np.bincount(found.attempts.reached, minlength=n + 1)
-    counts = [int(c) for c in reached[::-1].cumsum()[::-1][1:]]
-    return figures(counts, _spans(found, n))
+def _ordered(us: Ints) -> tuple[Sequence[int], int]:
+    """Spans in order, with their sum."""
+    us.sort()
+    return us, int(us.sum())  # type: ignore[return-value]  # an array of integers is a sequence of them
+
+
+def _at_least(reached: Ints, n: int) -> list[int]:
+    """How many reached each step."""
+    return [int(c) for c in np.bincount(reached, minlength=n + 1)[::-1].cumsum()[::-1][1:]]
+
+
+def _figures(found: Found, n: int, each: Each = map) -> list[StepFigures]:
+    spans = each(lambda k: _ordered(_span(found, k)[1]), range(n - 1))
+    return figures(_at_least(found.attempts.reached, n), list(spans))
+
+
+def _figures_by_value(
+    found: Found, code: Ints, shown: Sequence[int], n: int, each: Each
+) -> list[list[StepFigures]]:
+    """The figures of some values of a breakdown: each step is looked at once for all of them."""
+
+    def of_step(k: int) -> list[tuple[Sequence[int], int]]:
+        both, us = _span(found, k)
+        mine = code[both]
+        return [_ordered(us[mine == c]) for c in shown]
+
+    spans = list(each(of_step, range(n - 1)))
+    reached = found.attempts.reached
+    return [
+        figures(_at_least(reached[code == c], n), [step[i] for step in spans]) for i, c in enumerate(shown)
+    ]
 
 
 def _whole(found: Found, n: int) -> Times:
@@ -296,18 +321,14 @@ def told(
         cut_us: windows that end later, in µs, are open.
     """
     n = len(funnel.steps)
+    each: Each = threads.map if threads is not None else map
+    times = threads.submit(_whole, asked.whole, n) if threads is not None else None
     notes = []
     breakdown, rest = None, None
     if asked.by_value is not None and asked.code is not None and funnel.breakdown is not None:
         ranked = by_frequency(values, asked.code)
-        by_value, code = asked.by_value, asked.code
-
-        def of_value(c: int) -> list[StepFigures]:
-            return _figures(by_value.where(code == c), n)
-
-        each = threads.map if threads is not None else map
         shown = ranked[:MOST_BARS]
-        by_code = each(of_value, [c for c, _ in shown])
+        by_code = _figures_by_value(asked.by_value, asked.code, [c for c, _ in shown], n, each)
         breakdown = [Value(v, steps) for (_, v), steps in zip(shown, by_code, strict=True)]
         if len(ranked) > MOST_BARS:
             beyond = np.isin(asked.code, [c for c, _ in ranked[MOST_BARS:]])
@@ -328,8 +349,8 @@ def told(
         notes.append(_why_none(funnel, asked.whole.stream))
     last = NEVER if funnel.to_us is None else funnel.to_us - 1 + funnel.window_us
     return Answer(
-        steps=_figures(asked.whole, n),
-        time_to_convert=_whole(asked.whole, n),
+        steps=_figures(asked.whole, n, each),
+        time_to_convert=times.result() if times is not None else _whole(asked.whole, n),
         open=last > cut_us,
         notes=notes,
         as_of=as_of,

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapters.columns.compiled import in_halves
-from adapters.columns.sorting import ordering, picked, split
+from adapters.columns.sorting import ordering, picked, split, taken
 from domain.funnels.question import Funnel
 
 __all__ = ["NEVER", "Attempts", "Plan", "plan_of", "run", "warm"]
@@ -299,5 +299,7 @@ def warm() -> None:
     picked(codes, np.empty(0, np.bool_), np.empty((2, 0), np.uint32), nothing, nothing, 0, nothing, NEVER)
     ordering(codes, 0, nothing, no_bits)
     split(np.zeros(1, np.int64), codes, 0)
+    for values in (codes, nothing, no_bits):
+        taken(values, codes)
     plan = Plan(2, 1, np.full(2, -1, np.int64), _ORDERED, False, False, np.empty((0, 3), np.int64))
     run(plan, np.zeros(1, np.int64), nothing, no_bits, no_bits, np.array([-NEVER, NEVER]))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from adapters.columns.compiled import in_halves
 
-__all__ = ["ordering", "picked", "split"]
+__all__ = ["ordering", "picked", "split", "taken"]
 
 Ints = NDArray[np.int64]
 Bits = NDArray[np.uint32]
@@ -233,3 +233,20 @@ def split(
     parts = [slice(*found) for found in in_halves(starts, threads, work)]
     every = np.concatenate([*(begins[p] for p in parts), np.array([n], np.int64)])
     return order, every, np.concatenate([owner[p] for p in parts])
+
+
+@numba.njit(nogil=True, cache=True)
+def _taken(first: int, last: int, places: Any, values: Any, out: Any) -> None:  # pragma: no cover - compiled
+    for i in range(first, last):
+        out[i] = values[places[i]]
+
+
+def taken(values: NDArray[Any], places: NDArray[np.int32], threads: Any = None) -> NDArray[Any]:
+    """The values at some places, as indexing gives them, on two processors where there are threads."""
+    out = np.empty(len(places), values.dtype)
+    middle = len(places) // 2 if threads is not None and len(places) > 100_000 else 0
+    rest = threads.submit(_taken, 0, middle, places, values, out) if middle else None
+    _taken(middle, len(places), places, values, out)
+    if rest is not None:
+        rest.result()
+    return out

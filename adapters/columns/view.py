@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 import domain.touchpoints  # noqa: F401 - registers every declared type, and whether it is a touchpoint
 from adapters.columns.chunk import Chunk, Codes, Ints, Vocabulary
 from adapters.columns.kernel import NEVER
-from adapters.columns.sorting import ordering, picked
+from adapters.columns.sorting import ordering, picked, taken
 from domain.event import TYPES
 from domain.funnels.question import Funnel
 from domain.funnels.reading import Known
@@ -87,12 +87,18 @@ class View:
         """The values of a property, by their codes."""
         return self.vocabularies[path].values if path in self.vocabularies else []
 
-    def values(self, path: str, stream: Stream, events: Ints | None = None) -> Codes:
+    def values(
+        self, path: str, stream: Stream, events: Ints | None = None, threads: Executor | None = None
+    ) -> Codes:
         """The codes of a property at some events of a stream, or at all."""
         if events is None:  # chunk after chunk, as they lie
             begins = np.searchsorted(stream.chunk, np.arange(len(self.chunks) + 1))
-            parts = [c.codes(path)[stream.row[begins[i] : begins[i + 1]]] for i, c in enumerate(self.chunks)]
-            every: Codes = np.concatenate([NO_CODES, *parts])[stream.place]
+            each = threads.map if threads is not None else map
+            parts = each(
+                lambda i: self.chunks[i].codes(path)[stream.row[begins[i] : begins[i + 1]]],
+                range(len(self.chunks)),
+            )
+            every: Codes = taken(np.concatenate([NO_CODES, *parts]), stream.place, threads)
             return every
         found = np.full(len(events), -1, np.int32)
         place = stream.place[events]
