@@ -48,7 +48,9 @@ def register(app: typer.Typer) -> None:
     app.add_typer(clickhouse, name="clickhouse")
 
     @clickhouse.command("tables", epilog="Example: touchlog clickhouse tables > tables.sql")
-    def tables_command() -> None:
+    def tables_command(
+        data: Path | None = DATA_OPTION,  # noqa: ARG001 - every command takes it
+    ) -> None:
         """Print the tables as SQL; `load` makes those that are not there."""
         from adapters import clickhouse as room
 
