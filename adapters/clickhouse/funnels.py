@@ -120,12 +120,14 @@ def _crafted(funnel: Funnel, opening: int, in_range: int) -> Stream:
 def _put_persons(server: Server, seen: Seen, persons: Persons) -> None:
     """Make the persons of a moment known to the server; the row in `moments` comes last."""
     moment = literal(moment_of(seen))
-    if rows_of(server, f"SELECT count() FROM moments WHERE moment = {moment}") != [[0]]:
+    ((complete, told_of),) = rows_of(
+        server, f"SELECT count(), max(owners) FROM moments WHERE moment = {moment}"
+    )
+    ((there,),) = rows_of(server, f"SELECT uniqExact(owner) FROM persons WHERE moment = {moment}")
+    if complete and there == told_of:
         return
-    if rows_of(server, f"SELECT count() FROM persons WHERE moment = {moment}") != [[0]]:
-        server.run(
-            f"ALTER TABLE persons DELETE WHERE moment = {moment} SETTINGS mutations_sync = 2"
-        )  # left by one cut off
+    if there:  # left by one that was cut off, or some have grown too old
+        server.run(f"ALTER TABLE persons DELETE WHERE moment = {moment} SETTINGS mutations_sync = 2")
     found: Sequence[tuple[str, str]] = list(persons().items())
     name = moment_of(seen)
     for start in range(0, len(found), _BATCH):
@@ -134,4 +136,4 @@ def _put_persons(server: Server, seen: Seen, persons: Persons) -> None:
             for owner, person in found[start : start + _BATCH]
         )
         server.run("INSERT INTO persons FORMAT JSONEachRow", b"\n".join(lines))
-    server.run(f"INSERT INTO moments (moment) VALUES ({moment})")
+    server.run(f"INSERT INTO moments (moment, owners) VALUES ({moment}, {len(found)})")

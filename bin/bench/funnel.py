@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import rmtree
@@ -56,6 +57,9 @@ def bench(report: Report, scratch: Scratch) -> None:
         report.figure(f"columns_{shown}_peak_mb", told["columns"]["peak_mb"])
         for took_ms in told["columns"]["took_ms"]:
             report.figure(f"columns_{shown}_ms", took_ms)
+    report.versions |= {
+        name: version(name) for name in ("duckdb", "numba", "numpy", "pyarrow", "chdb") if find_spec(name)
+    }
     report.ratio("funnel.over_duckdb", "duckdb_ms", "columns_ms")
     report.ratio("funnel.over_clickhouse", "clickhouse_ms", "columns_ms")
     report.ratio("funnel.over_clickhouse_table", "clickhouse_table_ms", "columns_ms")
