@@ -58,10 +58,10 @@ def ask(
     seen = Seen(known_at, as_of_us)
     if funnel.unit == "person":
         _put_persons(server, seen, persons)
-    ((opening, in_range, first_us, last_us),) = rows_of(server, entries_sql(funnel, seen))
+    ((matching, in_range, opening, first_us, last_us),) = rows_of(server, entries_sql(funnel, seen))
     whole, values, codes = _attempts(funnel, server, attempts_sql(funnel, seen))
     if not len(whole.attempts.reached):
-        whole = whole._replace(stream=_crafted(funnel, int(opening), int(in_range)))
+        whole = whole._replace(stream=_crafted(funnel, int(matching), int(in_range)))
     by_value, code = None, None
     if funnel.breakdown is not None and funnel.attribution == "all_steps":
         by_value, values, code = _attempts(funnel, server, attempts_sql(funnel, seen, by_value=True))
@@ -74,7 +74,7 @@ def ask(
         by_value, code = whole.where(which), codes[which]
     by_period, names = None, []
     if funnel.trend is not None:
-        names = periods_of(funnel, np.array([first_us, last_us] if in_range else [], np.int64))
+        names = periods_of(funnel, np.array([first_us, last_us] if opening else [], np.int64))
         if names:
             begin = -NEVER if funnel.from_us is None else funnel.from_us
             end = NEVER if funnel.to_us is None else funnel.to_us
@@ -109,11 +109,11 @@ def _stream(at: NDArray[np.int64], steps: NDArray[np.uint32]) -> Stream:
     return Stream(none, none, none, at, steps, steps, no_codes, no_codes, no_codes, [])
 
 
-def _crafted(funnel: Funnel, opening: int, in_range: int) -> Stream:
+def _crafted(funnel: Funnel, matching: int, in_range: int) -> Stream:
     """Events that tell why there is no attempt: none matches the first step, none of these lies in the range, or all do."""
     inside = funnel.from_us if funnel.from_us is not None else (funnel.to_us or 1) - 1
     outside = inside - 1 if funnel.from_us is not None else (funnel.to_us or 0)
-    at = [inside] if in_range else [outside] if opening else []
+    at = [inside] if in_range else [outside] if matching else []
     return _stream(np.array(at, np.int64), np.ones(len(at), np.uint32))
 
 

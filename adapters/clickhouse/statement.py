@@ -138,11 +138,16 @@ def _in_range(funnel: Funnel, at: str) -> str:
 
 
 def entries_sql(funnel: Funnel, seen: Seen) -> str:
-    """(events that may be an entry, of these in the range, the first and the last time of those)."""
+    """(events that match the first step, of these in the range; events that open an attempt in the range, their first and last time).
+
+    Of held properties events that lack one do not count as matching.
+    """
     mine = _in_range(funnel, "at")
+    first = "bitAnd(m, 1) != 0" + (" AND held != ''" if funnel.hold else "")
+    opens = f"{_opens(funnel, 'm')} AND {mine}"
     return (
-        f"SELECT count(), countIf({mine}), minIf(at, {mine}), maxIf(at, {mine}) "
-        f"FROM ({_rows(funnel, seen)}) WHERE {_opens(funnel, 'm')}"
+        f"SELECT countIf({first}), countIf({first} AND {mine}), countIf({opens}), minIf(at, {opens}), maxIf(at, {opens}) "
+        f"FROM ({_rows(funnel, seen)})"
     )
 
 
