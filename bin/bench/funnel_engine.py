@@ -123,12 +123,13 @@ def main() -> None:
     """Run one engine: `ENGINE FOLDER ROUNDS`."""
     engine, folder, rounds = sys.argv[1:]
     started = time.perf_counter()
-    ask = {
+    engines: dict[str, Callable[[Path], Callable[[], Counts]]] = {
         "columns": columns,
         "duckdb": duckdb,
         "clickhouse": clickhouse,
         "clickhouse_table": partial(clickhouse, table=True),
-    }[engine](Path(folder))
+    }
+    ask = engines[engine](Path(folder))
     answer = ask()
     first_ms = (time.perf_counter() - started) * 1000
     took_ms = []
