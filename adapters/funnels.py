@@ -313,6 +313,7 @@ class Funnels:
                 ]
             )
         question = {k: v for k, v in raw.items() if k not in MOMENT} if isinstance(raw, dict) else raw
+        question = msgspec.to_builtins(question)  # a file of TOML has times of its own
         head = (await self.moment({}, 0))[1]
         plain, narrowing = await self._segments.narrowing(question)
 

@@ -48,12 +48,18 @@ def register(app: typer.Typer) -> None:
     app.add_typer(clickhouse, name="clickhouse")
 
     @clickhouse.command("tables", epilog="Example: touchlog clickhouse tables > tables.sql")
-    def tables_command() -> None:
+    def tables_command(
+        data: Path | None = DATA_OPTION,  # noqa: ARG001 - every command takes it
+        json: bool = JSON_OPTION,
+    ) -> None:
         """Print the tables as SQL; `load` makes those that are not there."""
         from adapters import clickhouse as room
 
-        folder = Path(room.__file__).parent
-        typer.echo((folder / "tables.sql").read_text("utf-8"), nl=False)
+        text = (Path(room.__file__).parent / "tables.sql").read_text("utf-8")
+        if json:
+            print_json({"sql": text})
+        else:
+            typer.echo(text, nl=False)
 
     @clickhouse.command("load", epilog="Example: touchlog clickhouse load --follow")
     def load_command(

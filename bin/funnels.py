@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 NAME = typer.Argument(..., metavar="NAME", help="Of a saved funnel.")
 NUMBER = typer.Option(None, "--snapshot", metavar="N", help="Which snapshot (default: the newest).")
 _PARTS = {
-    "new_events": "new: happened after that moment",
-    "late_events": "late: had happened, were recorded later",
-    "corrections": "corrected or taken back",
-    "identity": "who is who: links, merges, splits",
+    "new_events": ("new", "happened after that moment"),
+    "late_events": ("late", "had happened by then, recorded since"),
+    "corrections": ("corrected", "corrected or taken back since"),
+    "identity": ("identity", "linked, merged or split since"),
 }
 
 
@@ -39,7 +39,7 @@ def show_change(change: Change, names: list[str]) -> None:
     rows.add_row("then", *(f"{n:,}" for n in change.then["steps"]), "", "")
     for part in change.parts:
         told = [_signed(n) for n in part.steps]
-        rows.add_row(f"  {_PARTS[part.part]}", *told, f"{part.units:,}", f"{part.entries:,}")
+        rows.add_row(f"  {_PARTS[part.part][0]}", *told, f"{part.units:,}", f"{part.entries:,}")
     rows.add_row("now", *(f"{n:,}" for n in change.now["steps"]), "", "")
     out.print(rows)
     for part in change.parts:
@@ -48,7 +48,7 @@ def show_change(change: Change, names: list[str]) -> None:
             shown = ", ".join(f"{p:,}" for p in part.positions[:8])
             more = f" and {part.entries - 8:,} more (--json lists 1,000)" if part.entries > 8 else ""
             out.print(
-                escape(f"{_PARTS[part.part].partition(':')[0]}: {kinds}; positions {shown}{more}"),
+                escape(f"{_PARTS[part.part][0]} ({_PARTS[part.part][1]}): {kinds}; positions {shown}{more}"),
                 soft_wrap=True,
             )
     if not any(change.change) and not any(part.units for part in change.parts):

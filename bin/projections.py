@@ -82,7 +82,7 @@ def register(app: typer.Typer) -> None:  # noqa: C901 - a command after the othe
                 f"{row['lag_s']:,.1f} s",
                 f"{row['parked']:,}" if row["parked"] else "none",
                 f"{row['differences']:,}" if row["differences"] else "none",
-                f"{row['swept_at'].astimezone(UTC):%m-%d %H:%M}" if row["swept_at"] else "not yet",
+                swept_of(row),
             )
         out.print(table)
         out.print(f"\nhead {found['head']:,}")
@@ -141,6 +141,13 @@ def register(app: typer.Typer) -> None:  # noqa: C901 - a command after the othe
             typer.echo(f"{outcome['healed']:,} healed, {outcome['left']:,} still parked.")
         if outcome["left"]:
             raise typer.Exit(1)
+
+
+def swept_of(row: dict[str, Any]) -> str:
+    """When the whole of a read model was last compared; the columns are when somebody asks for it."""
+    if row["swept_at"]:
+        return f"{row['swept_at'].astimezone(UTC):%m-%d %H:%M}"
+    return "on demand" if "written_position" in row else "not yet"
 
 
 def _rebuild(run: dict[str, Any]) -> str:
@@ -234,9 +241,8 @@ def _ask(settings: Settings) -> dict[str, Any]:
         ]
         + [
             {
-                **columns_of(settings.data / "columns", log_id, head),
+                **columns_of(settings.data / "columns", log_id, head, columns),
                 "schema": "read",
-                "differences": columns,
             }
         ],
         "head": head,

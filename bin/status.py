@@ -20,6 +20,8 @@ def of_database(database_url: str) -> dict[str, Any]:
     """What the database knows."""
     import psycopg
 
+    from adapters.columns.manifest import columns_differ
+
     with psycopg.connect(database_url, autocommit=True) as conn:
         head = conn.execute(
             "SELECT position, nullif(recorded_at, '-infinity'), epoch, log_id::text, "
@@ -64,6 +66,7 @@ def of_database(database_url: str) -> dict[str, Any]:
             "SELECT count(*) FROM touchlog.subjects WHERE kind <> 'source_day'"
         ).fetchone()
         refused = conn.execute("SELECT touchlog.links_refused()").fetchone()
+        differing = columns_differ(conn)
         version = conn.info.parameter_status("server_version")
     return {
         "head": head[0],
@@ -79,16 +82,17 @@ def of_database(database_url: str) -> dict[str, Any]:
         "database_bytes": sizes[0] if sizes else None,
         "log_bytes": sizes[1] if sizes else None,
         "postgres_version": version,
+        "columns_differ": differing,
     }
 
 
-def columns_of(folder: Path, log_id: str, head: int) -> dict[str, Any]:
+def columns_of(folder: Path, log_id: str, head: int, differing: int) -> dict[str, Any]:
     """The columns among the read models: their answers reach to the head, the files to `written_position`."""
     from adapters.columns.manifest import VERSION, written_to
 
     return {
         "name": "columns", "version": VERSION, "state": "live", "position": head, "lag_positions": 0, "lag_s": 0.0,
-        "parked": 0, "differences": 0, "checked_position": None, "checked_at": None, "swept_at": None, "holder": None,
+        "parked": 0, "differences": differing, "checked_position": None, "checked_at": None, "swept_at": None, "holder": None,
         "written_position": written_to(folder, log_id, head),
     }  # fmt: skip
 
@@ -116,7 +120,9 @@ def gather(settings: Settings) -> dict[str, Any]:
     with servers(settings, by="status") as (database_url, nats_url):
         migrate(database_url)
         known = of_database(database_url)
-    known["projections"].append(columns_of(settings.data / "columns", known["log_id"], known["head"]))
+    known["projections"].append(
+        columns_of(settings.data / "columns", known["log_id"], known["head"], known.pop("columns_differ"))
+    )
     disk = shutil.disk_usage(settings.data if settings.data.exists() else Path.cwd())
     return {
         **known,

@@ -58,10 +58,10 @@ def ask(
     seen = Seen(known_at, as_of_us)
     if funnel.unit == "person":
         _put_persons(server, seen, persons)
-    ((opening, in_range, first_us, last_us),) = rows_of(server, entries_sql(funnel, seen))
+    ((matching, in_range, opening, first_us, last_us),) = rows_of(server, entries_sql(funnel, seen))
     whole, values, codes = _attempts(funnel, server, attempts_sql(funnel, seen))
     if not len(whole.attempts.reached):
-        whole = whole._replace(stream=_crafted(funnel, int(opening), int(in_range)))
+        whole = whole._replace(stream=_crafted(funnel, int(matching), int(in_range)))
     by_value, code = None, None
     if funnel.breakdown is not None and funnel.attribution == "all_steps":
         by_value, values, code = _attempts(funnel, server, attempts_sql(funnel, seen, by_value=True))
@@ -74,7 +74,7 @@ def ask(
         by_value, code = whole.where(which), codes[which]
     by_period, names = None, []
     if funnel.trend is not None:
-        names = periods_of(funnel, np.array([first_us, last_us] if in_range else [], np.int64))
+        names = periods_of(funnel, np.array([first_us, last_us] if opening else [], np.int64))
         if names:
             begin = -NEVER if funnel.from_us is None else funnel.from_us
             end = NEVER if funnel.to_us is None else funnel.to_us
@@ -109,23 +109,25 @@ def _stream(at: NDArray[np.int64], steps: NDArray[np.uint32]) -> Stream:
     return Stream(none, none, none, at, steps, steps, no_codes, no_codes, no_codes, [])
 
 
-def _crafted(funnel: Funnel, opening: int, in_range: int) -> Stream:
+def _crafted(funnel: Funnel, matching: int, in_range: int) -> Stream:
     """Events that tell why there is no attempt: none matches the first step, none of these lies in the range, or all do."""
     inside = funnel.from_us if funnel.from_us is not None else (funnel.to_us or 1) - 1
     outside = inside - 1 if funnel.from_us is not None else (funnel.to_us or 0)
-    at = [inside] if in_range else [outside] if opening else []
+    at = [inside] if in_range else [outside] if matching else []
     return _stream(np.array(at, np.int64), np.ones(len(at), np.uint32))
 
 
 def _put_persons(server: Server, seen: Seen, persons: Persons) -> None:
     """Make the persons of a moment known to the server; the row in `moments` comes last."""
     moment = literal(moment_of(seen))
-    if rows_of(server, f"SELECT count() FROM moments WHERE moment = {moment}") != [[0]]:
+    ((complete, told_of),) = rows_of(
+        server, f"SELECT count(), max(owners) FROM moments WHERE moment = {moment}"
+    )
+    ((there,),) = rows_of(server, f"SELECT uniqExact(owner) FROM persons WHERE moment = {moment}")
+    if complete and there == told_of:
         return
-    if rows_of(server, f"SELECT count() FROM persons WHERE moment = {moment}") != [[0]]:
-        server.run(
-            f"ALTER TABLE persons DELETE WHERE moment = {moment} SETTINGS mutations_sync = 2"
-        )  # left by one cut off
+    if there:  # left by one that was cut off, or some have grown too old
+        server.run(f"ALTER TABLE persons DELETE WHERE moment = {moment} SETTINGS mutations_sync = 2")
     found: Sequence[tuple[str, str]] = list(persons().items())
     name = moment_of(seen)
     for start in range(0, len(found), _BATCH):
@@ -134,4 +136,4 @@ def _put_persons(server: Server, seen: Seen, persons: Persons) -> None:
             for owner, person in found[start : start + _BATCH]
         )
         server.run("INSERT INTO persons FORMAT JSONEachRow", b"\n".join(lines))
-    server.run(f"INSERT INTO moments (moment) VALUES ({moment})")
+    server.run(f"INSERT INTO moments (moment, owners) VALUES ({moment}, {len(found)})")

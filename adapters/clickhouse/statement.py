@@ -21,9 +21,6 @@ from domain.funnels.question import Funnel, Matcher
 
 __all__ = ["Seen", "attempts_sql", "entries_sql", "moment_of"]
 
-_NEVER = 2**63 - 1
-_EDGE_TYPE = "Int64"
-
 
 class Seen:
     """What a question sees: known at a position, happened by a time (µs; None: no cut)."""
@@ -114,7 +111,7 @@ def _rows(funnel: Funnel, seen: Seen) -> str:
     since = f"SELECT position, max(known_to) FROM closed WHERE known_to <= {seen.known_at} GROUP BY position"
     joined, unit = "", _property(funnel.unit)
     if funnel.unit == "person":
-        joined = f"LEFT JOIN (SELECT owner, person FROM persons WHERE moment = {literal(moment_of(seen))}) AS p ON e.owner = p.owner"
+        joined = f"LEFT ANY JOIN (SELECT owner, person FROM persons WHERE moment = {literal(moment_of(seen))}) AS p ON e.owner = p.owner"
         unit = "if(p.person != '', p.person, if(startsWith(e.owner, 'reference:'), '', e.owner))"
     value = _property(funnel.breakdown) if funnel.breakdown is not None else "''"
     held = [_property(path) for path in funnel.hold]
@@ -141,11 +138,16 @@ def _in_range(funnel: Funnel, at: str) -> str:
 
 
 def entries_sql(funnel: Funnel, seen: Seen) -> str:
-    """(events that may be an entry, of these in the range, the first and the last time of those)."""
+    """(events that match the first step, of these in the range; events that open an attempt in the range, their first and last time).
+
+    Of held properties events that lack one do not count as matching.
+    """
     mine = _in_range(funnel, "at")
+    first = "bitAnd(m, 1) != 0" + (" AND held != ''" if funnel.hold else "")
+    opens = f"{_opens(funnel, 'm')} AND {mine}"
     return (
-        f"SELECT count(), countIf({mine}), minIf(at, {mine}), maxIf(at, {mine}) "
-        f"FROM ({_rows(funnel, seen)}) WHERE {_opens(funnel, 'm')}"
+        f"SELECT countIf({first}), countIf({first} AND {mine}), countIf({opens}), minIf(at, {opens}), maxIf(at, {opens}) "
+        f"FROM ({_rows(funnel, seen)})"
     )
 
 

@@ -37,16 +37,20 @@ COMMENT 'Properties that some event has';
 CREATE TABLE IF NOT EXISTS persons (
     moment String COMMENT 'known_at and as_of',
     owner  String,
-    person String
+    person String,
+    put_at DateTime DEFAULT now()
 ) ENGINE = MergeTree ORDER BY (moment, owner)
+TTL put_at + INTERVAL 30 DAY
 COMMENT 'The person of each subject that is not its person''s smallest, and of each order or case that is somebody''s';
 
--- moments: those whose persons are complete.
+-- moments: how many persons a moment has; with fewer it is not complete, and whoever asks puts them there anew.
 CREATE TABLE IF NOT EXISTS moments (
     moment String,
-    asked_at DateTime DEFAULT now()
+    owners UInt64 COMMENT 'Rows of it in persons',
+    put_at DateTime DEFAULT now()
 ) ENGINE = MergeTree ORDER BY moment
-COMMENT 'Moments whose persons are complete';
+TTL put_at + INTERVAL 30 DAY
+COMMENT 'Moments whose persons are there';
 
 -- loaded: how far the log was loaded; the last thing that a batch writes.
 CREATE TABLE IF NOT EXISTS loaded (

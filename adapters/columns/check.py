@@ -85,7 +85,7 @@ def _count(sums: Sums, table: str, key: Key, body: bytes) -> None:
 def _of_log(rows: Iterable[Row], closed: Iterable[tuple[int, int]]) -> Iterator[tuple[str, Key, bytes]]:
     for row in rows:
         told = msgspec.structs.asdict(row)
-        properties = {f"{path}": value for path, value in told.pop("properties").items()}
+        properties = told.pop("properties")
         yield "rows", (row.position, row.known_from), _encoded(told, properties)
     for position, to in closed:
         yield "closed", (position, to), msgspec.json.encode((position, to))

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import httpx
 import psycopg
 import pytest
+from typer.testing import CliRunner
 
+from bin import cli
 from bin.compose import core
 from tests.integration.reading_house import House
 from tests.integration.running import Served, served_http
@@ -194,3 +197,27 @@ def test_what_there_is_not_is_told_with_what_to_do(served: Served, http: httpx.C
     wrong = http.get("/v1/funnels/none/why-changed", params={"known_at": "@0", "snapshot": behind["number"]})
     assert wrong.status_code == 400
     assert "none" in [f["name"] for f in http.get("/v1/funnels").json()["funnels"]]
+
+
+def test_the_commands_save_ask_and_explain(served: Served, http: httpx.Client, tmp_path: Path) -> None:
+    given(http, web("o1", "user:o-1", "/o/a", 1))
+    served.project()
+    file = tmp_path / "o.toml"
+    steps = ", ".join(f'{{type = "web.page_viewed", where = {{path = "/o/{x}"}}}}' for x in "ab")
+    file.write_text(f'steps = [{steps}]\nwindow = "14d"\n[range]\nfrom = 2026-01-01T00:00:00Z\n')
+
+    def run(*command: str) -> str:
+        done = CliRunner().invoke(
+            cli.app,
+            ["funnels", *command, "--data", str(served.settings.data)],
+            env={"TOUCHLOG_DATABASE_URL": served.database_url},
+        )
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    assert "version 1; serve keeps its answer every 1d" in run("save", "o", str(file), "--every", "1d")
+    assert "snapshot 1 of o version 1" in run("snapshot", "o")
+    late = given(http, web("o2", "user:o-1", "/o/b", 2))
+    told = run("why-changed", "o")
+    assert f"late (had happened by then, recorded since): 1 web.page_viewed; positions {late}" in told
+    assert run("list").count("1d") == run("snapshots", "o").count("hand") == 1

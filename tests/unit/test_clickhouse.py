@@ -102,7 +102,7 @@ MORE = st.sampled_from(
     until=st.sampled_from([None, None, DAY_US + 6 * SECOND]),
 )
 @settings(
-    max_examples=150,
+    max_examples=60,
     deadline=None,
     suppress_health_check=[
         HealthCheck.filter_too_much,
@@ -140,7 +140,7 @@ def test_clickhouse_and_the_columns_answer_the_same(
     steps=st.permutations(TYPES[:4]).flatmap(lambda p: st.integers(2, 4).map(lambda n: p[:n])),
     window=st.integers(1, 8),
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_where_no_event_matches_two_steps_window_funnel_counts_what_we_count(
     engine: Engine, view: Any, steps: list[str], window: int
 ) -> None:
