@@ -95,7 +95,7 @@ def _lines(notes: Sequence[str]) -> list[str]:
 def _grid(answer: Retained, shown: Sequence[Cohort]) -> dict[str, Any]:
     """Light to dark by share, each cell with its number, in print as on a screen; a frame for what is not over."""
     names = [f"{c.cohort}  ({c.size:,})" for c in shown]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"cohort": name, "interval": k, "share": cell.share, "open": cell.open, "told": _percent(cell)}
         for name, c in zip(names, shown, strict=True)
         for k, cell in enumerate(c.intervals)
