@@ -53,13 +53,15 @@ def show(answer: Retained) -> None:
         if (rest := answer.breakdown_rest) is not None:
             values.add_row(f"({rest.values:,} others)", f"{rest.size:,}", *_cells(rest.intervals, across))
         out.print(values)
-    spans = "from each start" if answer.mode == "rolling" else "of the calendar"
     if answer.cohorts:
-        out.print(
-            f"Share of those who started that returned, by {answer.interval}s {spans} after the start. * not over yet; "
-            "the line of all counts only what is over.",
-            soft_wrap=True,
-        )  # fmt: skip
+        spans = (
+            f"{answer.interval}s from each start on"
+            if answer.mode == "rolling"
+            else f"calendar {answer.interval}s after the start"
+        )
+        is_open = any(cell.open for cohort in answer.cohorts for cell in cohort.intervals)
+        told = " * not over yet; the line of all counts only what is over." if is_open else ""
+        out.print(f"Share of those who started that returned, by {spans}.{told}", soft_wrap=True)
     for note in answer.notes:
         out.print(escape(note), soft_wrap=True)
     as_of = f" · as of {answer.as_of}" if answer.as_of else ""
