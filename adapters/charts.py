@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from domain.funnels.answer import Answer
-from domain.retention.answer import Cell, Cohort, Retained
+from domain.retention.answer import Cohort, Retained
 
 __all__ = ["funnel_chart", "retention_chart", "svg"]
 
@@ -96,7 +96,7 @@ def _grid(answer: Retained, shown: Sequence[Cohort]) -> dict[str, Any]:
     """Light to dark by share, each cell with its number, in print as on a screen; a frame for what is not over."""
     names = [f"{c.cohort}  ({c.size:,})" for c in shown]
     rows: list[dict[str, Any]] = [
-        {"cohort": name, "interval": k, "share": cell.share, "open": cell.open, "told": _percent(cell)}
+        {"cohort": name, "interval": k, "share": cell.share, "open": cell.open, "told": _percent(cell.share)}
         for name, c in zip(names, shown, strict=True)
         for k, cell in enumerate(c.intervals)
         if cell.share is not None
@@ -134,9 +134,9 @@ def _grid(answer: Retained, shown: Sequence[Cohort]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _percent(cell: Cell) -> str:
+def _percent(share: float | None) -> str:
     """A share, with a decimal where a whole number would hide it."""
-    share = cell.share or 0
+    share = share or 0
     return f"{share:.1%}" if 0 < share < 0.095 else f"{share:.0%}"
 
 
@@ -207,7 +207,7 @@ def _breakdown(answer: Answer, steps: Sequence[str]) -> dict[str, Any]:
     shown = (answer.breakdown or [])[:_SHOWN_VALUES]
     names = ["(none)" if v.value is None else str(v.value) for v in shown]
     rows = [
-        {"value": name, "step": step, "share": s.conversion, "told": f"{s.conversion:.0%}"}
+        {"value": name, "step": step, "share": s.conversion, "told": _percent(s.conversion)}
         for name, v in zip(names, shown, strict=True)
         for step, s in zip(_named(steps), v.steps, strict=True)
         if s.conversion is not None
