@@ -147,7 +147,7 @@ def test_what_went_wrong_on_mobile_in_april_and_may_is_found_by_a_breakdown(
     # and in the trend of each device it is mobile's that falls below half in April and May, and only then
     below = set()
     for device in ("desktop", "mobile", "tablet"):
-        of_device = {"steps": paying(device), "window": "30m", "unit": "data.session_id", "trend": "month", "range": {"from": "2024-03-01T00:00:00Z", "to": "2024-07-01T00:00:00Z"}}  # fmt: skip
+        of_device = {"steps": paying(device), "window": "24h", "unit": "data.session_id", "trend": "month", "range": {"from": "2024-03-01T00:00:00Z", "to": "2024-07-01T00:00:00Z"}}  # fmt: skip
         course = touchlog("funnel", written(tmp_path, of_device))["trend"]
         assert [p["period"] for p in course] == ["2024-03", "2024-04", "2024-05", "2024-06"]
         below |= {(device, p["period"]) for p in course if p["steps"][1]["conversion"] < 0.5}
