@@ -114,7 +114,7 @@ def test_who_accepts_svg_gets_the_chart_instead_of_the_figures(served: Served, h
 def test_a_kept_retention_has_a_new_version_when_it_changes(served: Served, http: httpx.Client) -> None:
     given(http, web("k1", "user:k-1", "/k/a", 1))
     served.project()
-    question = {"start": "web.page_viewed", "interval": "week"}
+    question: dict[str, Any] = {"start": "web.page_viewed", "interval": "week"}
 
     saved = [question, question, question | {"intervals": 4}]
     versions = [
