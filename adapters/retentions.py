@@ -133,7 +133,8 @@ class Retentions:
                 "SELECT name, version, retention, saved_by, saved_at FROM touchlog.saved_retentions ORDER BY name, version"
             )
             every = [
-                SavedRetention(*row[:4], moment(row[4].astimezone(UTC))) for row in await rows.fetchall()
+                SavedRetention(kept, number, question, by, moment(at.astimezone(UTC)))
+                for kept, number, question, by, at in await rows.fetchall()
             ]
         mine = [one for one in every if one.name == name and version in (None, one.version)]
         if not mine:

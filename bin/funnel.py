@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,8 @@ from bin.settings import DATA_OPTION
 from domain.funnels.naming import step_names as step_names  # noqa: PLC0414 - others print funnels, too
 
 if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
     from bin.compose import Core
     from domain.funnels.answer import Answer, StepFigures
 
@@ -31,6 +35,51 @@ def question_of(file: Path) -> dict[str, Any]:
         raise typer.BadParameter(f"{file} cannot be read: {failed.strerror}", param_hint="FILE") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as wrong:
         raise typer.BadParameter(f"{file} is no TOML: {wrong}", param_hint="FILE") from None
+
+
+def narrow(
+    question: dict[str, Any],
+    zone: ZoneInfo,
+    breakdown: str | None,
+    attribution: str | None,
+    from_: str | None,
+    to: str | None,
+    as_of: str | None,
+    known_at: str | None,
+) -> None:
+    """Put into a question what was said on the command line; dates are days of *zone*.
+
+    Raises:
+        typer.BadParameter: something of it cannot be read.
+    """
+    from bin.history import known_at_of, moment_of
+
+    if breakdown is not None:
+        question["breakdown"] = {"by": breakdown}
+    if attribution is not None:
+        if not isinstance(question.get("breakdown"), dict):
+            raise typer.BadParameter("needs --breakdown", param_hint="--attribution")
+        question["breakdown"]["attribution"] = attribution
+    span = {k: moment_of(v, zone, ends=False) for k, v in (("from", from_), ("to", to)) if v is not None}
+    if span:
+        question["range"] = {**question.get("range", {}), **span}
+    if as_of is not None:
+        question["as_of"] = moment_of(as_of, zone)
+    if known_at is not None:
+        known = known_at_of(known_at, zone)
+        question["known_at"] = f"@{known}" if isinstance(known, int) else known
+
+
+@contextmanager
+def wrong_use(file: Path | None) -> Iterator[None]:
+    """Tell every mistake of a question as wrong use of the command; it stands in *file* where there is one."""
+    from domain.errors import Invalid
+
+    try:
+        yield
+    except Invalid as wrong:
+        told = "\n".join(f"{p.pointer or '(whole)'}: {p.detail}" for p in wrong.problems)
+        raise typer.BadParameter(told, param_hint=str(file) if file else "the question") from None
 
 
 def _span(seconds: float | None) -> str:
@@ -124,9 +173,6 @@ def register(app: typer.Typer) -> None:
         json: bool = JSON_OPTION,
     ) -> None:  # fmt: skip
         """Tell how many went through some steps, how long they took, and where the others stayed."""
-        from bin.history import known_at_of, moment_of
-        from domain.errors import Invalid
-
         if (file is None) == (steps is None):
             raise typer.BadParameter("give a FILE.toml, or --steps a,b,c", param_hint="FILE")
         settings, zone = data_zone(data)
@@ -147,27 +193,11 @@ def register(app: typer.Typer) -> None:
         question |= {k: v for k, v in given.items() if v is not None}
         question.setdefault("window", "14d")
         question.setdefault("timezone", zone.key)
-        if breakdown is not None:
-            question["breakdown"] = {"by": breakdown}
-        if attribution is not None:
-            if not isinstance(question.get("breakdown"), dict):
-                raise typer.BadParameter("needs --breakdown", param_hint="--attribution")
-            question["breakdown"]["attribution"] = attribution
-        span = {k: moment_of(v, zone, ends=False) for k, v in (("from", from_), ("to", to)) if v is not None}
-        if span:
-            question["range"] = {**question.get("range", {}), **span}
-        if as_of is not None:
-            question["as_of"] = moment_of(as_of, zone)
-        if known_at is not None:
-            known = known_at_of(known_at, zone)
-            question["known_at"] = f"@{known}" if isinstance(known, int) else known
+        narrow(question, zone, breakdown, attribution, from_, to, as_of, known_at)
 
         async def work(parts: Core) -> Answer:
-            try:
+            with wrong_use(file):
                 return await parts.funnels.query(question)
-            except Invalid as wrong:
-                told = "\n".join(f"{p.pointer or '(whole)'}: {p.detail}" for p in wrong.problems)
-                raise typer.BadParameter(told, param_hint=str(file) if file else "the question") from None
 
         answer = asked(settings, "funnel", ("identities",), work)
         names = step_names(question)

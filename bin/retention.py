@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from bin.funnel import question_of
+from bin.funnel import narrow, question_of, wrong_use
 from bin.reading import JSON_OPTION, asked, console, data_zone, print_json, table
 from bin.settings import DATA_OPTION
 
@@ -53,13 +53,15 @@ def show(answer: Retained) -> None:
         if (rest := answer.breakdown_rest) is not None:
             values.add_row(f"({rest.values:,} others)", f"{rest.size:,}", *_cells(rest.intervals, across))
         out.print(values)
-    spans = "from each start" if answer.mode == "rolling" else "of the calendar"
     if answer.cohorts:
-        out.print(
-            f"Share of those who started that returned, by {answer.interval}s {spans} after the start. * not over yet; "
-            "the line of all counts only what is over.",
-            soft_wrap=True,
-        )  # fmt: skip
+        spans = (
+            f"{answer.interval}s from each start on"
+            if answer.mode == "rolling"
+            else f"calendar {answer.interval}s after the start"
+        )
+        is_open = any(cell.open for cohort in answer.cohorts for cell in cohort.intervals)
+        told = " * not over yet; the line of all counts only what is over." if is_open else ""
+        out.print(f"Share of those who started that returned, by {spans}.{told}", soft_wrap=True)
     for note in answer.notes:
         out.print(escape(note), soft_wrap=True)
     as_of = f" · as of {answer.as_of}" if answer.as_of else ""
@@ -94,9 +96,6 @@ def register(app: typer.Typer) -> None:
         json: bool = JSON_OPTION,
     ) -> None:  # fmt: skip
         """Tell how many of those who started returned, by the interval of their start and the intervals after it."""
-        from bin.history import known_at_of, moment_of
-        from domain.errors import Invalid
-
         if (file is None) == (start is None):
             raise typer.BadParameter("give a FILE.toml, or --start TYPE", param_hint="FILE")
         settings, zone = data_zone(data)
@@ -112,27 +111,11 @@ def register(app: typer.Typer) -> None:
         }
         question |= {k: v for k, v in given.items() if v is not None}
         question.setdefault("timezone", zone.key)
-        if breakdown is not None:
-            question["breakdown"] = {"by": breakdown}
-        if attribution is not None:
-            if not isinstance(question.get("breakdown"), dict):
-                raise typer.BadParameter("needs --breakdown", param_hint="--attribution")
-            question["breakdown"]["attribution"] = attribution
-        span = {k: moment_of(v, zone, ends=False) for k, v in (("from", from_), ("to", to)) if v is not None}
-        if span:
-            question["range"] = {**question.get("range", {}), **span}
-        if as_of is not None:
-            question["as_of"] = moment_of(as_of, zone)
-        if known_at is not None:
-            known = known_at_of(known_at, zone)
-            question["known_at"] = f"@{known}" if isinstance(known, int) else known
+        narrow(question, zone, breakdown, attribution, from_, to, as_of, known_at)
 
         async def work(parts: Core) -> Retained:
-            try:
+            with wrong_use(file):
                 return await parts.retentions.query(question)
-            except Invalid as wrong:
-                told = "\n".join(f"{p.pointer or '(whole)'}: {p.detail}" for p in wrong.problems)
-                raise typer.BadParameter(told, param_hint=str(file) if file else "the question") from None
 
         answer = asked(settings, "retention", ("identities",), work)
         if svg is not None:

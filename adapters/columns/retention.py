@@ -169,8 +169,8 @@ def ask(
     for c, name in enumerate(asked.names):
         told = int(begun[c].sum())
         if told or of[c, 0]:
-            cells = _cells(found[c, :told], of[c, :told], ~over[c, :told])
-            cohorts.append(Cohort(name, int(of[c, 0]), cells))
+            is_open = (~over[c, :told]).tolist()
+            cohorts.append(Cohort(name, int(of[c, 0]), _cells(found[c, :told], of[c, :told], is_open)))
     reached = max((len(c.intervals) for c in cohorts), default=0)
     whole, of_whole = np.where(over, found, 0).sum(0), np.where(over, of, 0).sum(0)
     total = Total(len(starts.group), _cells(whole[:reached], of_whole[:reached]))
@@ -267,6 +267,6 @@ def bar(
     positions = np.full(len(flat), -1, np.int64)
     positions[flat >= 0] = view.positions(stream, flat[flat >= 0])
     names = [stream.names[u] for u in stream.unit[starts.group[mine]]]
-    rows = positions.reshape(places.shape)
-    members = [Member(n, row[row >= 0].tolist()) for n, row in zip(names, rows, strict=True)]
+    rows = zip(names, positions[::2].tolist(), positions[1::2].tolist(), strict=True)
+    members = [Member(n, [start, back] if back >= 0 else [start]) for n, start, back in rows]
     return sorted(members, key=lambda m: (value_order(m.unit), m.positions))
