@@ -96,7 +96,7 @@ def test_columns_and_reference_find_the_same_paths_and_figures(
     stream: list[Happening], question: Paths, chunks: int
 ) -> None:
     view = view_of(stream, chunks)
-    expected = paths(question, of_units(question, stream))
+    expected = paths(question, of_units(question.looked_at, stream))
 
     found = walked(question, view, themselves)
     answer = asked(question, view)
@@ -121,11 +121,10 @@ def cells(question: Paths, path: Path) -> list[Any]:
 def counted(question: Paths, found: list[Path]) -> Any:
     """The figures, counted by hand."""
     rows = [cells(question, p) for p in found]
-    order = lambda name: (name[0], name[1] is None, name[1] or ())  # noqa: E731
     levels, shown = [], []
     for column in zip(*rows, strict=True) if rows else [()] * (question.before + question.after + 1):
         counts = Counter(c for c in column if c is not None)
-        first = sorted(counts, key=lambda c: (-counts[c], order(c)))[: question.top]
+        first = sorted(counts, key=lambda c: (-counts[c], in_order(c)))[: question.top]
         rest = {c: n for c, n in counts.items() if c not in first}
         levels.append(([(c, counts[c]) for c in first], (len(rest), sum(rest.values())) if rest else None))
         shown.append(first)
@@ -152,8 +151,12 @@ def counted(question: Paths, found: list[Path]) -> Any:
     )
 
 
+def in_order(name: Any) -> Any:
+    return name[0], name[1] is None, name[1] or ()
+
+
 def key_of(question: Paths, row: tuple[Any, ...]) -> Any:
-    order = [(n[0], n[1] is None, n[1] or ()) for n in row if n is not None]
+    order = [in_order(n) for n in row if n is not None]
     middle = sum(n is not None for n in row[: question.before])
     return order[:middle], order[middle : middle + 1], order[middle + 1 :]
 
@@ -180,7 +183,7 @@ def figures(answer: Answer) -> Any:
 
 
 def on(level: Any) -> int:
-    return sum(s.count for s in level.steps) + (level.rest.count if level.rest else 0)
+    return sum(s.count for s in level.steps) + int(level.rest.count if level.rest else 0)
 
 
 @pytest.mark.parametrize(
