@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from bin.reading import JSON_OPTION, asked, console, data_zone, print_json, table
+from bin.asking import answered, at_moment, span_of
+from bin.reading import JSON_OPTION, console, data_zone, print_json, table
 from bin.settings import DATA_OPTION
 
 if TYPE_CHECKING:
-    from bin.compose import Core
     from domain.funnels.answer import Answer, StepFigures
 
 _SHOWN_VALUES = 20
@@ -137,9 +137,6 @@ def register(app: typer.Typer) -> None:
         json: bool = JSON_OPTION,
     ) -> None:  # fmt: skip
         """Tell how many went through some steps, how long they took, and where the others stayed."""
-        from bin.history import known_at_of, moment_of
-        from domain.errors import Invalid
-
         if (file is None) == (steps is None):
             raise typer.BadParameter("give a FILE.toml, or --steps a,b,c", param_hint="FILE")
         settings, zone = data_zone(data)
@@ -166,23 +163,11 @@ def register(app: typer.Typer) -> None:
             if not isinstance(question.get("breakdown"), dict):
                 raise typer.BadParameter("needs --breakdown", param_hint="--attribution")
             question["breakdown"]["attribution"] = attribution
-        span = {k: moment_of(v, zone, ends=False) for k, v in (("from", from_), ("to", to)) if v is not None}
-        if span:
+        if span := span_of(zone, from_, to):
             question["range"] = {**question.get("range", {}), **span}
-        if as_of is not None:
-            question["as_of"] = moment_of(as_of, zone)
-        if known_at is not None:
-            known = known_at_of(known_at, zone)
-            question["known_at"] = f"@{known}" if isinstance(known, int) else known
-
-        async def work(parts: Core) -> Answer:
-            try:
-                return await parts.funnels.query(question)
-            except Invalid as wrong:
-                told = "\n".join(f"{p.pointer or '(whole)'}: {p.detail}" for p in wrong.problems)
-                raise typer.BadParameter(told, param_hint=str(file) if file else "the question") from None
-
-        answer = asked(settings, "funnel", ("identities",), work)
+        at_moment(question, zone, as_of, known_at)
+        hint = str(file) if file else "the question"
+        answer = answered(settings, "funnel", hint, lambda parts: parts.funnels.query(question))
         names = step_names(question)
         if svg is not None:
             from adapters import charts

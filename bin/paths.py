@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from bin.asking import answered, at_moment, span_of
 from bin.funnel import question_of
-from bin.reading import JSON_OPTION, asked, console, data_zone, print_json, table
+from bin.reading import JSON_OPTION, console, data_zone, print_json, table
 from bin.settings import DATA_OPTION
 
 if TYPE_CHECKING:
-    from bin.compose import Core
     from domain.paths.answer import Answer, Level, WholePath
 
 
@@ -99,9 +99,6 @@ def register(app: typer.Typer) -> None:
         json: bool = JSON_OPTION,
     ) -> None:  # fmt: skip
         """Tell which steps follow an event, and which lead to it."""
-        from bin.history import known_at_of, moment_of
-        from domain.errors import Invalid
-
         if (file is None) == (around is None):
             raise typer.BadParameter("give a FILE.toml, or --around TYPE", param_hint="FILE")
         settings, zone = data_zone(data)
@@ -114,23 +111,11 @@ def register(app: typer.Typer) -> None:
         listed = {"type": only, "leave_out": leave_out}
         if steps := {k: [t.strip() for t in v.split(",") if t.strip()] for k, v in listed.items() if v}:
             question["steps"] = steps
-        span = {k: moment_of(v, zone, ends=False) for k, v in (("from", from_), ("to", to)) if v is not None}
-        if span:
+        if span := span_of(zone, from_, to):
             question["range"] = {**question.get("range", {}), **span}
-        if as_of is not None:
-            question["as_of"] = moment_of(as_of, zone)
-        if known_at is not None:
-            known = known_at_of(known_at, zone)
-            question["known_at"] = f"@{known}" if isinstance(known, int) else known
-
-        async def work(parts: Core) -> Answer:
-            try:
-                return await parts.segments.paths(question)
-            except Invalid as wrong:
-                told = "\n".join(f"{p.pointer or '(whole)'}: {p.detail}" for p in wrong.problems)
-                raise typer.BadParameter(told, param_hint=str(file) if file else "the question") from None
-
-        answer = asked(settings, "paths", ("identities",), work)
+        at_moment(question, zone, as_of, known_at)
+        hint = str(file) if file else "the question"
+        answer = answered(settings, "paths", hint, lambda parts: parts.segments.paths(question))
         if svg is not None:
             from adapters import charts
             from adapters.path_chart import path_chart

@@ -2,56 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from bin.asking import answered, at_moment, span_of
 from bin.funnel import question_of
-from bin.reading import JSON_OPTION, asked, console, data_zone, on_record, print_json, table, when
+from bin.reading import JSON_OPTION, console, data_zone, on_record, print_json, table, when
 from bin.settings import DATA_OPTION
 
 if TYPE_CHECKING:
     from adapters.saved_segments import SavedSegment
     from adapters.segments import Members
     from bin.compose import Core
-    from bin.settings import Settings
     from domain.segments.answer import Answer
 
-T = TypeVar("T")
 _SHOWN_SPELLS = 3
 
 
 def segment_of(text: str) -> Any:
     """A segment as it is told on the command line: a TOML file, or the name of a kept one."""
     return question_of(Path(text)) if text.endswith(".toml") else text
-
-
-def _asked(settings: Settings, work: Callable[[Core], Awaitable[T]], hint: str) -> T:
-    """Ask, and tell what is wrong with the question line by line."""
-    from domain.errors import Invalid
-
-    async def told(parts: Core) -> T:
-        try:
-            return await work(parts)
-        except Invalid as wrong:
-            lines = "\n".join(f"{p.pointer or '(whole)'}: {p.detail}" for p in wrong.problems)
-            raise typer.BadParameter(lines, param_hint=hint) from None
-
-    return asked(settings, "segments", ("identities",), told)
-
-
-def _moment(zone: Any, as_of: str | None, known_at: str | None) -> dict[str, Any]:
-    from bin.history import known_at_of, moment_of
-
-    found: dict[str, Any] = {}
-    if as_of is not None:
-        found["as_of"] = moment_of(as_of, zone)
-    if known_at is not None:
-        known = known_at_of(known_at, zone)
-        found["known_at"] = f"@{known}" if isinstance(known, int) else known
-    return found
 
 
 def show(answer: Answer, zone: Any) -> None:
@@ -120,17 +92,14 @@ def register(app: typer.Typer) -> None:
         json: bool = JSON_OPTION,
     ) -> None:  # fmt: skip
         """Tell how many belong to a segment, and how they came and went."""
-        from bin.history import moment_of
-
         settings, zone = data_zone(data)
-        question = {"segment": segment_of(segment), "timezone": zone.key, **_moment(zone, as_of, known_at)}
+        question = {"segment": segment_of(segment), "timezone": zone.key}
+        at_moment(question, zone, as_of, known_at)
         if trend is not None:
             question["trend"] = trend
-        if span := {
-            k: moment_of(v, zone, ends=False) for k, v in (("from", from_), ("to", to)) if v is not None
-        }:
+        if span := span_of(zone, from_, to):
             question["range"] = span
-        answer = _asked(settings, lambda parts: parts.segments.query(question), segment)
+        answer = answered(settings, "segments", segment, lambda parts: parts.segments.query(question))
         if json:
             print_json(answer)
         else:
@@ -152,18 +121,12 @@ def register(app: typer.Typer) -> None:
         json: bool = JSON_OPTION,
     ) -> None:  # fmt: skip
         """List the persons of a segment with the times at which they came in and went out; it is recorded who asked."""
-        from bin.history import moment_of
-
         settings, zone = data_zone(data)
         given = segment_of(segment)
-        span = {
-            k: moment_of(v, zone, ends=False)
-            for k, v in (("from", entered_from), ("to", entered_to))
-            if v is not None
-        }
-        if span:
+        if span := span_of(zone, entered_from, entered_to):
             given = {**(given if isinstance(given, dict) else {"name": given}), "entered": span}
-        question = {"segment": given, "limit": limit, **_moment(zone, as_of, known_at)}
+        question = {"segment": given, "limit": limit}
+        at_moment(question, zone, as_of, known_at)
         if state is not None:
             question["state"] = state
 
@@ -173,7 +136,7 @@ def register(app: typer.Typer) -> None:
             await on_record(parts, "segment", about=about, query=segment, count=found.count)
             return found
 
-        found = _asked(settings, work, segment)
+        found = answered(settings, "segments", segment, work)
         if json:
             print_json(found)
         else:
@@ -191,7 +154,12 @@ def register(app: typer.Typer) -> None:
 
         settings, _ = data_zone(data)
         rules = question_of(file)
-        kept = _asked(settings, lambda parts: parts.segments.save(name, rules, principal().key_id), str(file))
+        kept = answered(
+            settings,
+            "segments",
+            str(file),
+            lambda parts: parts.segments.save(name, rules, principal().key_id),
+        )
         if json:
             print_json(kept)
         else:
@@ -205,7 +173,7 @@ def register(app: typer.Typer) -> None:
         async def work(parts: Core) -> list[SavedSegment]:
             return list(await parts.segments.every())
 
-        kept = _asked(settings, work, "segments")
+        kept = answered(settings, "segments", "segments", work)
         if json:
             print_json({"segments": kept})
             return

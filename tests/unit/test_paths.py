@@ -175,15 +175,14 @@ def figures(answer: Answer) -> Any:
     sequences = [(tuple(map(name, (*s.before, s.around, *s.after))), s.count) for s in answer.sequences]
     rest = answer.sequences_rest and (answer.sequences_rest.names, answer.sequences_rest.count)
     for nearer, level in [*pairwise(answer.levels), *((b, a) for a, b in pairwise(answer.levels))]:
-        if abs(level.level) > abs(
-            nearer.level
-        ):  # what is on a level and what ended before it is all there was
-            assert on(nearer) == on(level) + level.ended
+        if abs(level.level) > abs(nearer.level):
+            assert on(nearer) == on(level) + level.ended  # nobody is lost between two levels
     return answer.paths, answer.units, levels, links, sequences, rest
 
 
 def on(level: Any) -> int:
-    return sum(s.count for s in level.steps) + int(level.rest.count if level.rest else 0)
+    rest = int(level.rest.count) if level.rest else 0
+    return rest + sum(int(s.count) for s in level.steps)
 
 
 @pytest.mark.parametrize(
