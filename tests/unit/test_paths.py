@@ -34,6 +34,7 @@ CASES: list[tuple[str, str, dict[str, Any], list[str]]] = [
     ("a gap ends the path", "B1 A20 C29 D40", {"before": 1, "gap": "10s"}, ["A C"]),
     ("a gap is inclusive", "A20 C30", {"gap": "10s"}, ["A C"]),
     ("a step taken once still bridges the gap", "A1 B9 B17 C25", {"gap": "10s"}, ["A B C"]),
+    ("so does another event like it that is no step", "A1 A9 C17", {"gap": "10s", "steps": "custom.C"}, ["A C"]),
     ("a window is a span from the event", "B1 A8 C15 D18 B19", {"before": 1, "window": "10s"}, ["B A C D"]),
     ("the first in the range", "A1 B2 A3 C4", {}, ["A B A C"]),
     ("the last in the range", "A1 B2 A3 C4", {"occurrence": "last"}, ["A C"]),
