@@ -26,6 +26,7 @@ COMMANDS = (
     "bin.persons",
     "bin.volumes",
     "bin.funnel",
+    "bin.retention",
     "bin.paths",
     "bin.segments",
     "bin.sql",

@@ -25,6 +25,7 @@ from adapters.postgres.subjects import Subjects
 from adapters.postgres.writer import Writer
 from adapters.rebuild_runs import connected, set_aside_misread
 from adapters.records import Records
+from adapters.retentions import Retentions
 from adapters.segments import Segments
 from bin import memory
 from bin.settings import Settings
@@ -49,6 +50,7 @@ class Core:
     histories: Histories
     feed: Feed
     funnels: Funnels
+    retentions: Retentions
     segments: Segments
 
     @property
@@ -93,7 +95,7 @@ async def core(settings: Settings, database_url: str, *, pool_size: int = 8) -> 
         funnels = Funnels(pool, histories, database_url=database_url, folder=settings.data / "columns")
         yield Core(
             settings, database_url, pool, keys, subjects, writer, records, rejected, ingest, histories, feed, funnels,
-            Segments(pool, funnels),
+            Retentions(pool, funnels), Segments(pool, funnels),
         )  # fmt: skip
     finally:
         if funnels is not None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from bin.asking import answered, at_moment, span_of
-from bin.reading import JSON_OPTION, console, data_zone, print_json, table
+from bin.reading import JSON_OPTION, asked, console, data_zone, print_json, table
 from bin.settings import DATA_OPTION
+from domain.funnels.naming import step_names as step_names  # noqa: PLC0414 - others print funnels, too
 
 if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
+    from bin.compose import Core
     from domain.funnels.answer import Answer, StepFigures
 
 _SHOWN_VALUES = 20
@@ -32,6 +37,51 @@ def question_of(file: Path) -> dict[str, Any]:
         raise typer.BadParameter(f"{file} is no TOML: {wrong}", param_hint="FILE") from None
 
 
+def narrow(
+    question: dict[str, Any],
+    zone: ZoneInfo,
+    breakdown: str | None,
+    attribution: str | None,
+    from_: str | None,
+    to: str | None,
+    as_of: str | None,
+    known_at: str | None,
+) -> None:
+    """Put into a question what was said on the command line; dates are days of *zone*.
+
+    Raises:
+        typer.BadParameter: something of it cannot be read.
+    """
+    from bin.history import known_at_of, moment_of
+
+    if breakdown is not None:
+        question["breakdown"] = {"by": breakdown}
+    if attribution is not None:
+        if not isinstance(question.get("breakdown"), dict):
+            raise typer.BadParameter("needs --breakdown", param_hint="--attribution")
+        question["breakdown"]["attribution"] = attribution
+    span = {k: moment_of(v, zone, ends=False) for k, v in (("from", from_), ("to", to)) if v is not None}
+    if span:
+        question["range"] = {**question.get("range", {}), **span}
+    if as_of is not None:
+        question["as_of"] = moment_of(as_of, zone)
+    if known_at is not None:
+        known = known_at_of(known_at, zone)
+        question["known_at"] = f"@{known}" if isinstance(known, int) else known
+
+
+@contextmanager
+def wrong_use(file: Path | None) -> Iterator[None]:
+    """Tell every mistake of a question as wrong use of the command; it stands in *file* where there is one."""
+    from domain.errors import Invalid
+
+    try:
+        yield
+    except Invalid as wrong:
+        told = "\n".join(f"{p.pointer or '(whole)'}: {p.detail}" for p in wrong.problems)
+        raise typer.BadParameter(told, param_hint=str(file) if file else "the question") from None
+
+
 def _span(seconds: float | None) -> str:
     if seconds is None:
         return "–"
@@ -43,20 +93,6 @@ def _span(seconds: float | None) -> str:
 
 def _share(share: float | None) -> str:
     return "–" if share is None else f"{share:.1%}"
-
-
-def step_names(question: dict[str, Any]) -> list[str]:
-    """What each step is called: its name, or its types and filters."""
-    names = []
-    for step in question.get("steps", []):
-        if isinstance(step, str):
-            names.append(step)
-            continue
-        types = step.get("type", "")
-        where = ", ".join(f"{k}={v.get('op', '=')}{v.get('value', '')}" if isinstance(v, dict) else f"{k}={v}" for k, v in (step.get("where") or {}).items())  # fmt: skip
-        told = types if isinstance(types, str) else " | ".join(types)
-        names.append(step.get("name") or (f"{told} ({where})" if where else told))
-    return names
 
 
 def show(answer: Answer, names: list[str]) -> None:
@@ -157,17 +193,13 @@ def register(app: typer.Typer) -> None:
         question |= {k: v for k, v in given.items() if v is not None}
         question.setdefault("window", "14d")
         question.setdefault("timezone", zone.key)
-        if breakdown is not None:
-            question["breakdown"] = {"by": breakdown}
-        if attribution is not None:
-            if not isinstance(question.get("breakdown"), dict):
-                raise typer.BadParameter("needs --breakdown", param_hint="--attribution")
-            question["breakdown"]["attribution"] = attribution
-        if span := span_of(zone, from_, to):
-            question["range"] = {**question.get("range", {}), **span}
-        at_moment(question, zone, as_of, known_at)
-        hint = str(file) if file else "the question"
-        answer = answered(settings, "funnel", hint, lambda parts: parts.funnels.query(question))
+        narrow(question, zone, breakdown, attribution, from_, to, as_of, known_at)
+
+        async def work(parts: Core) -> Answer:
+            with wrong_use(file):
+                return await parts.funnels.query(question)
+
+        answer = asked(settings, "funnel", ("identities",), work)
         names = step_names(question)
         if svg is not None:
             from adapters import charts

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from bin.asking import answered, at_moment, span_of
-from bin.funnel import question_of
-from bin.reading import JSON_OPTION, console, data_zone, print_json, table
+from bin.funnel import narrow, question_of, wrong_use
+from bin.reading import JSON_OPTION, asked, console, data_zone, print_json, table
 from bin.settings import DATA_OPTION
 
 if TYPE_CHECKING:
+    from bin.compose import Core
     from domain.paths.answer import Answer, Level, WholePath
 
 
@@ -111,11 +111,13 @@ def register(app: typer.Typer) -> None:
         listed = {"type": only, "leave_out": leave_out}
         if steps := {k: [t.strip() for t in v.split(",") if t.strip()] for k, v in listed.items() if v}:
             question["steps"] = steps
-        if span := span_of(zone, from_, to):
-            question["range"] = {**question.get("range", {}), **span}
-        at_moment(question, zone, as_of, known_at)
-        hint = str(file) if file else "the question"
-        answer = answered(settings, "paths", hint, lambda parts: parts.segments.paths(question))
+        narrow(question, zone, None, None, from_, to, as_of, known_at)
+
+        async def work(parts: Core) -> Answer:
+            with wrong_use(file):
+                return await parts.segments.paths(question)
+
+        answer = asked(settings, "paths", ("identities",), work)
         if svg is not None:
             from adapters import charts
             from adapters.path_chart import path_chart

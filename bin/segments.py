@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from bin.asking import answered, at_moment, span_of
-from bin.funnel import question_of
-from bin.reading import JSON_OPTION, console, data_zone, on_record, print_json, table, when
+from bin.funnel import narrow, question_of, wrong_use
+from bin.reading import JSON_OPTION, asked, console, data_zone, on_record, print_json, table, when
 from bin.settings import DATA_OPTION
 
 if TYPE_CHECKING:
     from adapters.saved_segments import SavedSegment
     from adapters.segments import Members
     from bin.compose import Core
+    from bin.settings import Settings
     from domain.segments.answer import Answer
 
+T = TypeVar("T")
 _SHOWN_SPELLS = 3
 
 
 def segment_of(text: str) -> Any:
     """A segment as it is told on the command line: a TOML file, or the name of a kept one."""
     return question_of(Path(text)) if text.endswith(".toml") else text
+
+
+def _answered(settings: Settings, file: Path | None, work: Callable[[Core], Awaitable[T]]) -> T:
+    async def told(parts: Core) -> T:
+        with wrong_use(file):
+            return await work(parts)
+
+    return asked(settings, "segments", ("identities",), told)
 
 
 def show(answer: Answer, zone: Any) -> None:
@@ -94,12 +104,10 @@ def register(app: typer.Typer) -> None:
         """Tell how many belong to a segment, and how they came and went."""
         settings, zone = data_zone(data)
         question = {"segment": segment_of(segment), "timezone": zone.key}
-        at_moment(question, zone, as_of, known_at)
+        narrow(question, zone, None, None, from_, to, as_of, known_at)
         if trend is not None:
             question["trend"] = trend
-        if span := span_of(zone, from_, to):
-            question["range"] = span
-        answer = answered(settings, "segments", segment, lambda parts: parts.segments.query(question))
+        answer = _answered(settings, Path(segment), lambda parts: parts.segments.query(question))
         if json:
             print_json(answer)
         else:
@@ -123,10 +131,12 @@ def register(app: typer.Typer) -> None:
         """List the persons of a segment with the times at which they came in and went out; it is recorded who asked."""
         settings, zone = data_zone(data)
         given = segment_of(segment)
-        if span := span_of(zone, entered_from, entered_to):
-            given = {**(given if isinstance(given, dict) else {"name": given}), "entered": span}
+        entered: dict[str, Any] = {}
+        narrow(entered, zone, None, None, entered_from, entered_to, None, None)
+        if entered:
+            given = {**(given if isinstance(given, dict) else {"name": given}), "entered": entered["range"]}
         question = {"segment": given, "limit": limit}
-        at_moment(question, zone, as_of, known_at)
+        narrow(question, zone, None, None, None, None, as_of, known_at)
         if state is not None:
             question["state"] = state
 
@@ -136,7 +146,7 @@ def register(app: typer.Typer) -> None:
             await on_record(parts, "segment", about=about, query=segment, count=found.count)
             return found
 
-        found = answered(settings, "segments", segment, work)
+        found = _answered(settings, Path(segment), work)
         if json:
             print_json(found)
         else:
@@ -154,10 +164,9 @@ def register(app: typer.Typer) -> None:
 
         settings, _ = data_zone(data)
         rules = question_of(file)
-        kept = answered(
+        kept = _answered(
             settings,
-            "segments",
-            str(file),
+            file,
             lambda parts: parts.segments.save(name, rules, principal().key_id),
         )
         if json:
@@ -173,7 +182,7 @@ def register(app: typer.Typer) -> None:
         async def work(parts: Core) -> list[SavedSegment]:
             return list(await parts.segments.every())
 
-        kept = answered(settings, "segments", "segments", work)
+        kept = _answered(settings, None, work)
         if json:
             print_json({"segments": kept})
             return

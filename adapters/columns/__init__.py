@@ -2,5 +2,5 @@
 
 `rows` makes rows of steps of the log, `segment` writes and reads files of them, `shelf` keeps the files of an
 installation, `writer` follows the log, `view` is what a question reads (segments and the fresh tail), `kernel` runs
-funnels over sorted arrays, `funnels` asks it.
+funnels over sorted arrays, `funnels` asks it; `retention_kernel` and `retention` do the same for retention.
 """

@@ -20,7 +20,17 @@ from domain.funnels.property import identity
 from domain.funnels.question import Funnel
 from domain.funnels.times import Times, summary
 
-__all__ = ["MOST_BARS", "Found", "ask", "bar"]
+__all__ = [
+    "MOST_BARS",
+    "Found",
+    "Member",
+    "ask",
+    "attempts_of",
+    "bar",
+    "by_frequency",
+    "split_by",
+    "value_order",
+]
 
 MOST_BARS = 50
 """Values of a breakdown that are told one by one; the rest is summed up."""
@@ -116,7 +126,7 @@ def _held(funnel: Funnel, view: View, stream: Stream) -> tuple[Stream, Ints]:
     return held, source
 
 
-def _by_value(view: View, stream: Stream, path: str, threads: Executor | None) -> Stream:
+def split_by(view: View, stream: Stream, path: str, threads: Executor | None) -> Stream:
     """The stream with every unit split by a property of its events."""
     codes = view.values(path, stream)
     order, begins, group = split(stream.starts, codes, len(view.all_values(path)), threads)
@@ -176,7 +186,7 @@ def attempts_of(funnel: Funnel, view: View, owners: Owners, threads: Executor | 
     whole = _run(funnel, view, stream, [begin, end], threads)
     by_value, code = None, None
     if funnel.breakdown is not None and funnel.attribution == "all_steps":
-        split_up = _by_value(view, stream, funnel.breakdown, threads)
+        split_up = split_by(view, stream, funnel.breakdown, threads)
         by_value = _run(funnel, view, split_up, [begin, end], threads)
         code = by_value.stream.value[by_value.attempts.group]
     elif funnel.breakdown is not None:
@@ -224,16 +234,16 @@ def _periods(funnel: Funnel, stream: Stream, begin: int, end: int) -> list[tuple
     return found
 
 
-def _value_order(value: Any) -> tuple[bool, Any]:
+def value_order(value: Any) -> tuple[bool, Any]:
+    """What values are put in order by; none last."""
     return (value is None, () if value is None else identity(value))
 
 
-def _ranked(view: View, path: str, code: Ints) -> list[tuple[int, Any]]:
+def by_frequency(values: Sequence[Any], code: Ints) -> list[tuple[int, Any]]:
     """(code, value) of every value, the most frequent first, then in order of the values."""
-    values = view.all_values(path)
     counts = np.bincount(code + 1, minlength=1)
     told = [(c - 1, values[c - 1] if c else None, int(counts[c])) for c in np.flatnonzero(counts).tolist()]
-    told.sort(key=lambda t: (-t[2], _value_order(t[1])))
+    told.sort(key=lambda t: (-t[2], value_order(t[1])))
     return [(c, value) for c, value, _ in told]
 
 
@@ -262,7 +272,7 @@ def ask(
     notes = []
     breakdown, rest = None, None
     if asked.by_value is not None and asked.code is not None and funnel.breakdown is not None:
-        ranked = _ranked(view, funnel.breakdown, asked.code)
+        ranked = by_frequency(view.all_values(funnel.breakdown), asked.code)
         told, code = asked.by_value, asked.code
 
         def of_value(c: int) -> list[StepFigures]:
@@ -359,4 +369,4 @@ def bar(
     names = [mine.stream.names[u] for u in mine.stream.unit[a.group]]
     rows = positions.reshape(a.places.shape)
     members = [Member(n, row[row >= 0].tolist()) for n, row in zip(names, rows, strict=True)]
-    return sorted(members, key=lambda m: (_value_order(m.unit), m.positions))
+    return sorted(members, key=lambda m: (value_order(m.unit), m.positions))

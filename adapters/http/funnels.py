@@ -12,6 +12,7 @@ from litestar.params import PathParameter, QueryParameter
 
 from adapters.funnels import Members
 from adapters.http.auth import house_of
+from adapters.http.drawing import drawn, wants_drawing
 from adapters.http.persons import access_recorded
 from adapters.http.problems import ProblemDocument, Refusal
 from adapters.http.reading import after_of, json_answer, timed
@@ -49,7 +50,7 @@ async def asked(request: Request[Any, Any, Any]) -> Any:
     summary="How many went through the steps of a funnel, and how long they took",
     description=(
         "Steps, window, entry, order, count, unit, exclude, hold, breakdown, range, trend, timezone, as_of, known_at. The answer tells "
-        "the `known_at` it was given at; asked again with it, it is the same, byte for byte."
+        "the `known_at` it was given at; asked again with it, it is the same, byte for byte. With `Accept: image/svg+xml` it is drawn."
     ),
     responses=PROBLEMS,
 )
@@ -60,7 +61,13 @@ async def query_funnel(
     """Answer a question."""
     taken, raw, after = timed(), await asked(request), after_of(request)
     core = house_of(request).core
-    return json_answer(await through_outages(lambda: core.funnels.query(raw, after=after), within_s=3), taken)
+    found = await through_outages(lambda: core.funnels.query(raw, after=after), within_s=3)
+    if wants_drawing(request):
+        from adapters.charts import funnel_chart
+        from domain.funnels.naming import step_names
+
+        return await drawn(funnel_chart(found, step_names(raw)), taken)
+    return json_answer(found, taken)
 
 
 @post(

@@ -23,6 +23,7 @@ from adapters.postgres.rejected import Rejected
 from adapters.postgres.subjects import Subjects
 from adapters.postgres.writer import Writer
 from adapters.records import Records
+from adapters.retentions import Retentions
 from adapters.segments import Segments
 
 __all__ = ["Core", "House", "HttpSettings"]
@@ -66,6 +67,8 @@ class Core(Protocol):
     def histories(self) -> Histories: ...
     @property
     def funnels(self) -> Funnels: ...
+    @property
+    def retentions(self) -> Retentions: ...
     @property
     def segments(self) -> Segments: ...
 

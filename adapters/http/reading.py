@@ -12,7 +12,17 @@ from litestar.params import QueryParameter
 
 from domain.errors import Invalid, Problem
 
-__all__ = ["AsOf", "KnownAt", "after_of", "as_of_of", "json_answer", "known_at_of", "time_of", "timed"]
+__all__ = [
+    "AsOf",
+    "KnownAt",
+    "Timed",
+    "after_of",
+    "as_of_of",
+    "json_answer",
+    "known_at_of",
+    "time_of",
+    "timed",
+]
 
 AsOf = Annotated[
     str | None,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import lzma
 import os
 import subprocess
 import sys
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,40 @@ def test_of_online_retail_65_58_percent_ordered_more_than_once(
     assert counts(answer) == [4_338, 2_845]
     assert round(100 * answer["steps"][1]["conversion"], 2) == 65.58
 
+    # and when it is asked as retention, those who ever returned are the same, and each month's are as counted by hand
+    again = {"start": paid, "interval": "month", "timezone": "Europe/London", "as_of": "2011-12-09T23:59:59Z"}
+    ever = touchlog("retention", written(tmp_path, again | {"returns": "on_or_after"}))
+    assert (ever["total"]["size"], sum(c["intervals"][0]["count"] for c in ever["cohorts"])) == (4_338, 2_845)
+    by_month = touchlog("retention", written(tmp_path, again), "--svg", tmp_path / "retention.svg")
+    told = {c["cohort"]: (c["size"], [i["count"] for i in c["intervals"]]) for c in by_month["cohorts"]}
+    assert told == returns_by_hand(whole(RETAIL))
+    assert told["2010-12"][0] == 885
+    assert [c["intervals"][-1]["open"] for c in by_month["cohorts"]] == [False] + 12 * [True]
+    assert "2010-12" in (tmp_path / "retention.svg").read_text()
+
+
+def returns_by_hand(lines: Path) -> dict[str, tuple[int, list[int]]]:
+    """Give by month of the first paid order how many customers there are, and how many ordered again by month after."""
+    invoices: dict[str, tuple[str, str, Decimal]] = {}
+    with lzma.open(lines, "rt", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            number = row["InvoiceNo"]
+            who, at, paid = invoices.get(number, (row["CustomerID"], row["InvoiceDate"], Decimal(0)))
+            invoices[number] = (who, at, paid + Decimal(row["Quantity"]) * Decimal(row["UnitPrice"]))
+    months: dict[str, list[int]] = defaultdict(list)
+    for number, (who, at, paid) in sorted(invoices.items(), key=lambda i: i[1][1]):
+        if who and paid > 0 and not number.startswith("C"):
+            months[who].append(int(at[:4]) * 12 + int(at[5:7]) - 1)
+    found = {}
+    for first in range(2010 * 12 + 11, 2011 * 12 + 12):
+        mine = [m for m in months.values() if m[0] == first]
+        later = range(first, min(2011 * 12 + 12, first + 12))
+        found[f"{first // 12}-{first % 12 + 1:02}"] = (
+            len(mine),
+            [sum(m in c[1:] for c in mine) for m in later],
+        )
+    return found
+
 
 def test_what_went_wrong_on_mobile_in_april_and_may_is_found_by_a_breakdown(
     touchlog: Installation, tmp_path: Path
@@ -107,6 +143,18 @@ def test_what_went_wrong_on_mobile_in_april_and_may_is_found_by_a_breakdown(
     fault = question | {"steps": named("shipping_details", "checkout_bug")}
     broken = touchlog("funnel", written(tmp_path, fault))
     assert {v["value"] for v in broken["breakdown"] if v["steps"][1]["count"]} == {"mobile"}
+
+    # and the trend of each device says that it began in April and was over in June
+    met: dict[tuple[str, str], int] = {}
+    for device in ("desktop", "mobile", "tablet"):
+        steps_of = [
+            {**s, "where": {**s["where"], "device": device}}
+            for s in named("shipping_details", "checkout_bug")
+        ]
+        of_device = {"steps": steps_of, "window": "30m", "unit": "data.session_id", "trend": "month"}
+        course = touchlog("funnel", written(tmp_path, of_device))["trend"]
+        met |= {(device, p["period"]): p["steps"][1]["count"] for p in course if p["steps"][1]["count"]}
+    assert list(met) == [("mobile", "2024-04"), ("mobile", "2024-05")]
 
 
 def written(folder: Path, question: dict[str, Any]) -> Path:
