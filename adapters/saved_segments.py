@@ -115,7 +115,10 @@ class SavedSegments:
                 f"WHERE {condition} ORDER BY name, version",
                 asked,
             )
-            return [SavedSegment(*row[:4], moment(row[4].astimezone(UTC))) for row in await rows.fetchall()]
+            return [
+                SavedSegment(name, version, segment, by, moment(at.astimezone(UTC)))
+                for name, version, segment, by, at in await rows.fetchall()
+            ]
 
     async def narrowing(self, raw: Any) -> tuple[Any, Narrowing]:
         """(a question without its `segment`, to whose events it is narrowed).

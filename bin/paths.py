@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from bin.funnel import question_of
+from bin.funnel import narrow, question_of, wrong_use
 from bin.reading import JSON_OPTION, asked, console, data_zone, print_json, table
 from bin.settings import DATA_OPTION
 
@@ -99,9 +99,6 @@ def register(app: typer.Typer) -> None:
         json: bool = JSON_OPTION,
     ) -> None:  # fmt: skip
         """Tell which steps follow an event, and which lead to it."""
-        from bin.history import known_at_of, moment_of
-        from domain.errors import Invalid
-
         if (file is None) == (around is None):
             raise typer.BadParameter("give a FILE.toml, or --around TYPE", param_hint="FILE")
         settings, zone = data_zone(data)
@@ -114,21 +111,11 @@ def register(app: typer.Typer) -> None:
         listed = {"type": only, "leave_out": leave_out}
         if steps := {k: [t.strip() for t in v.split(",") if t.strip()] for k, v in listed.items() if v}:
             question["steps"] = steps
-        span = {k: moment_of(v, zone, ends=False) for k, v in (("from", from_), ("to", to)) if v is not None}
-        if span:
-            question["range"] = {**question.get("range", {}), **span}
-        if as_of is not None:
-            question["as_of"] = moment_of(as_of, zone)
-        if known_at is not None:
-            known = known_at_of(known_at, zone)
-            question["known_at"] = f"@{known}" if isinstance(known, int) else known
+        narrow(question, zone, None, None, from_, to, as_of, known_at)
 
         async def work(parts: Core) -> Answer:
-            try:
+            with wrong_use(file):
                 return await parts.segments.paths(question)
-            except Invalid as wrong:
-                told = "\n".join(f"{p.pointer or '(whole)'}: {p.detail}" for p in wrong.problems)
-                raise typer.BadParameter(told, param_hint=str(file) if file else "the question") from None
 
         answer = asked(settings, "paths", ("identities",), work)
         if svg is not None:

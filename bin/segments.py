@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from bin.funnel import question_of
+from bin.funnel import narrow, question_of, wrong_use
 from bin.reading import JSON_OPTION, asked, console, data_zone, on_record, print_json, table, when
 from bin.settings import DATA_OPTION
 
@@ -28,30 +28,12 @@ def segment_of(text: str) -> Any:
     return question_of(Path(text)) if text.endswith(".toml") else text
 
 
-def _asked(settings: Settings, work: Callable[[Core], Awaitable[T]], hint: str) -> T:
-    """Ask, and tell what is wrong with the question line by line."""
-    from domain.errors import Invalid
-
+def _answered(settings: Settings, file: Path | None, work: Callable[[Core], Awaitable[T]]) -> T:
     async def told(parts: Core) -> T:
-        try:
+        with wrong_use(file):
             return await work(parts)
-        except Invalid as wrong:
-            lines = "\n".join(f"{p.pointer or '(whole)'}: {p.detail}" for p in wrong.problems)
-            raise typer.BadParameter(lines, param_hint=hint) from None
 
     return asked(settings, "segments", ("identities",), told)
-
-
-def _moment(zone: Any, as_of: str | None, known_at: str | None) -> dict[str, Any]:
-    from bin.history import known_at_of, moment_of
-
-    found: dict[str, Any] = {}
-    if as_of is not None:
-        found["as_of"] = moment_of(as_of, zone)
-    if known_at is not None:
-        known = known_at_of(known_at, zone)
-        found["known_at"] = f"@{known}" if isinstance(known, int) else known
-    return found
 
 
 def show(answer: Answer, zone: Any) -> None:
@@ -120,17 +102,12 @@ def register(app: typer.Typer) -> None:
         json: bool = JSON_OPTION,
     ) -> None:  # fmt: skip
         """Tell how many belong to a segment, and how they came and went."""
-        from bin.history import moment_of
-
         settings, zone = data_zone(data)
-        question = {"segment": segment_of(segment), "timezone": zone.key, **_moment(zone, as_of, known_at)}
+        question = {"segment": segment_of(segment), "timezone": zone.key}
+        narrow(question, zone, None, None, from_, to, as_of, known_at)
         if trend is not None:
             question["trend"] = trend
-        if span := {
-            k: moment_of(v, zone, ends=False) for k, v in (("from", from_), ("to", to)) if v is not None
-        }:
-            question["range"] = span
-        answer = _asked(settings, lambda parts: parts.segments.query(question), segment)
+        answer = _answered(settings, Path(segment), lambda parts: parts.segments.query(question))
         if json:
             print_json(answer)
         else:
@@ -152,18 +129,14 @@ def register(app: typer.Typer) -> None:
         json: bool = JSON_OPTION,
     ) -> None:  # fmt: skip
         """List the persons of a segment with the times at which they came in and went out; it is recorded who asked."""
-        from bin.history import moment_of
-
         settings, zone = data_zone(data)
         given = segment_of(segment)
-        span = {
-            k: moment_of(v, zone, ends=False)
-            for k, v in (("from", entered_from), ("to", entered_to))
-            if v is not None
-        }
-        if span:
-            given = {**(given if isinstance(given, dict) else {"name": given}), "entered": span}
-        question = {"segment": given, "limit": limit, **_moment(zone, as_of, known_at)}
+        entered: dict[str, Any] = {}
+        narrow(entered, zone, None, None, entered_from, entered_to, None, None)
+        if entered:
+            given = {**(given if isinstance(given, dict) else {"name": given}), "entered": entered["range"]}
+        question = {"segment": given, "limit": limit}
+        narrow(question, zone, None, None, None, None, as_of, known_at)
         if state is not None:
             question["state"] = state
 
@@ -173,7 +146,7 @@ def register(app: typer.Typer) -> None:
             await on_record(parts, "segment", about=about, query=segment, count=found.count)
             return found
 
-        found = _asked(settings, work, segment)
+        found = _answered(settings, Path(segment), work)
         if json:
             print_json(found)
         else:
@@ -191,7 +164,11 @@ def register(app: typer.Typer) -> None:
 
         settings, _ = data_zone(data)
         rules = question_of(file)
-        kept = _asked(settings, lambda parts: parts.segments.save(name, rules, principal().key_id), str(file))
+        kept = _answered(
+            settings,
+            file,
+            lambda parts: parts.segments.save(name, rules, principal().key_id),
+        )
         if json:
             print_json(kept)
         else:
@@ -205,7 +182,7 @@ def register(app: typer.Typer) -> None:
         async def work(parts: Core) -> list[SavedSegment]:
             return list(await parts.segments.every())
 
-        kept = _asked(settings, work, "segments")
+        kept = _answered(settings, None, work)
         if json:
             print_json({"segments": kept})
             return

@@ -118,7 +118,7 @@ def ask_paths(
     notes = []
     if cut or beyond is not None:
         notes.append(
-            f"Of each level the {top} most frequent steps are told, the others together; 'top' tells more."
+            f"Of each level and of the whole paths the {top} most frequent are told, the others together; 'top' tells more."
         )
     if question.occurrence == "every":
         notes.append("Every occurrence is a path of its own: a unit is counted as often as it has them.")

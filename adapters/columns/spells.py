@@ -26,7 +26,7 @@ class Spells(NamedTuple):
 
 
 @numba.njit(nogil=True, cache=True)
-def _noted(out: Any, found: int, group: int, entered: int, left: int) -> Any:  # pragma: no cover - compiled
+def _noted(out: Any, found: int, group: int, entered: Any, left: Any) -> Any:  # pragma: no cover - compiled
     """*out* with a spell in row *found*, made longer where it is full."""
     if found == out.shape[0]:
         longer = np.empty((2 * found, 3), np.int64)

@@ -8,12 +8,15 @@ from typing import Any
 import httpx
 import pytest
 
+from adapters.columns import kernel, spells, walking
 from tests.integration.running import Served, served_http
 from tests.integration.test_columns import DAY, given, web
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -> Iterator[Served]:
+    for compiled in (kernel, spells, walking):  # no question waits for the compiler
+        compiled.warm()
     with served_http(tmp_path_factory.mktemp("segments") / "data", module_database_url) as running:
         yield running
 
@@ -84,7 +87,7 @@ def test_segments_tell_who_came_and_went_and_stay_what_they_were(served: Served,
         ("02", 3, 0, 3), ("03", 0, 1, 2), ("04", 0, 0, 2), ("05", 0, 0, 2),
     ]  # fmt: skip
     spells = sorted(p["spells"][0]["left"] or "" for p in persons["persons"])
-    assert spells == ["", "", "2026-03-03T12:00:00.000000Z"] or spells == ["", "", "2026-03-03T12:00:00Z"]
+    assert spells == ["", "", "2026-03-03T12:00:00.000000Z"]
     assert served.records() == records + 1
     assert asked(served, http, "segments/query", segment="keen", as_of=DAY.format(11))["members"] == 0
 

@@ -34,6 +34,7 @@ CASES: list[tuple[str, str, dict[str, Any], list[str]]] = [
     ("a gap ends the path", "B1 A20 C29 D40", {"before": 1, "gap": "10s"}, ["A C"]),
     ("a gap is inclusive", "A20 C30", {"gap": "10s"}, ["A C"]),
     ("a step taken once still bridges the gap", "A1 B9 B17 C25", {"gap": "10s"}, ["A B C"]),
+    ("so does another event like it that is no step", "A1 A9 C17", {"gap": "10s", "steps": "custom.C"}, ["A C"]),
     ("a window is a span from the event", "B1 A8 C15 D18 B19", {"before": 1, "window": "10s"}, ["B A C D"]),
     ("the first in the range", "A1 B2 A3 C4", {}, ["A B A C"]),
     ("the last in the range", "A1 B2 A3 C4", {"occurrence": "last"}, ["A C"]),
@@ -96,7 +97,7 @@ def test_columns_and_reference_find_the_same_paths_and_figures(
     stream: list[Happening], question: Paths, chunks: int
 ) -> None:
     view = view_of(stream, chunks)
-    expected = paths(question, of_units(question, stream))
+    expected = paths(question, of_units(question.looked_at, stream))
 
     found = walked(question, view, themselves)
     answer = asked(question, view)
@@ -121,11 +122,10 @@ def cells(question: Paths, path: Path) -> list[Any]:
 def counted(question: Paths, found: list[Path]) -> Any:
     """The figures, counted by hand."""
     rows = [cells(question, p) for p in found]
-    order = lambda name: (name[0], name[1] is None, name[1] or ())  # noqa: E731
     levels, shown = [], []
     for column in zip(*rows, strict=True) if rows else [()] * (question.before + question.after + 1):
         counts = Counter(c for c in column if c is not None)
-        first = sorted(counts, key=lambda c: (-counts[c], order(c)))[: question.top]
+        first = sorted(counts, key=lambda c: (-counts[c], in_order(c)))[: question.top]
         rest = {c: n for c, n in counts.items() if c not in first}
         levels.append(([(c, counts[c]) for c in first], (len(rest), sum(rest.values())) if rest else None))
         shown.append(first)
@@ -152,8 +152,12 @@ def counted(question: Paths, found: list[Path]) -> Any:
     )
 
 
+def in_order(name: Any) -> Any:
+    return name[0], name[1] is None, name[1] or ()
+
+
 def key_of(question: Paths, row: tuple[Any, ...]) -> Any:
-    order = [(n[0], n[1] is None, n[1] or ()) for n in row if n is not None]
+    order = [in_order(n) for n in row if n is not None]
     middle = sum(n is not None for n in row[: question.before])
     return order[:middle], order[middle : middle + 1], order[middle + 1 :]
 
@@ -172,15 +176,14 @@ def figures(answer: Answer) -> Any:
     sequences = [(tuple(map(name, (*s.before, s.around, *s.after))), s.count) for s in answer.sequences]
     rest = answer.sequences_rest and (answer.sequences_rest.names, answer.sequences_rest.count)
     for nearer, level in [*pairwise(answer.levels), *((b, a) for a, b in pairwise(answer.levels))]:
-        if abs(level.level) > abs(
-            nearer.level
-        ):  # what is on a level and what ended before it is all there was
-            assert on(nearer) == on(level) + level.ended
+        if abs(level.level) > abs(nearer.level):
+            assert on(nearer) == on(level) + level.ended  # nobody is lost between two levels
     return answer.paths, answer.units, levels, links, sequences, rest
 
 
 def on(level: Any) -> int:
-    return sum(s.count for s in level.steps) + (level.rest.count if level.rest else 0)
+    rest = int(level.rest.count) if level.rest else 0
+    return rest + sum(int(s.count) for s in level.steps)
 
 
 @pytest.mark.parametrize(
