@@ -167,7 +167,8 @@ async def _known(parts: Parts, asked: Asked) -> Found:
     answer += f". What the log held at the hand-over said: {knew[one['known']['valid']]}."
     figures = {"verdict": one["verdict"], "reason": one["reason"], "policy": one["policy"]}
     columns = ("look", "by_what_was_known", "valid", "reason", "evidence")
-    return Found(answer, told.known_at, figures, columns, looks_)
+    allowed = one["verdict"] in ("compliant", "not_consent_based")
+    return Found(answer, told.known_at, figures, columns, looks_, says_no=not allowed)
 
 
 _MESSAGE = (
