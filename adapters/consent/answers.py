@@ -296,9 +296,7 @@ async def _latency(parts: Parts, asked: Asked) -> Found:
         if not rows
         else f"after {late:,} of them messages went out all the same."
     )
-    notes = [
-        "A withdrawal counts once for each processor that still sent; p50 and p99 are over those, in seconds."
-    ]
+    notes = ["A withdrawal counts once for each processor that still sent; p50 and p99 are over those."]
     if report.more:
         notes.append("The span holds more than 100,000 breaches; the later ones are not in these figures.")
     columns = ("processor", "withdrawals", "p50_s", "p99_s", "longest_s")
