@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _EVERY_S = 5.0
 _FORMAT = typer.Option("csv", "--format", help="csv, or jsonl: one JSON object a line.")
+_JSON = typer.Option(False, "--json", help="The same as --format jsonl.")
 _OUTPUT = typer.Option(
     None, "-o", "--output", metavar="FILE", help="Write here; to standard output by default."
 )
@@ -125,6 +126,7 @@ def register(consent: typer.Typer) -> None:
         at: str | None = typer.Option(None, metavar="T", help="The moment asked about; now by default."),
         known_at: str | None = _KNOWN_AT,
         form: str = _FORMAT,
+        json: bool = _JSON,
         output: Path | None = _OUTPUT,
         force: bool = _FORCE,
         personal: bool = _PERSONAL,
@@ -149,7 +151,7 @@ def register(consent: typer.Typer) -> None:
             "suppressions",
             SUPPRESSIONS,
             rows,
-            form=form,
+            form="jsonl" if json else form,
             output=output,
             force=force,
             personal=personal,
@@ -165,6 +167,7 @@ def register(consent: typer.Typer) -> None:
     def register_command(
         known_at: str | None = _KNOWN_AT,
         form: str = _FORMAT,
+        json: bool = _JSON,
         output: Path | None = _OUTPUT,
         force: bool = _FORCE,
         personal: bool = _PERSONAL,
@@ -186,7 +189,7 @@ def register(consent: typer.Typer) -> None:
             "register",
             REGISTER,
             rows,
-            form=form,
+            form="jsonl" if json else form,
             output=output,
             force=force,
             personal=personal,
@@ -199,6 +202,7 @@ def register(consent: typer.Typer) -> None:
     def defects_command(
         known_at: str | None = _KNOWN_AT,
         form: str = _FORMAT,
+        json: bool = _JSON,
         output: Path | None = _OUTPUT,
         force: bool = _FORCE,
         quiet: bool = _QUIET,
@@ -214,7 +218,7 @@ def register(consent: typer.Typer) -> None:
             "defects",
             DEFECTS,
             lambda exports, position: exports.defects(position),
-            form=form,
+            form="jsonl" if json else form,
             output=output,
             force=force,
             personal=False,

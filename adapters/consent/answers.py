@@ -167,7 +167,8 @@ async def _known(parts: Parts, asked: Asked) -> Found:
     answer += f". What the log held at the hand-over said: {knew[one['known']['valid']]}."
     figures = {"verdict": one["verdict"], "reason": one["reason"], "policy": one["policy"]}
     columns = ("look", "by_what_was_known", "valid", "reason", "evidence")
-    return Found(answer, told.known_at, figures, columns, looks_)
+    allowed = one["verdict"] in ("compliant", "not_consent_based")
+    return Found(answer, told.known_at, figures, columns, looks_, says_no=not allowed)
 
 
 _MESSAGE = (
@@ -295,9 +296,7 @@ async def _latency(parts: Parts, asked: Asked) -> Found:
         if not rows
         else f"after {late:,} of them messages went out all the same."
     )
-    notes = [
-        "A withdrawal counts once for each processor that still sent; p50 and p99 are over those, in seconds."
-    ]
+    notes = ["A withdrawal counts once for each processor that still sent; p50 and p99 are over those."]
     if report.more:
         notes.append("The span holds more than 100,000 breaches; the later ones are not in these figures.")
     columns = ("processor", "withdrawals", "p50_s", "p99_s", "longest_s")

@@ -336,13 +336,18 @@ def _standing(
         for word in said.restrictions
         if word.since <= at
     }
-    found = []
+    found: list[tuple[tuple[str, str], Word, list[str]]] = []
     for scope in sorted(scopes):
         look = case.look(
             Question(subject=subject, purpose=scope[0], channel=scope[1], contact=point), at, known_at
         )
-        if look.word is not None and look.word.is_restriction:
-            found.append((scope, look.word, _lifted(case, subject, point, scope, at, known_at)))
+        word = look.word
+        if word is None or not word.is_restriction:
+            continue
+        if all(
+            word.fact.position != other.fact.position for _, other, _ in found
+        ):  # its own scope came first, and says it
+            found.append((scope, word, _lifted(case, subject, point, scope, at, known_at)))
     return found
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import html
 from typing import Annotated, Any
-from uuid import UUID
 
 import msgspec
 from litestar import Request, Response, get, post
@@ -19,12 +18,11 @@ from adapters.consent.consents import Consents
 from adapters.consent.preferences import Choice, Preferences, Shown
 from adapters.http.auth import house_of
 from adapters.http.open_pages import named, open_page
-from adapters.http.persons import access_recorded
 from adapters.http.problems import ProblemDocument
 from adapters.http.reading import json_answer
+from adapters.http.unsubscribe import link_for
 from adapters.ingest import Principal
 from adapters.postgres.outage import through_outages
-from domain.errors import NotFound
 
 __all__ = ["ROUTES"]
 
@@ -73,17 +71,9 @@ async def make_preference_link(
     data: JSONBody[PreferenceLinkQuestion],
 ) -> Response[bytes]:
     """Answer with the link."""
-    core = house_of(request).core
-    subjects: list[UUID] = []
-    for ref in (data.person or data.contact, data.contact):
-        try:
-            subjects.append(await core.histories.subject_of(ref))
-        except NotFound:
-            await access_recorded(request, reader, (), ref, 0)
-            raise
-    await access_recorded(request, reader, (str(subjects[0]),), data.contact, 1)
-    token = _preferences(request).token(*subjects)
-    return json_answer({"url": f"{core.settings.public_url}/preferences/{token}"})
+    person, contact = await link_for(request, reader, data.person, data.contact)
+    token = _preferences(request).token(person, contact)
+    return json_answer({"url": f"{house_of(request).core.settings.public_url}/preferences/{token}"})
 
 
 @get(

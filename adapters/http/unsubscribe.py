@@ -25,7 +25,7 @@ from adapters.ingest import Principal
 from adapters.postgres.outage import through_outages
 from domain.errors import Invalid, NotFound, Problem
 
-__all__ = ["ROUTES"]
+__all__ = ["ROUTES", "link_for"]
 
 _PROBLEMS = {
     400: ResponseSpec(ProblemDocument, description="This is no one-click request", generate_examples=False),
@@ -48,6 +48,25 @@ def _unsubscribe(request: Request[Any, Any, Any]) -> Unsubscribe:
     return Unsubscribe(core.keys, core.subjects, core.ingest)
 
 
+async def link_for(
+    request: Request[Any, Any, Any], reader: Principal, person: str | None, contact: str
+) -> tuple[UUID, UUID]:
+    """(person, contact point) of a link that is asked for, by their REFs; the access is on record.
+
+    Raises:
+        Invalid, NotFound.
+    """
+    subjects: list[UUID] = []
+    for ref in (person or contact, contact):
+        try:
+            subjects.append(await house_of(request).core.histories.subject_of(ref))
+        except NotFound:
+            await access_recorded(request, reader, (), ref, 0)
+            raise
+    await access_recorded(request, reader, (str(subjects[0]),), contact, 1)
+    return subjects[0], subjects[1]
+
+
 @post(
     "/v1/consent/unsubscribe-links",
     tags=["consent"],
@@ -60,17 +79,9 @@ async def make_link(
     request: Request[Any, Any, Any], reader: NamedDependency[Principal], data: JSONBody[LinkQuestion]
 ) -> Response[bytes]:
     """Answer with the link and the two headers."""
-    core = house_of(request).core
-    subjects: list[UUID] = []
-    for ref in (data.person or data.contact, data.contact):
-        try:
-            subjects.append(await core.histories.subject_of(ref))
-        except NotFound:
-            await access_recorded(request, reader, (), ref, 0)
-            raise
-    scope = Scope(subjects[0], subjects[1], data.purpose, data.channel)
-    await access_recorded(request, reader, (str(subjects[0]),), data.contact, 1)
-    url = f"{core.settings.public_url}/u/{_unsubscribe(request).token(scope)}"
+    person, contact = await link_for(request, reader, data.person, data.contact)
+    scope = Scope(person, contact, data.purpose, data.channel)
+    url = f"{house_of(request).core.settings.public_url}/u/{_unsubscribe(request).token(scope)}"
     headers = {"List-Unsubscribe": f"<{url}>", "List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
     return json_answer({"url": url, "headers": headers})
 

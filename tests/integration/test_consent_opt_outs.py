@@ -83,6 +83,9 @@ async def test_the_suppression_list_names_whom_a_restriction_binds_and_what_was_
         fact("o", "objected", begin, purpose="marketing", channel="*"),
         fact("g", "given", begin + hour, **GRANT),
         fact(
+            "r", "refused", begin - hour, purpose="marketing.events", channel="email"
+        ),  # the objection says it already
+        fact(
             "w",
             "withdrawn",
             begin,
@@ -123,7 +126,7 @@ async def test_the_suppression_list_names_whom_a_restriction_binds_and_what_was_
     ]
     before = await lines(exports.suppressions(2, personal=True), SUPPRESSIONS)
     assert {(r["contact"], r["except"]) for r in before} == {(ANN, None), (PHONE, None)}
-    assert await lines(exports.suppressions(position, at=begin - hour), SUPPRESSIONS) == []
+    assert await lines(exports.suppressions(position, at=begin - 2 * hour), SUPPRESSIONS) == []
 
 
 @story
