@@ -202,8 +202,7 @@ class Judge:
             def found(sent: Sent, register: Register) -> Iterable[tuple[int, Judgement]]:
                 told = outbound(sent.row(), register)
                 case = register.case(sent.subject, sent.contact)
-                span = {"since": sent.known_from, "until": sent.known_to, "after": after, "to": to}
-                return judgements(case, told, **span)
+                return judgements(case, told, since=sent.known_from, until=sent.known_to, after=after, to=to)
 
             written = await self._judge(stands, chunk, register, found)
             if written is None:
