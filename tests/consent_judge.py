@@ -46,6 +46,15 @@ def time_of(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
+PRIORITY = ("user", "crm", "loyalty_card", "email", "phone")
+
+
+def first_subject(event: dict[str, Any]) -> str:
+    """To whom an event belongs: of all whom it names the first by kind (SEMANTICS §2)."""
+    named = [event["subject"], *filter(None, event.get("identifiers", "").split(","))]
+    return min(named, key=lambda ref: PRIORITY.index(ref.partition(":")[0]))
+
+
 def person_of(subject: str, log: list[Entry], as_of: datetime | None = None) -> set[str]:
     """Everybody whom the links make one with *subject*; without *as_of* whatever their time."""
     found = {subject}
@@ -65,7 +74,7 @@ def corrected(entry: Entry, log: list[Entry], void: set[tuple[str, str]]) -> dic
     """The fields of a fact, as its corrections leave them."""
     fields = {
         **entry.event["data"],
-        "subject": entry.event.get("subject"),
+        "subject": first_subject(entry.event),
         "effective_at": entry.event["time"],
     }
     corrections = [
@@ -88,7 +97,7 @@ def look(  # noqa: C901 - the rule in one piece, as it is read
     else:
         facts = log
     void = {e.of for e in facts if e.event["type"] == "consent.invalidated" and e.of}
-    person = person_of(message["subject"], log)
+    person = person_of(first_subject(message), log)
     grants, unevidenced, restrictions = [], [], []
     for entry in facts:
         type_ = entry.event["type"]
