@@ -51,7 +51,7 @@ PRIORITY = ("user", "crm", "loyalty_card", "email", "phone")
 
 def first_subject(event: dict[str, Any]) -> str:
     """To whom an event belongs: of all whom it names the first by kind (SEMANTICS §2)."""
-    named = [event["subject"], *filter(None, event.get("identifiers", "").split(","))]
+    named: list[str] = [event["subject"], *filter(None, event.get("identifiers", "").split(","))]
     return min(named, key=lambda ref: PRIORITY.index(ref.partition(":")[0]))
 
 

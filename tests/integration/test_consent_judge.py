@@ -61,7 +61,7 @@ class Someone:
     def fact(self, positions: int) -> dict[str, Any]:
         chance, state = self.chance, self.chance.choice(STATES)
         notice = {"id": f"n-{self.name}", "version": chance.choice("12")}
-        scope = {
+        scope: dict[str, Any] = {
             "contact": chance.choice((*self.points[:1] * 4, self.points[1])),
             "purpose": "marketing.news",
             "channel": "email",
