@@ -24,9 +24,14 @@ def judge_of(parts: Core) -> Judge:
 async def judged_once(parts: Core) -> None:
     """Judge up to where the read models are, and file the verdicts; beside a running serve there is little left to do."""
     judge = judge_of(parts)
-    await judge.catch_up()
-    if judge.recorded:
-        await asyncio.to_thread(project_once, parts.database_url)
+    filed = -1
+    while (
+        filed != judge.recorded
+    ):  # the verdicts are positions of the log, too; on them there is nothing to judge
+        filed = judge.recorded
+        await judge.catch_up()
+        if filed != judge.recorded:
+            await asyncio.to_thread(project_once, parts.database_url)
 
 
 def judging(settings: Settings, stopping: threading.Event) -> Follower:
