@@ -19,7 +19,7 @@ from uuid import UUID
 import orjson
 from psycopg_pool import AsyncConnectionPool
 
-from adapters.consent.consents import judged, outbound
+from adapters.consent.consents import outbound
 from adapters.consent.register import READ_MODELS, Register, load, packed
 from adapters.consent.touched import MESSAGE_COLUMNS, Sent, touched
 from adapters.history import Histories
@@ -28,6 +28,7 @@ from adapters.postgres import arrays
 from adapters.postgres.event_log import Item, append_parameters
 from domain.consent.policies import VERSION
 from domain.consent.rejudging import judgements, said
+from domain.consent.validity import Look
 from domain.consent.verdicts import Judgement, judge
 from domain.entry import event_id_of, moment, uuid_text
 
@@ -294,16 +295,15 @@ class Judge:
         key = f"{message} {supersedes} {evidence} {self._policy}"
         id_ = sha256(key.encode()).hexdigest()[:32]
         raw = event_id_of(SOURCE, id_)
-        looks = judged(judgement)
         data: dict[str, Any] = {
             "of": {"source": sent.source, "id": sent.source_id},
             "verdict": judgement.verdict,
-            "known_at": knowledge,
+            "known_at_position": knowledge,
             "evidence_positions": evidence,
             "policy_version": self._policy,
-            "actual": looks["actual"],
-            "known": looks["known"],
-            "snapshot": looks["snapshot"],
+            "actual": _look(judgement.actual),
+            "known": _look(judgement.known),
+            "snapshot": _look(judgement.snapshot),
             "channel": sent.channel,
         }
         if judgement.reason is not None:
@@ -356,6 +356,17 @@ class Judge:
         assert row is not None
         self.recorded += len(verdicts)
         return Judging(*row)
+
+
+def _look(look: Look | None) -> dict[str, Any]:
+    if look is None:
+        return {"valid": None, "reason": None, "position": None, "evidence_positions": []}
+    return {
+        "valid": look.valid,
+        "reason": look.reason,
+        "position": look.position,
+        "evidence_positions": list(look.evidence),
+    }
 
 
 def _end_of_chunk(messages: Sequence[Sent], at: int) -> int:

@@ -112,7 +112,10 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
 
 def looks_of(text: str, policy: str) -> dict[str, Any]:
     """The three looks behind a verdict, as answers tell them."""
-    found: dict[str, Any] = orjson.loads(text)
+    found: dict[str, Any] = {}
+    for name, look in orjson.loads(text).items():  # in the order in which a verdict that is computed tells it
+        found[name] = {key: look[key] for key in ("valid", "reason", "position")}
+        found[name]["evidence"] = look["evidence_positions"]
     return {**found, "policy": policy}
 
 
