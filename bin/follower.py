@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 
 import structlog
 
@@ -14,6 +15,8 @@ from bin.settings import Settings
 __all__ = ["Follower"]
 
 LONGEST_PAUSE_S = 10.0
+_OPENING = threading.Lock()
+"""Of two threads that start at once the first makes what an installation has one of, its key file, say."""
 
 log = structlog.get_logger()
 
@@ -55,7 +58,13 @@ class Follower(threading.Thread):
             self._stopping.wait(pause_s)
 
     async def _follow(self) -> None:
-        async with core(self._settings, self._settings.database_url or "", pool_size=2) as parts:
+        async with AsyncExitStack() as stack:
+            await asyncio.to_thread(_OPENING.acquire)
+            try:
+                url = self._settings.database_url or ""
+                parts = await stack.enter_async_context(core(self._settings, url, pool_size=2))
+            finally:
+                _OPENING.release()
             done = self._making(parts)
             while not self._stopping.is_set():
                 if await done():

@@ -65,7 +65,7 @@ SELECT event_id, coalesce(a.position, b.position), coalesce(a.source, b.source),
        coalesce(a.purpose, b.purpose), coalesce(a.channel, b.channel), coalesce(a.campaign, b.campaign),
        b.event_id IS NOT NULL, b.verdict, b.reason, b.evidence, a.event_id IS NOT NULL, a.verdict, a.reason, a.evidence,
        (SELECT array_agg(DISTINCT c.knowledge ORDER BY c.knowledge) FROM read.consent_verdicts c
-         WHERE c.message = coalesce(a.event_id, b.event_id) AND c.knowledge > %(said_at)s AND c.knowledge <= %(known_at)s)
+         WHERE c.message = coalesce(a.event_id, b.event_id) AND c.knowledge > %(said_at)s AND c.knowledge <= %(known_at)s AND c.supersedes IS NOT NULL)
   FROM before b FULL JOIN after a USING (event_id)
  WHERE {_DIFFERENT} ORDER BY coalesce(a.sent_at, b.sent_at), coalesce(a.position, b.position) LIMIT %(limit)s
 """  # noqa: S608
