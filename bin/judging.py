@@ -1,22 +1,19 @@
-"""The thread that judges what went out, beside the later projectors; and judging once, for commands that stand alone."""
+"""The judge, run by a thread beside the later projectors; and judging once, for commands that stand alone."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-
-import structlog
+from functools import partial
 
 from adapters.consent.judge import Judge
-from bin.compose import Core, core, project_once
+from bin.compose import Core, project_once
+from bin.follower import Follower
 from bin.settings import Settings
 
-__all__ = ["JudgeThread", "judge_of", "judged_once"]
+__all__ = ["judge_of", "judged_once", "judging"]
 
 LOOK_EVERY_S = 0.2
-LONGEST_PAUSE_S = 10.0
-
-log = structlog.get_logger()
 
 
 def judge_of(parts: Core) -> Judge:
@@ -27,34 +24,22 @@ def judge_of(parts: Core) -> Judge:
 async def judged_once(parts: Core) -> None:
     """Judge up to where the read models are, and file the verdicts; beside a running serve there is little left to do."""
     judge = judge_of(parts)
-    await judge.catch_up()
-    if judge.recorded:
-        await asyncio.to_thread(project_once, parts.database_url)
+    filed = -1
+    while (
+        filed != judge.recorded
+    ):  # the verdicts are positions of the log, too; on them there is nothing to judge
+        filed = judge.recorded
+        await judge.catch_up()
+        if filed != judge.recorded:
+            await asyncio.to_thread(project_once, parts.database_url)
 
 
-class JudgeThread(threading.Thread):
-    """Judges until *stopping* is set; a lost database is waited for."""
-
-    def __init__(self, settings: Settings, stopping: threading.Event) -> None:
-        super().__init__(name="judge", daemon=True)
-        self._settings = settings
-        self._stopping = stopping
-
-    def run(self) -> None:
-        """Judge, and begin again after whatever fails."""
-        pause_s = LOOK_EVERY_S
-        while not self._stopping.is_set():
-            try:
-                asyncio.run(self._follow())
-                pause_s = LOOK_EVERY_S
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is told and tried again
-                log.warning("judging_interrupted", reason=f"{type(error).__name__}: {error}"[:300])
-                pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
-            self._stopping.wait(pause_s)
-
-    async def _follow(self) -> None:
-        async with core(self._settings, self._settings.database_url or "", pool_size=2) as parts:
-            judge = judge_of(parts)
-            while not self._stopping.is_set():
-                if await judge.catch_up(windows=1):
-                    await asyncio.to_thread(self._stopping.wait, LOOK_EVERY_S)
+def judging(settings: Settings, stopping: threading.Event) -> Follower:
+    """The thread that judges what went out until *stopping* is set."""
+    return Follower(
+        settings,
+        stopping,
+        name="judging",
+        making=lambda parts: partial(judge_of(parts).catch_up, windows=1),
+        look_every_s=LOOK_EVERY_S,
+    )

@@ -21,8 +21,8 @@ from adapters.postgres.read_models import ReadModels
 from adapters.postgres.schema import APP_ROLE
 from adapters.priority import stand_back
 from bin import memory
-from bin.indexer import Indexer
-from bin.judging import JudgeThread
+from bin.indexer import indexer
+from bin.judging import judging
 from bin.rebuilder import Rebuilder
 from bin.settings import Settings
 from domain.errors import Misconfigured
@@ -110,8 +110,8 @@ def run_projectors(settings: Settings, pace: Pace | None = None, names: Sequence
         signal.signal(number, stop)
     Rebuilder(settings, stopping).start()
     if pace != "live":
-        Indexer(settings, stopping).start()
-        JudgeThread(settings, stopping).start()
+        indexer(settings, stopping).start()
+        judging(settings, stopping).start()
     first = True
     pause_s = 0.1
     while not stopping.is_set():

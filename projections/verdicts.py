@@ -55,7 +55,7 @@ class _Told(msgspec.Struct, frozen=True):
 
     of: _Of
     verdict: str
-    known_at: int
+    known_at_position: int
     policy_version: str
     reason: str | None = None
     supersedes: str | None = None
@@ -91,7 +91,7 @@ class Verdicts(PerEvent):
             recorded_at=recorded.recorded_at,
             event_id=UUID(recorded.event.event_id),
             message=UUID(bytes=event_id_of(told.of.source, told.of.id)),
-            knowledge=told.known_at,
+            knowledge=told.known_at_position,
             verdict=told.verdict,
             reason=told.reason,
             supersedes=None if told.supersedes is None else UUID(told.supersedes),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 import msgspec
 from psycopg_pool import AsyncConnectionPool
@@ -94,7 +95,18 @@ _MESSAGES = """
 SELECT event_id, position, sent_at, subject, contact, purpose, channel, legal_basis, snapshot, controller
   FROM read.consent_messages WHERE event_id = ANY(%s::uuid[]) AND known_to IS NULL
 """
-_NOTICED = "SELECT DISTINCT purpose FROM read.consent_facts WHERE state = 'published' AND purpose IS NOT NULL"
+_NOTICED = "SELECT purpose, known_from FROM read.consent_facts WHERE known_from > %s AND state = 'published' AND purpose IS NOT NULL"
+
+
+class _Noticed:
+    """From which position on notices name a purpose, as far as the log was looked at."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+        self.since: dict[str, int] = {}
+
+
+_noticed: WeakKeyDictionary[AsyncConnectionPool[Any], _Noticed] = WeakKeyDictionary()
 
 
 class Consents:
@@ -285,6 +297,17 @@ class Consents:
 
     # -- one person
 
+    async def _named_by_notices(self, known_at: int) -> set[str]:
+        """The purposes that notices name which were known at a position; of a million facts only the new are looked at."""
+        noticed = _noticed.setdefault(self._pool, _Noticed())
+        if noticed.seen < known_at:
+            seen = noticed.seen
+            async with self._pool.connection() as conn:
+                rows = await (await conn.execute(_NOTICED, [seen], prepare=True)).fetchall()
+            noticed.since |= {p: min(at, noticed.since.get(p, at)) for p, at in sorted(rows, reverse=True)}
+            noticed.seen = max(noticed.seen, known_at)
+        return {purpose for purpose, since in noticed.since.items() if since <= known_at}
+
     async def person(
         self,
         ref: str,
@@ -348,8 +371,7 @@ class Consents:
             ),
             key=lambda f: (f.effective_at, f.source, f.source_id),
         )
-        async with self._pool.connection() as conn:
-            named = {r[0] for r in await (await conn.execute(_NOTICED)).fetchall()}
+        named = await self._named_by_notices(position)
         return PersonConsent(
             person=str(min(people)),
             at=moment(when),

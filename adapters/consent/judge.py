@@ -8,6 +8,7 @@ written. Building read models anew comes nowhere near here.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from uuid import UUID
 import orjson
 from psycopg_pool import AsyncConnectionPool
 
-from adapters.consent.consents import judged, outbound
+from adapters.consent.consents import outbound
 from adapters.consent.register import READ_MODELS, Register, load, packed
 from adapters.consent.touched import MESSAGE_COLUMNS, Sent, touched
 from adapters.history import Histories
@@ -27,6 +28,7 @@ from adapters.postgres import arrays
 from adapters.postgres.event_log import Item, append_parameters
 from domain.consent.policies import VERSION
 from domain.consent.rejudging import judgements, said
+from domain.consent.validity import Look
 from domain.consent.verdicts import Judgement, judge
 from domain.entry import event_id_of, moment, uuid_text
 
@@ -35,7 +37,7 @@ __all__ = ["SOURCE", "Judge", "Judging"]
 SOURCE = "touchlog/verdicts"
 WINDOW_POSITIONS = 5_000
 """Positions of the log that are gone through at a time."""
-MOST_AT_ONCE = 4_000
+MOST_AT_ONCE = 5_000
 """Messages that are loaded, judged and written together: the log's counter is held for no more."""
 
 
@@ -64,6 +66,7 @@ class _InForce(NamedTuple):
     digest: bytes
 
 
+_Loaded = tuple[list[Sent], Register]
 _PROGRESS = "SELECT position, recorded, policy, swept FROM touchlog.judging"
 _IN_FORCE = (
     "SELECT message, verdict, knowledge, uuid_send(said) FROM touchlog.verdicts_in_force "
@@ -111,6 +114,9 @@ class Judge:
         self._clock = clock
         self._window = window
         self._policy = policy
+        self._ahead: tuple[int, int, asyncio.Task[_Loaded]] | None = (
+            None  # the next window, while this one is written
+        )
         self.judged = 0  # judgements made
         self.recorded = 0  # verdicts written
 
@@ -146,32 +152,60 @@ class Judge:
                 return True
             if windows is not None:
                 if windows == 0:
+                    await self.settled()
                     return False
                 windows -= 1
             if within_s is not None and time.monotonic() - started_s > within_s:
+                await self.settled()
                 return False
-            await self._advance(stands, min(seen, stands.position + self._window))
+            await self._advance(stands, min(seen, stands.position + self._window), seen)
 
-    async def _advance(self, stands: Judging, to: int) -> None:
-        """Judge what became known behind the judge's position up to *to*."""
-        after = stands.position
+    async def settled(self) -> None:
+        """Wait for what is being loaded ahead; it is kept."""
+        if self._ahead is not None:
+            await asyncio.wait([self._ahead[2]])
+
+    async def _loaded(self, after: int, to: int) -> _Loaded:
+        """The messages of a window, and what is needed to judge the first of them."""
         messages = await touched(self._pool, after, to)
         messages.sort(key=lambda sent: (sent.position, sent.known_from))
+        return messages, await self._register(messages[: _end_of_chunk(messages, 0)])
+
+    async def _window_of(self, after: int, to: int) -> _Loaded:
+        """The window that was loaded ahead, if it is this one, or this one loaded now."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead[:2] == (after, to):
+            return await ahead[2]
+        if ahead is not None:
+            ahead[2].cancel()
+        return await self._loaded(after, to)
+
+    async def _register(self, messages: Sequence[Sent]) -> Register:
+        subjects = {sent.subject for sent in messages if sent.subject is not None}
+        contacts = {sent.contact for sent in messages if sent.contact is not None}
+        return await load(self._pool, subjects, contacts)
+
+    async def _advance(self, stands: Judging, to: int, seen: int) -> None:
+        """Judge what became known behind the judge's position up to *to*; meanwhile load what comes next."""
+        after = stands.position
+        messages, register = await self._window_of(after, to)
+        if to < seen:
+            next_to = min(seen, to + self._window)
+            self._ahead = to, next_to, asyncio.create_task(self._loaded(to, next_to))
         at = 0
         while at < len(messages):
-            until = at + MOST_AT_ONCE
-            while until < len(messages) and messages[until].position == messages[until - 1].position:
-                until += 1  # all that is told of one message is judged together
+            until = _end_of_chunk(messages, at)
             chunk = messages[at:until]
+            if at:
+                register = await self._register(chunk)
             at = until
 
             def found(sent: Sent, register: Register) -> Iterable[tuple[int, Judgement]]:
                 told = outbound(sent.row(), register)
                 case = register.case(sent.subject, sent.contact)
-                span = {"since": sent.known_from, "until": sent.known_to, "after": after, "to": to}
-                return judgements(case, told, **span)
+                return judgements(case, told, since=sent.known_from, until=sent.known_to, after=after, to=to)
 
-            written = await self._judge(stands, chunk, found)
+            written = await self._judge(stands, chunk, register, found)
             if written is None:
                 return
             stands = written
@@ -199,7 +233,7 @@ class Judge:
                 told = judge(case, outbound(sent.row(), register), known_at=position)
                 return ((position, told),)
 
-            if await self._judge(stands, messages, found) is None:
+            if await self._judge(stands, messages, await self._register(messages), found) is None:
                 return
             async with self._pool.connection() as conn:
                 await conn.execute(
@@ -217,12 +251,10 @@ class Judge:
         self,
         stands: Judging,
         messages: Sequence[Sent],
+        register: Register,
         found: Callable[[Sent, Register], Iterable[tuple[int, Judgement]]],
     ) -> Judging | None:
         """Judge some messages and record what differs from the verdicts in force; None where another judge was first."""
-        subjects = {sent.subject for sent in messages if sent.subject is not None}
-        contacts = {sent.contact for sent in messages if sent.contact is not None}
-        register = await load(self._pool, subjects, contacts)
         in_force = await self._in_force([sent.event_id for sent in messages])
         verdicts: list[_Said] = []
         at = moment(self._clock())
@@ -263,16 +295,15 @@ class Judge:
         key = f"{message} {supersedes} {evidence} {self._policy}"
         id_ = sha256(key.encode()).hexdigest()[:32]
         raw = event_id_of(SOURCE, id_)
-        looks = judged(judgement)
         data: dict[str, Any] = {
             "of": {"source": sent.source, "id": sent.source_id},
             "verdict": judgement.verdict,
-            "known_at": knowledge,
+            "known_at_position": knowledge,
             "evidence_positions": evidence,
             "policy_version": self._policy,
-            "actual": looks["actual"],
-            "known": looks["known"],
-            "snapshot": looks["snapshot"],
+            "actual": _look(judgement.actual),
+            "known": _look(judgement.known),
+            "snapshot": _look(judgement.snapshot),
             "channel": sent.channel,
         }
         if judgement.reason is not None:
@@ -325,3 +356,22 @@ class Judge:
         assert row is not None
         self.recorded += len(verdicts)
         return Judging(*row)
+
+
+def _look(look: Look | None) -> dict[str, Any]:
+    if look is None:
+        return {"valid": None, "reason": None, "position": None, "evidence_positions": []}
+    return {
+        "valid": look.valid,
+        "reason": look.reason,
+        "position": look.position,
+        "evidence_positions": list(look.evidence),
+    }
+
+
+def _end_of_chunk(messages: Sequence[Sent], at: int) -> int:
+    """Where a chunk ends that begins at *at*: all that is told of one message is judged together."""
+    until = at + MOST_AT_ONCE
+    while until < len(messages) and messages[until].position == messages[until - 1].position:
+        until += 1
+    return min(until, len(messages))

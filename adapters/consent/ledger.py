@@ -65,10 +65,15 @@ SELECT event_id, coalesce(a.position, b.position), coalesce(a.source, b.source),
        coalesce(a.purpose, b.purpose), coalesce(a.channel, b.channel), coalesce(a.campaign, b.campaign),
        b.event_id IS NOT NULL, b.verdict, b.reason, b.evidence, a.event_id IS NOT NULL, a.verdict, a.reason, a.evidence,
        (SELECT array_agg(DISTINCT c.knowledge ORDER BY c.knowledge) FROM read.consent_verdicts c
-         WHERE c.message = event_id AND c.knowledge > %(said_at)s AND c.knowledge <= %(known_at)s)
+         WHERE c.message = coalesce(a.event_id, b.event_id) AND c.knowledge > %(said_at)s AND c.knowledge <= %(known_at)s AND c.supersedes IS NOT NULL)
   FROM before b FULL JOIN after a USING (event_id)
  WHERE {_DIFFERENT} ORDER BY coalesce(a.sent_at, b.sent_at), coalesce(a.position, b.position) LIMIT %(limit)s
 """  # noqa: S608
+_CAUSES = """
+SELECT v.knowledge, count(*) FROM read.consent_messages m JOIN read.consent_verdicts v ON v.message = m.event_id
+ WHERE m.sent_at >= %(from)s AND m.sent_at < %(to)s AND m.known_to IS NULL AND v.supersedes IS NOT NULL
+   AND v.knowledge <= %(known_at)s GROUP BY 1 ORDER BY 1 DESC LIMIT %(limit)s
+"""
 _EVENTS = "SELECT position, recorded_at, body FROM touchpoint_log.events WHERE position = ANY(%s::bigint[])"
 
 
@@ -107,7 +112,10 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
 
 def looks_of(text: str, policy: str) -> dict[str, Any]:
     """The three looks behind a verdict, as answers tell them."""
-    found: dict[str, Any] = orjson.loads(text)
+    found: dict[str, Any] = {}
+    for name, look in orjson.loads(text).items():  # in the order in which a verdict that is computed tells it
+        found[name] = {key: look[key] for key in ("valid", "reason", "position")}
+        found[name]["evidence"] = look["evidence_positions"]
     return {**found, "policy": policy}
 
 
@@ -255,6 +263,16 @@ class Ledger:
             head=position,
         )
 
+    async def causes(
+        self, begin: datetime, end: datetime, *, known_at: int, limit: int = 5
+    ) -> list[dict[str, Any]]:
+        """What last changed verdicts on messages of [begin, end), the newest first, with how many it changed."""
+        asked = {"from": begin, "to": end, "known_at": known_at, "limit": limit}
+        async with self._pool.connection() as conn:
+            rows = await (await conn.execute(_CAUSES.encode(), asked, prepare=True)).fetchall()
+        events = await self.events(row[0] for row in rows)
+        return [events[row[0]] | {"verdicts": row[1]} for row in rows if row[0] in events]
+
     async def events(self, positions: Iterable[int]) -> dict[int, dict[str, Any]]:
         """The events at these positions, as the reason for a verdict: what, whose, when it was so and when it was told."""
         async with self._pool.connection() as conn:
@@ -264,7 +282,8 @@ class Ledger:
             event = decode_body(bytes(body))
             data = event.data
             late_s = (recorded_at - event.occurred_at).total_seconds()
-            told = data.get("patch") if isinstance(data.get("patch"), dict) else data
+            patch = data.get("patch")
+            told = patch if isinstance(patch, dict) else data
             found[position] = {
                 "position": position,
                 "type": event.type,

@@ -117,10 +117,12 @@ class _Touches:
         scope = scope_of(whole)
         for fact in whole:
             patch = fact.patch or {}
-            for subject in {fact.subject, patch.get("subject"), *(fact.reviewed or ())} - {None}:
-                self.subjects.setdefault(subject, []).append(scope)
-            for contact in {fact.contact, patch.get("contact")} - {None}:
-                self.contacts.setdefault(contact, []).append(scope)
+            subjects: set[UUID | None] = {fact.subject, patch.get("subject"), *(fact.reviewed or ())}
+            contacts: set[UUID | None] = {fact.contact, patch.get("contact")}
+            for named, scopes in ((subjects, self.subjects), (contacts, self.contacts)):
+                for one in named:
+                    if one is not None:
+                        scopes.setdefault(one, []).append(scope)
 
     def of(self, sent: Sent) -> bool:
         """Whether a message is touched."""

@@ -135,18 +135,19 @@ async def breaches_page(
         behind = _midnight(end, zone, "/to")
     known, then = _moment(known_at, zone), _moment(said_at, zone)
 
-    async def asked() -> tuple[BreachReport, Changes | None]:
+    async def asked() -> tuple[BreachReport, Changes | None, list[dict[str, Any]]]:
         report = await Breaches(house.core.pool, house.core.histories).report(
             first, behind, known_at=known, limit=_SHOWN
         )
+        causes = await _ledger(house).causes(first, behind, known_at=report.known_at)
         if then is None:
-            return report, None
+            return report, None, causes
         changes = await _ledger(house).changes(
             first, behind, said_at=then, known_at=report.known_at, limit=_SHOWN
         )
-        return report, changes
+        return report, changes, causes
 
-    report, changes = await through_outages(asked, within_s=3)
+    report, changes, causes = await through_outages(asked, within_s=3)
     listed = [*report.breaches, *(changes.changes if changes else ())]
     about = tuple(dict.fromkeys(one["person"] for one in listed if one["person"]))
     await access_recorded(request, reader, about, f"{first} {behind} {said_at or ''}", len(listed))
@@ -157,6 +158,7 @@ async def breaches_page(
         here="breaches",
         report=report,
         changes=changes,
+        causes=causes,
         days=_every_day(report, zone),
         tables=(
             ("Reason", report.reasons, True),

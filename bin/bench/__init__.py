@@ -11,11 +11,28 @@ from pathlib import Path
 
 import typer
 
-BENCHES = ("append", "ingest", "project", "replay", "rebuild", "freshness", "history", "identity", "funnel")
+BENCHES = (
+    "append",
+    "ingest",
+    "project",
+    "replay",
+    "rebuild",
+    "freshness",
+    "history",
+    "identity",
+    "consent",
+    "funnel",
+)
 """In the order of `bench all`; each is a module of this package with a function `bench`."""
 
-EVENTS = {"replay": 1_000_000, "rebuild": 300_000, "identity": 300_000, "funnel": 10_000_000}
-"""In the log of a bench by itself, where it is not 5,000,000; of identity, the persons."""
+EVENTS = {
+    "replay": 1_000_000,
+    "rebuild": 300_000,
+    "identity": 300_000,
+    "consent": 1_000_000,
+    "funnel": 10_000_000,
+}
+"""In the log of a bench by itself, where it is not 5,000,000; of identity, the persons; of consent, the facts and as many messages."""
 
 FOLDER_OPTION = typer.Option(
     None,
@@ -41,7 +58,7 @@ def register(app: typer.Typer) -> None:
         events: int | None = typer.Option(
             None,
             min=1000,
-            help="Events in the log where a bench fills one (default: 5,000,000; replay 1,000,000; rebuild and identity 300,000; funnel 10,000,000; with all: 200,000).",
+            help="Events in the log where a bench fills one (default: 5,000,000; replay 1,000,000; consent 1,000,000 facts and as many messages; rebuild and identity 300,000; funnel 10,000,000; with all: 200,000).",
         ),
         seconds: float = typer.Option(20, min=1, help="How long freshness posts."),
         data: Path | None = FOLDER_OPTION,

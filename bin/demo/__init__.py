@@ -7,16 +7,16 @@ come from ranges that regulators keep for fiction where there are such, and noth
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
 from random import Random
 
-from bin.demo.catalogue import NEWS, Event
+from bin.demo.catalogue import CONTROLLER, NEWS, Event
 from bin.demo.retailer import Retailer
 from bin.demo.telling import time_text
 
-__all__ = ["demo_events", "demo_mailing"]
+__all__ = ["demo_events", "demo_late_facts", "demo_mailing"]
 
 
 def demo_events(*, now: datetime, persons: int = 1200, seed: int = 7) -> Iterator[Event]:
@@ -52,4 +52,29 @@ def demo_mailing(*, now: datetime, sent_at: datetime, persons: int = 1200, seed:
                 "language": person.country.language,
                 "message_id": f"<mailing-{n + 1}@mail.harbourvale.example>",
             },
+        }
+
+
+def demo_late_facts(mailing: Sequence[Event], *, now: datetime) -> Iterator[Event]:
+    """Letters that lay about while the mailing went out: some of those who got it had withdrawn or objected days before.
+
+    They are told after it, so the report on it changes: what looked compliant turns out to be a breach that
+    nobody could have known of when it was sent.
+    """
+    for n, mail in enumerate(mailing[3:60:8]):
+        objected = n % 3 == 2
+        said = {
+            "contact": mail["data"]["contact"],
+            "purpose": NEWS,
+            "channel": "email",
+            "controller": CONTROLLER,
+        }
+        yield {
+            "specversion": "1.0",
+            "id": f"late-letter-{n + 1:02d}",
+            "source": "demo/consents",
+            "type": "consent.objected" if objected else "consent.withdrawn",
+            "time": time_text(now - timedelta(days=3 + n, hours=2)),
+            "subject": mail["subject"],
+            "data": said | {"method": "letter", "evidence": "letter, in the archive"},
         }

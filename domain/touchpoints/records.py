@@ -27,7 +27,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     valid: bool | None = None
     reason: str | None = None
     position: int | None = None
-    evidence: list[int] | None = None
+    evidence_positions: list[int] | None = None
 
 
 class Patch(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,11 +65,7 @@ class AccessRecorded(Touchpoint, frozen=True, kw_only=True):
 
 @event("verdict.recorded", channel="records", touchpoint=False, internal=True)
 class VerdictRecorded(Touchpoint, frozen=True, kw_only=True):
-    """An outbound touchpoint was judged against the consent behind it.
-
-    `known_at` is the position by whose knowledge it was judged: of the first verdict the message's own, of one that
-    supersedes the position of the fact, link or correction that changed it.
-    """
+    """An outbound touchpoint was judged against the consent behind it."""
 
     of: FactRef | None = None
     verdict: Verdict | None = None
@@ -79,7 +75,9 @@ class VerdictRecorded(Touchpoint, frozen=True, kw_only=True):
     snapshot: Look | None = None
     supersedes: str | None = None  # the event id of the verdict that this one replaces
     evidence_positions: list[int] | None = None
-    known_at: int | None = None
+    known_at_position: int | None = (
+        None  # by whose knowledge: the message's own, or that of what changed the verdict
+    )
     policy_version: str | None = None
     purpose: str | None = None
     channel: str | None = None
