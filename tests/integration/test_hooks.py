@@ -18,6 +18,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from adapters.channels import CHANNELS, Channel, Delivery
+from adapters.channels.channel import Found, json_of, touchpoint
+from adapters.channels.values import at_time
 from adapters.postgres.endpoints import Endpoints
 from bin.compose import core
 from bin.rejected import retry
@@ -259,6 +262,55 @@ def test_a_dead_letter_is_kept_whole_and_recorded_once_it_can_be_translated(serv
     assert json.loads(json.loads(shown.payload)["body"]) == {**ORDER, "created_at": "1066-10-14T09:00:00Z"}
     assert still[0]["status"] == "rejected"
     assert mended[0]["status"] == "recorded"
+
+
+def test_what_a_vendor_sent_before_its_channel_was_there_is_recorded_by_a_retry_after_the_update(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a delivery of a vendor that this version verifies and keeps
+    path = added(served, "mailersend", "early", "s")
+    body = b'{"id": "ms-1", "at": "2026-10-14T09:00:00Z"}'
+    headers = {"signature": hmac.new(b"s", body, "sha256").hexdigest()}
+    with served.client("") as http:
+        assert http.post(path, content=body, headers=headers).json()["rejected"] == 1
+
+    # when its channel has come
+    def translate(delivery: Delivery) -> Iterator[Found]:
+        told = json_of(delivery.body)
+        yield touchpoint(
+            delivery,
+            id=told["id"],
+            type="email.opened",
+            at=at_time(told["at"]),
+            data={},
+            canonical=delivery.body,
+        )
+
+    monkeypatch.setitem(
+        CHANNELS,
+        "mailersend",
+        Channel(name="mailersend", meaning="try", translate=translate, scheme="mailersend"),
+    )
+
+    async def work() -> tuple[list[dict[str, Any]], list[dict[str, Any]], str]:
+        async with core(served.settings, served.database_url, pool_size=2) as parts:
+            (kept,) = [one for one in await parts.rejected.list() if one.way_in == "hooks/mailersend/early"]
+            first, again = await retry(parts, [kept.id], None), await retry(parts, [kept.id], None)
+            return first, again, (await parts.rejected.show(kept.id)).state
+
+    first, again, state = asyncio.run(work())
+
+    # then it is recorded by its own key and time, once, and settled
+    assert first[0]["status"] == "recorded", first
+    assert again[0]["was_settled"]
+    assert state == "recorded"
+    with served.client() as http:
+        event = next(e for e in http.get("/v1/events?limit=1000").json()["events"] if e["id"] == "ms-1")
+    assert (event["source"], event["type"], event["time"][:19]) == (
+        "mailersend/early",
+        "email.opened",
+        "2026-10-14T09:00:00",
+    )
 
 
 def test_the_health_of_a_channel_counts_what_came_and_what_is_missing(served: Served) -> None:
