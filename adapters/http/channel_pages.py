@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
-import orjson
+import msgspec
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import PathParameter, QueryParameter
@@ -247,9 +247,10 @@ async def _one(
 
 
 def _laid_out(raw: bytes) -> str:
+    """JSON for the eye, every number as it was written; all else as it is."""
     try:
-        text = orjson.dumps(orjson.loads(raw), option=orjson.OPT_INDENT_2).decode()
-    except orjson.JSONDecodeError:
+        text = msgspec.json.format(raw, indent=2).decode()
+    except (msgspec.DecodeError, UnicodeDecodeError):
         text = raw.decode("utf-8", "backslashreplace")
     return text[:_LARGEST_SHOWN]
 
@@ -275,7 +276,7 @@ async def rejected_change(
         )
         if outcome["status"] not in ("recorded", "duplicate"):
             return await _one(request, reader, one, code=400, corrected=corrected, problems=outcome["errors"])
-        said = f"{number} is {outcome['status']} at position {outcome['position']}"
+        said = f"{number} is {outcome['status']} at position {outcome['position']:,}"
     elif change == "dismiss" and one.state == "open":
         await core.rejected.settle(number, "dismissed", None)
         said = f"{number} is dismissed"
