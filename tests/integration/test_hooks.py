@@ -25,6 +25,7 @@ from adapters.postgres.endpoints import Endpoints
 from bin.compose import core
 from bin.rejected import retry
 from tests.integration.running import Served, served_http
+from tests.unit.test_signatures import VECTORS_OF_ALL, Vector, passes, with_body
 from tests.waiting import wait_until
 
 T = TypeVar("T")
@@ -161,6 +162,54 @@ def test_what_is_not_signed_or_not_now_leaves_nothing_behind(served: Served) -> 
         )
         assert http.post("/hooks/shopify/nobody", content=good, headers=right).status_code == 404
     assert counts(served) == before
+
+
+@pytest.mark.parametrize("vector", VECTORS_OF_ALL, ids=lambda vector: vector.name)
+def test_each_vendors_vector_is_taken_and_changed_stale_or_under_another_secret_it_leaves_nothing_behind(
+    served: Served, vector: Vector
+) -> None:
+    # given endpoints that take it at any time, only now, and under another secret
+    channel = "webhook" if vector.scheme == "standard" else vector.scheme
+    url = vector.arrived.urls[0] if vector.arrived.urls else ""
+    other = vector.secret[:-3] + ("abc" if not vector.secret.endswith("abc") else "abd")
+    ends = (("any", vector.secret, 0.0), ("now", vector.secret, None), ("other", other, 0.0))
+
+    async def made(endpoints: Endpoints) -> None:
+        for kind, secret, tolerance_s in ends:
+            name = f"{vector.name}-{kind}"
+            await endpoints.add(channel, name, secret, url=url, tolerance_s=tolerance_s)
+
+    with_endpoints(served, made)
+    body, headers = vector.arrived.body, dict(vector.arrived.headers)
+
+    def post(kind: str, content: bytes) -> int:
+        with served.client("") as http:
+            answer = http.post(f"/hooks/{channel}/{vector.name}-{kind}", content=content, headers=headers)
+        return answer.status_code
+
+    def behind() -> Any:
+        with psycopg.connect(served.database_url) as conn:
+            return conn.execute(
+                "SELECT (SELECT count(*) FROM touchpoint_log.events), (SELECT count(*) FROM touchlog.rejected), "
+                "(SELECT count(*) FROM touchlog.endpoint_tokens), (SELECT count(*) FROM touchlog.channel_numbers)"
+            ).fetchone()
+
+    before = behind()
+    flipped = (with_body(vector.arrived, _one_bit_off(body, at)) for at in range(len(body)))
+    forged = next(one for one in flipped if not passes(vector, arrived=one))
+
+    # then only what is signed is taken
+    assert post("any", forged.body) == 401
+    assert post("other", body) == 401
+    if vector.timed:
+        assert post("now", body) == 401
+    assert behind() == before
+    assert post("any", body) == 200
+
+
+def _one_bit_off(body: bytes, at: int) -> bytes:
+    at = (at + len(body) // 2) % len(body)  # from the middle on
+    return body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :]
 
 
 def test_a_rotated_secret_is_taken_beside_the_old_one_for_as_long_as_was_said(served: Served) -> None:
