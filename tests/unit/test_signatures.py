@@ -192,23 +192,6 @@ def recorded() -> Iterator[Vector]:
             NOW,
             "signature",
         )
-    for file in sorted(
-        (PAYLOADS / "email-resend").glob("*.headers.json")
-    ):  # requests as recorded, with their signatures
-        kept = {name.lower(): value for name, value in json.loads(file.read_bytes()).items()}
-        if "resend" in esp and "svix-signature" in kept:
-            body = file.with_name(file.name.replace(".headers", "")).read_bytes()
-            signed_at = at(kept["svix-timestamp"])
-            arrived = Arrived(body=body, headers=kept)
-            yield Vector(
-                file.name.partition(".")[0],
-                "standard",
-                arrived,
-                esp["resend"]["secret"],
-                signed_at,
-                "svix-signature",
-                True,
-            )
     if (v := esp.get("resend")) and (body := body_of(v)):
         headers = {"svix-id": v["id"], "svix-timestamp": v["timestamp"], "svix-signature": v["expected"]}
         yield Vector(
