@@ -178,11 +178,11 @@ async def _tested(request: Request[Any, Any, Any], form: Form) -> list[dict[str,
 async def rejected_page(
     request: Request[Any, Any, Any],
     reader: NamedDependency[Principal],
-    state: Annotated[str, QueryParameter()] = "open",
     before: Annotated[int | None, QueryParameter(ge=1)] = None,
     done: Annotated[str, QueryParameter()] = "",
 ) -> Response[str]:
     """Show what was kept, newest first; payloads stay sealed."""
+    state = request.query_params.get("state", "open")  # `state` as a parameter is the framework's own
     if state not in _STATES:
         raise Invalid(f"There is no state '{state[:40]}'; there are {', '.join(_STATES)}.")
     core = house_of(request).core
