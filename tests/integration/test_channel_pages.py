@@ -6,6 +6,7 @@ import html
 import json
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -13,7 +14,12 @@ import pytest
 from tests.integration.running import Served, served_http
 
 PAGE = {"Accept": "text/html"}
-EVENT = {"specversion": "1.0", "source": "till/7", "type": "order.placed", "time": "2026-10-14T09:00:00Z"}
+EVENT: dict[str, Any] = {
+    "specversion": "1.0",
+    "source": "till/7",
+    "type": "order.placed",
+    "time": "2026-10-14T09:00:00Z",
+}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +35,7 @@ def text_of(answer: httpx.Response, status: int = 200) -> str:
 
 def test_an_endpoint_is_made_tried_paused_and_given_another_secret_on_its_page(served: Served) -> None:
     with served.client() as http:
-        http.headers |= PAGE
+        http.headers.update(PAGE)
         assert "There is no endpoint yet" in text_of(http.get("/endpoints"))
         form = {"channel": "shopify", "name": "shop", "secret": "first"}
 
@@ -70,7 +76,7 @@ def test_an_endpoint_is_made_tried_paused_and_given_another_secret_on_its_page(s
 def test_a_form_of_another_site_or_of_who_may_not_changes_nothing(served: Served) -> None:
     form = {"change": "add", "channel": "shopify", "name": "other", "secret": "s"}
     with served.client() as http:
-        http.headers |= PAGE
+        http.headers.update(PAGE)
         assert http.post("/endpoints", data=form, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
         assert "other" not in http.get("/endpoints").text.split("Make an endpoint")[0]
     with served.client("") as http:
@@ -86,7 +92,7 @@ def test_what_was_rejected_is_corrected_looked_at_and_recorded_or_dismissed_and_
         for id_ in ("r-1", "r-2"):
             data = {"order_id": 123456789012345678, "amount_minor": "a lot"}
             assert http.post("/v1/events", json=EVENT | {"id": id_, "data": data}).json()["rejected"] == 1
-        http.headers |= PAGE
+        http.headers.update(PAGE)
         listed = http.get("/rejected")
         assert "'amount_minor' is a text" in text_of(listed)
         second, first = re.findall(r'href="/rejected/(\d+)"', listed.text)[:2]
