@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 import msgspec
 from litestar import Request, Response, get, post
@@ -115,7 +116,7 @@ async def endpoints_change(
         problem = " ".join(each.detail for each in told.errors) or told.detail
         kept = {name: value for name, value in form.items() if name != "secret"}
         return await _endpoints(request, reader, code=told.status, problem=problem, form=kept)
-    return elsewhere(f"/endpoints?done={done}")
+    return elsewhere(f"/endpoints?{urlencode({'done': done})}")
 
 
 async def _changed(request: Request[Any, Any, Any], reader: Principal, form: Form) -> str:
@@ -287,7 +288,7 @@ async def rejected_change(
         raise Invalid("A change is look, retry, dismiss or reopen, of one whose state allows it.")
     act = {"number": number, "change": change, "corrected": corrected is not None, "became": said}
     await core.records.record("rejected.settled", principal=reader.key_id, data=act)
-    return elsewhere(f"/rejected?done={said}")
+    return elsewhere(f"/rejected?{urlencode({'done': said})}")
 
 
 ROUTES = (
