@@ -164,7 +164,9 @@ def test_what_is_not_signed_or_not_now_leaves_nothing_behind(served: Served) -> 
     assert counts(served) == before
 
 
-@pytest.mark.parametrize("vector", VECTORS_OF_ALL, ids=lambda vector: vector.name)
+@pytest.mark.parametrize(
+    "vector", [v for v in VECTORS_OF_ALL if v.arrived.method == "POST"], ids=lambda vector: vector.name
+)
 def test_each_vendors_vector_is_taken_and_changed_stale_or_under_another_secret_it_leaves_nothing_behind(
     served: Served, vector: Vector
 ) -> None:
