@@ -64,10 +64,10 @@ class Taken(msgspec.Struct):
         return self.answer.rejected + sum(isinstance(one, Untranslated) for one in self.found)
 
 
-class _Letter(msgspec.Struct, kw_only=True, omit_defaults=True):
+class _Letter(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """A delivery as it is kept."""
 
-    touchlog_delivery: int = 1
+    touchlog_delivery: int | None = None  # 1; absent in the first letters, whose members tell what they are
     channel: str
     source: str
     method: str
@@ -113,7 +113,7 @@ def is_letter(payload: bytes) -> bool:
 
 def delivery_of(payload: bytes) -> tuple[str, Delivery] | None:
     """(name of the channel, the delivery) of a letter; None where *payload* is none."""
-    if b'"touchlog_delivery"' not in payload:
+    if b'"received_at"' not in payload or b'"unique"' not in payload:
         return None
     try:
         read = msgspec.json.decode(payload, type=_Letter)

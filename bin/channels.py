@@ -127,48 +127,22 @@ def tried(
     """What *channel* makes of a delivery, item by item, and what ingest would say of it; nothing is recorded."""
     from datetime import UTC, datetime
 
-    import msgspec
+    from adapters.channels import CHANNELS, Delivery
+    from adapters.mending import tried as tried_by
 
-    import domain.touchpoints  # noqa: F401 - registers every declared type
-    from adapters.channels import CHANNELS, Delivery, Translated
-    from adapters.cloudevents import Receipt, draft
-    from domain.errors import Invalid
-
-    now = datetime.now(UTC)
     media_type = (
         "application/json" if body.lstrip()[:1] in (b"{", b"[") else "application/x-www-form-urlencoded"
     )
     delivery = Delivery(
         body=body,
         headers={"content-type": media_type, **headers},
-        received_at=now,
+        received_at=datetime.now(UTC),
         source=source or f"{channel}/try",
         unique="test",
         settings=settings,
         call=call,
     )
-    shown: list[dict[str, Any]] = []
-    for one in CHANNELS[channel].read(delivery):
-        if not isinstance(one, Translated):
-            shown.append({"place": one.place, "errors": msgspec.to_builtins(one.problems)})
-            continue
-        try:
-            checked = draft(one.payload, Receipt.of(now), region=region)
-        except Invalid as wrong:
-            shown.append(
-                {"place": one.place, "event": one.event, "errors": msgspec.to_builtins(wrong.problems)}
-            )
-            continue
-        shown.append(
-            {
-                "type": checked.declared.name,
-                "id": checked.id,
-                "time": one.event.get("time"),
-                "event": one.event,
-                "warnings": msgspec.to_builtins(checked.warnings),
-            }
-        )
-    return shown
+    return tried_by(CHANNELS[channel], delivery, region=region)
 
 
 def tell_tried(what: str, found: list[dict[str, Any]], *, json: bool) -> None:

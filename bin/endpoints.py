@@ -47,8 +47,13 @@ def as_json(settings: Settings, one: Endpoint) -> dict[str, Any]:
 
 
 def address(settings: Settings, one: Endpoint) -> str:
-    """Where the vendor delivers to."""
-    return one.url or f"{settings.public_url}/hooks/{one.channel}/{one.name}"
+    """Where the vendor delivers to; where nobody said, by the address of the serve that runs."""
+    from adapters.embedded import running
+
+    base = settings.public_url
+    if settings.given_public_url is None and (found := running(settings.data)) and found.http_url:
+        base = found.http_url.rstrip("/")
+    return one.url or f"{base}/hooks/{one.channel}/{one.name}"
 
 
 def span(text: str) -> timedelta:

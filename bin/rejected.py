@@ -84,50 +84,14 @@ async def list_items(core: Core, state: str, limit: int) -> list[Shown]:
 
 async def retry(core: Core, numbers: Sequence[int], corrected: bytes | None) -> list[dict[str, Any]]:
     """Try kept payloads again, the oldest first; what is recorded now, or was already, is settled."""
-    from adapters.deliveries import is_letter, take_again
+    from adapters.mending import retried
     from bin.ingest import principal
 
     who = principal()
-    outcomes: list[dict[str, Any]] = []
-    for number in sorted(numbers):
-        one = await core.rejected.show(number)
-        outcome: dict[str, Any] = {"id": number, "status": "rejected", "position": None, "errors": []}
-        outcomes.append(outcome)
-        payload = corrected if corrected is not None else one.payload
-        if one.state in ("recorded", "duplicate"):
-            outcome |= {"status": one.state, "position": one.position, "was_settled": True}
-            continue
-        if payload is None:
-            outcome["errors"] = [
-                {
-                    "pointer": "",
-                    "detail": "The key of its payload was destroyed; there is nothing to try again. Dismiss it.",
-                    "code": "erased",
-                }
-            ]
-            continue
-        if corrected is None and one.way_in.startswith("csv") and not payload.lstrip().startswith(b"{"):
-            detail = (
-                f"This is a row of a file ({one.way_in}, {one.place}), not an event. Put the file right and ingest it again: "
-                "rows that are recorded are skipped. Or give an event for it: --with FILE."
-            )
-            outcome["errors"] = [{"pointer": "", "detail": detail, "code": "not_an_event"}]
-            continue
-        if is_letter(payload):
-            result = await take_again(core.ingest, core.rejected, payload, who, way_in=one.way_in)
-        else:
-            answer = await core.ingest.accept(
-                [payload], who, way_in=one.way_in, places=[one.place or f"rejected {number}"], keep=False
-            )
-            (result,) = answer.results
-        outcome |= {
-            "status": result.status,
-            "position": result.position,
-            "errors": msgspec.to_builtins(result.errors),
-        }
-        if result.status in ("recorded", "duplicate"):
-            await core.rejected.settle(number, result.status, result.position)
-    return outcomes
+    return [
+        await retried(core.ingest, core.rejected, await core.rejected.show(number), who, corrected)
+        for number in sorted(numbers)
+    ]
 
 
 def show_list(items: Sequence[Shown], state: str, open_in_all: int) -> None:

@@ -119,6 +119,7 @@ def personal_text(text: str) -> bool:
     return False
 
 
+@lru_cache(maxsize=4_096)
 def plain_url(text: str) -> str | None:
     """*text* without its query but `utm_*`, when it is a URL (or path) with one to seal; else None."""
     if "?" not in text or not _URL.match(text) or _PLAIN_QUERY.match(text):
@@ -233,6 +234,9 @@ _FREE_FORM = frozenset({"properties", "traits", "context"})
 """Declared fields that hold properties of the source's own choosing."""
 
 
+_EMPTY: tuple[Any, ...] = (None, "", [], {})
+
+
 class _Gone:
     pass
 
@@ -242,7 +246,7 @@ _GONE: Any = _Gone()
 
 def _free(value: Any, path: Path, parts: Parts, *, by_key: bool) -> Any:
     """*value* with its personal parts moved to *parts*; `_GONE` where all of it is personal."""
-    if by_key and isinstance(path[-1], str) and _personal_key(path[-1]) and value not in (None, "", [], {}):
+    if by_key and isinstance(path[-1], str) and _personal_key(path[-1]) and value not in _EMPTY:
         parts.personal[pointer(path)] = value
         return _GONE
     if isinstance(value, str):
@@ -261,7 +265,15 @@ def _free(value: Any, path: Path, parts: Parts, *, by_key: bool) -> Any:
             return _GONE
         changed = None
         for key, inner in value.items():
-            if not (by_key and key in telling) and _tells_nothing(inner):
+            is_told = by_key and key in telling
+            if is_told and inner in _EMPTY:
+                continue
+            if is_told:
+                parts.personal[pointer((*path, key))] = inner
+                changed = dict(value) if changed is None else changed
+                del changed[key]
+                continue
+            if _tells_nothing(inner):
                 continue
             looked = _free(inner, (*path, key), parts, by_key=by_key)
             if looked is not inner:
@@ -287,7 +299,9 @@ def _free(value: Any, path: Path, parts: Parts, *, by_key: bool) -> Any:
 def _tells_nothing(value: Any) -> bool:
     """Whether *value* surely holds nothing personal; most values are seen here, and go no further."""
     if type(value) is str:
-        return not ("@" in value or "+" in value or "?" in value or ":" in value or value.count(".") == 3)
+        return value.isalnum() or not (
+            "@" in value or "+" in value or "?" in value or ":" in value or value.count(".") == 3
+        )
     return type(value) is int or value is None or type(value) is bool or type(value) is float
 
 

@@ -183,7 +183,7 @@ def touchpoint(
     refs = []
     odd: dict[str, list[str]] = {}
     for kind, value in identifiers:
-        if value is None or value is True or value is False:
+        if value is None or isinstance(value, bool):
             continue
         text = value.strip() if isinstance(value, str) else str(value).strip()
         if not text:

@@ -139,6 +139,8 @@ def _none(pointer: str, detail: str, code: str) -> Invalid:
 
 def _time(value: Any) -> datetime | None:
     """An ISO 8601 time, by default UTC; or milliseconds (older clients: seconds) since 1970."""
+    if value is None:
+        return None
     if isinstance(value, str):
         return at_time(value, zone=UTC)
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -172,11 +174,12 @@ def _object(value: Any) -> dict[str, Any]:
 def _item(item: dict[str, Any], delivery: Delivery, sent: _Sent, kind: str, place: str) -> Found:
     """One call."""
     user, anonymous = text(item.get("userId")), text(item.get("anonymousId"))
-    previous, group = text(item.get("previousId")), text(item.get("groupId"))
+    previous = text(item.get("previousId")) if kind == "alias" else None
+    group = text(item.get("groupId")) if kind == "group" else None
     problems = []
     if user is None and anonymous is None and not (kind == "alias" and previous):
         problems.append(Problem(f"{place}/userId", "A call has 'userId' or 'anonymousId'.", "missing"))
-    name = text(item.get("event"))
+    name = text(item.get("event")) if kind == "track" else None
     if kind == "track" and name is None:
         problems.append(
             Problem(f"{place}/event", "'event' is missing; a track names what happened.", "missing")

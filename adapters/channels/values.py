@@ -163,10 +163,11 @@ def at_time(value: Any, *, zone: tzinfo | None = None) -> datetime | None:
 
 
 def _in_utc(at: datetime) -> datetime | None:
-    try:
-        at = at.astimezone(UTC)
-    except (OverflowError, ValueError):
-        return None
+    if at.tzinfo is not UTC:
+        try:
+            at = at.astimezone(UTC)
+        except (OverflowError, ValueError):
+            return None
     return at if at >= _EARLIEST else None
 
 

@@ -7,7 +7,11 @@ from urllib.parse import urlencode
 
 from litestar import Request, Response
 
+<<<<<<< HEAD
 from adapters.http import explained, identity_pages, overview, person_pages, signing_in, verdicts
+=======
+from adapters.http import channel_pages, explained, identity_pages, overview, person_pages, signing_in
+>>>>>>> h5
 from adapters.http.auth import house_of, known_principal
 from adapters.http.problems import TITLES, of_exception
 from adapters.http.rendering import elsewhere, rendered
@@ -50,6 +54,7 @@ ROUTES = (
     *signing_in.ROUTES,
     *person_pages.ROUTES,
     *identity_pages.ROUTES,
+    *channel_pages.ROUTES,
     *explained.ROUTES,
     *verdicts.PAGES,
 )

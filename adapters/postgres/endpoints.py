@@ -45,6 +45,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     paused_at: datetime | None = None
     created_at: datetime
     secret_count: int = 0
+    rotated_at: datetime | None = None  # when the newest secret was given
+    until: datetime | None = None  # how long the last of the older ones is still taken
     secrets: tuple[str, ...] = ()
 
 
@@ -149,11 +151,15 @@ class Endpoints:
         async with self._pool.connection() as conn:
             rows = await (
                 await conn.execute(
-                    f"SELECT {_COLUMNS}, (SELECT count(*) FROM touchlog.endpoint_secrets s WHERE s.channel = e.channel "  # noqa: S608 - our own words
-                    f"AND s.name = e.name AND {_IN_FORCE}) FROM touchlog.endpoints e ORDER BY channel, name"
+                    f"SELECT {_COLUMNS}, s.* FROM touchlog.endpoints e, LATERAL (SELECT count(*), max(created_at), max(valid_until) "  # noqa: S608 - our own words
+                    "FROM touchlog.endpoint_secrets s WHERE s.channel = e.channel AND s.name = e.name "
+                    f"AND {_IN_FORCE}) s ORDER BY channel, name"
                 )
             ).fetchall()
-        return [_endpoint(row[:-1], row[-1], ()) for row in rows]
+        return [
+            msgspec.structs.replace(_endpoint(row[:-3], row[-3], ()), rotated_at=row[-2], until=row[-1])
+            for row in rows
+        ]
 
     async def get(self, channel: str, name: str) -> Endpoint:
         """One endpoint, without secrets.

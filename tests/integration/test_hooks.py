@@ -18,10 +18,14 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from adapters.channels import CHANNELS, Channel, Delivery
+from adapters.channels.channel import Found, json_of, touchpoint
+from adapters.channels.values import at_time
 from adapters.postgres.endpoints import Endpoints
 from bin.compose import core
 from bin.rejected import retry
 from tests.integration.running import Served, served_http
+from tests.unit.test_signatures import VECTORS_OF_ALL, Vector, passes, with_body
 from tests.waiting import wait_until
 
 T = TypeVar("T")
@@ -160,6 +164,56 @@ def test_what_is_not_signed_or_not_now_leaves_nothing_behind(served: Served) -> 
     assert counts(served) == before
 
 
+@pytest.mark.parametrize(
+    "vector", [v for v in VECTORS_OF_ALL if v.arrived.method == "POST"], ids=lambda vector: vector.name
+)
+def test_each_vendors_vector_is_taken_and_changed_stale_or_under_another_secret_it_leaves_nothing_behind(
+    served: Served, vector: Vector
+) -> None:
+    # given endpoints that take it at any time, only now, and under another secret
+    channel = "webhook" if vector.scheme == "standard" else vector.scheme
+    url = vector.arrived.urls[0] if vector.arrived.urls else ""
+    other = vector.secret[:-3] + ("abc" if not vector.secret.endswith("abc") else "abd")
+    ends = (("any", vector.secret, 0.0), ("now", vector.secret, None), ("other", other, 0.0))
+
+    async def made(endpoints: Endpoints) -> None:
+        for kind, secret, tolerance_s in ends:
+            name = f"{vector.name}-{kind}"
+            await endpoints.add(channel, name, secret, url=url, tolerance_s=tolerance_s)
+
+    with_endpoints(served, made)
+    body, headers = vector.arrived.body, dict(vector.arrived.headers)
+
+    def post(kind: str, content: bytes) -> int:
+        with served.client("") as http:
+            answer = http.post(f"/hooks/{channel}/{vector.name}-{kind}", content=content, headers=headers)
+        return answer.status_code
+
+    def behind() -> Any:
+        with psycopg.connect(served.database_url) as conn:
+            return conn.execute(
+                "SELECT (SELECT count(*) FROM touchpoint_log.events), (SELECT count(*) FROM touchlog.rejected), "
+                "(SELECT count(*) FROM touchlog.endpoint_tokens), (SELECT count(*) FROM touchlog.channel_numbers)"
+            ).fetchone()
+
+    before = behind()
+    flipped = (with_body(vector.arrived, _one_bit_off(body, at)) for at in range(len(body)))
+    forged = next(one for one in flipped if not passes(vector, arrived=one))
+
+    # then only what is signed is taken
+    assert post("any", forged.body) == 401
+    assert post("other", body) == 401
+    if vector.timed:
+        assert post("now", body) == 401
+    assert behind() == before
+    assert post("any", body) == 200
+
+
+def _one_bit_off(body: bytes, at: int) -> bytes:
+    at = (at + len(body) // 2) % len(body)  # from the middle on
+    return body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :]
+
+
 def test_a_rotated_secret_is_taken_beside_the_old_one_for_as_long_as_was_said(served: Served) -> None:
     path = added(served, "shopify", "rotated", "old")
     with_endpoints(served, lambda e: e.rotate("shopify", "rotated", "new", keep=timedelta(hours=1)))
@@ -259,6 +313,55 @@ def test_a_dead_letter_is_kept_whole_and_recorded_once_it_can_be_translated(serv
     assert json.loads(json.loads(shown.payload)["body"]) == {**ORDER, "created_at": "1066-10-14T09:00:00Z"}
     assert still[0]["status"] == "rejected"
     assert mended[0]["status"] == "recorded"
+
+
+def test_what_a_vendor_sent_before_its_channel_was_there_is_recorded_by_a_retry_after_the_update(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a delivery of a vendor that this version verifies and keeps
+    path = added(served, "mailersend", "early", "s")
+    body = b'{"id": "ms-1", "at": "2026-10-14T09:00:00Z"}'
+    headers = {"signature": hmac.new(b"s", body, "sha256").hexdigest()}
+    with served.client("") as http:
+        assert http.post(path, content=body, headers=headers).json()["rejected"] == 1
+
+    # when its channel has come
+    def translate(delivery: Delivery) -> Iterator[Found]:
+        told = json_of(delivery.body)
+        yield touchpoint(
+            delivery,
+            id=told["id"],
+            type="email.opened",
+            at=at_time(told["at"]),
+            data={},
+            canonical=delivery.body,
+        )
+
+    monkeypatch.setitem(
+        CHANNELS,
+        "mailersend",
+        Channel(name="mailersend", meaning="try", translate=translate, scheme="mailersend"),
+    )
+
+    async def work() -> tuple[list[dict[str, Any]], list[dict[str, Any]], str]:
+        async with core(served.settings, served.database_url, pool_size=2) as parts:
+            (kept,) = [one for one in await parts.rejected.list() if one.way_in == "hooks/mailersend/early"]
+            first, again = await retry(parts, [kept.id], None), await retry(parts, [kept.id], None)
+            return first, again, (await parts.rejected.show(kept.id)).state
+
+    first, again, state = asyncio.run(work())
+
+    # then it is recorded by its own key and time, once, and settled
+    assert first[0]["status"] == "recorded", first
+    assert again[0]["was_settled"]
+    assert state == "recorded"
+    with served.client() as http:
+        event = next(e for e in http.get("/v1/events?limit=1000").json()["events"] if e["id"] == "ms-1")
+    assert (event["source"], event["type"], event["time"][:19]) == (
+        "mailersend/early",
+        "email.opened",
+        "2026-10-14T09:00:00",
+    )
 
 
 def test_the_health_of_a_channel_counts_what_came_and_what_is_missing(served: Served) -> None:

@@ -1,0 +1,124 @@
+"""The pages of channels, endpoints and what was rejected: what a person does there is done, and nothing else."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.integration.running import Served, served_http
+
+PAGE = {"Accept": "text/html"}
+EVENT: dict[str, Any] = {
+    "specversion": "1.0",
+    "source": "till/7",
+    "type": "order.placed",
+    "time": "2026-10-14T09:00:00Z",
+}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -> Iterator[Served]:
+    with served_http(tmp_path_factory.mktemp("channel-pages") / "data", module_database_url) as running:
+        yield running
+
+
+def text_of(answer: httpx.Response, status: int = 200) -> str:
+    assert answer.status_code == status, answer.text[:2000]
+    return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", answer.text)))
+
+
+def test_an_endpoint_is_made_tried_paused_and_given_another_secret_on_its_page(served: Served) -> None:
+    with served.client() as http:
+        http.headers.update(PAGE)
+        assert "There is no endpoint yet" in text_of(http.get("/endpoints"))
+        form = {"channel": "shopify", "name": "shop", "secret": "first"}
+
+        # made: it takes what is signed so, and shows its secret nowhere
+        http.follow_redirects = True
+        page = http.post("/endpoints", data={"change": "add", **form})
+        assert "shopify/shop was made" in text_of(page)
+        assert "first" not in re.sub(r"<[^>]+>", " ", page.text)
+        again = http.post("/endpoints", data={"change": "add", **form})
+        assert "There is an endpoint shopify/shop" in text_of(again, 400)
+
+        # tried: told what would become of it, exactly, and nothing is recorded
+        head = http.get("/v1/events", headers={"Accept": "application/json"}).json()["head"]
+        body = '{"id": 820982911946154508, "created_at": "2026-09-10T04:26:51-04:00", "currency": "USD", "total_price": "1.50"}'
+        tried = http.post(
+            "/endpoints",
+            data={"change": "test", **form, "body": body, "headers": "X-Shopify-Topic: orders/create"},
+        )
+        assert "would be recorded order.placed orders/create:820982911946154508" in text_of(tried)
+        assert "1.50 USD" in text_of(tried)
+        lacking = http.post("/endpoints", data={"change": "test", **form, "body": body})
+        assert "would be kept The header X-Shopify-Topic is missing" in text_of(lacking)
+        assert http.get("/v1/events", headers={"Accept": "application/json"}).json()["head"] == head
+
+        # paused, and taken back; another secret beside the old one
+        assert "shopify/shop is paused" in text_of(http.post("/endpoints", data={"change": "pause", **form}))
+        assert http.post("/hooks/shopify/shop", content=b"{}").status_code == 503
+        assert "takes deliveries again" in text_of(http.post("/endpoints", data={"change": "resume", **form}))
+        rotated = text_of(
+            http.post("/endpoints", data={"change": "rotate", **form, "secret": "second", "keep": "24"})
+        )
+        assert "has a new secret" in rotated
+        assert "2 secrets in force" in rotated
+        assert "the old one is taken until" in rotated
+        assert "shopify/ shop" in text_of(http.get("/channels"))
+
+
+def test_a_form_of_another_site_or_of_who_may_not_changes_nothing(served: Served) -> None:
+    form = {"change": "add", "channel": "shopify", "name": "other", "secret": "s"}
+    with served.client() as http:
+        http.headers.update(PAGE)
+        assert http.post("/endpoints", data=form, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
+        assert "shopify/other" not in http.get("/endpoints").text
+    with served.client("") as http:
+        assert http.post("/endpoints", data=form).status_code in (303, 401)
+        assert http.get("/rejected").status_code in (303, 401)
+
+
+def test_what_was_rejected_is_corrected_looked_at_and_recorded_or_dismissed_and_opened_again(
+    served: Served,
+) -> None:
+    with served.client() as http:
+        # given two refused events
+        for id_ in ("r-1", "r-2"):
+            data = {"order_id": 123456789012345678, "amount_minor": "a lot"}
+            assert http.post("/v1/events", json=EVENT | {"id": id_, "data": data}).json()["rejected"] == 1
+        http.headers.update(PAGE)
+        listed = http.get("/rejected")
+        assert "'amount_minor' is a text" in text_of(listed)
+        second, first = re.findall(r'href="/rejected/(\d+)"', listed.text)[:2]
+
+        # one is shown as it was sent, and would be refused again
+        shown = text_of(http.get(f"/rejected/{first}"))
+        assert '"order_id": 123456789012345678' in shown
+        assert "would be refused again" in shown
+        assert "still not recorded" in text_of(http.post(f"/rejected/{first}", data={"change": "retry"}), 400)
+
+        # when a correction is looked at nothing is recorded; when it is sure, it is, once
+        right = json.dumps(
+            EVENT | {"id": "r-1", "data": {"order_id": "1", "amount_minor": 1999, "currency": "EUR"}}
+        )
+        looked = http.post(f"/rejected/{first}", data={"change": "look", "corrected": right})
+        assert "19.99 EUR" in text_of(looked)
+        http.follow_redirects = True
+        done = text_of(http.post(f"/rejected/{first}", data={"change": "retry", "corrected": right}))
+        assert re.search(rf"{first} is recorded at position [\d,]+", done), done
+        events = http.get("/v1/events?limit=100", headers={"Accept": "application/json"}).json()["events"]
+        assert [e["data"]["amount_minor"] for e in events if e["id"] == "r-1"] == [1999]
+
+        # and the other is dismissed, listed as such, and opened again
+        assert "is dismissed" in text_of(http.post(f"/rejected/{second}", data={"change": "dismiss"}))
+        assert f"/rejected/{second}" in http.get("/rejected?state=dismissed").text
+        assert f"/rejected/{second}" not in http.get("/rejected").text
+        assert "is open again" in text_of(http.post(f"/rejected/{second}", data={"change": "reopen"}))
+        assert http.get("/rejected/999999").status_code == 404
+        assert http.get("/rejected?state=lost").status_code == 400
