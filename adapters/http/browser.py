@@ -7,11 +7,15 @@ from urllib.parse import urlencode
 
 from litestar import Request, Response
 
-<<<<<<< HEAD
-from adapters.http import explained, identity_pages, overview, person_pages, signing_in, verdicts
-=======
-from adapters.http import channel_pages, explained, identity_pages, overview, person_pages, signing_in
->>>>>>> h5
+from adapters.http import (
+    channel_pages,
+    explained,
+    identity_pages,
+    overview,
+    person_pages,
+    signing_in,
+    verdicts,
+)
 from adapters.http.auth import house_of, known_principal
 from adapters.http.problems import TITLES, of_exception
 from adapters.http.rendering import elsewhere, rendered
