@@ -232,7 +232,9 @@ def run_sdks(
         for _, process in running:
             if process.poll() is None:
                 process.kill()
-                process.communicate()
+                process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
         serve.stop()
     told = [counted(each, calls, events[each.name], failed[each.name]) for each in chosen]
     return Sdks(killed, round(took, 1), told, not_run)
