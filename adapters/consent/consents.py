@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
-from weakref import WeakKeyDictionary
 
 import msgspec
 from psycopg_pool import AsyncConnectionPool
 
+from adapters.consent.noticed import named_by_notices
 from adapters.consent.register import READ_MODELS, Register, load
 from adapters.consent.screening import looked_at
 from adapters.history import Histories
@@ -95,18 +95,6 @@ _MESSAGES = """
 SELECT event_id, position, sent_at, subject, contact, purpose, channel, legal_basis, snapshot, controller
   FROM read.consent_messages WHERE event_id = ANY(%s::uuid[]) AND known_to IS NULL
 """
-_NOTICED = "SELECT purpose, known_from FROM read.consent_facts WHERE known_from > %s AND state = 'published' AND purpose IS NOT NULL"
-
-
-class _Noticed:
-    """From which position on notices name a purpose, as far as the log was looked at."""
-
-    def __init__(self) -> None:
-        self.seen = 0
-        self.since: dict[str, int] = {}
-
-
-_noticed: WeakKeyDictionary[AsyncConnectionPool[Any], _Noticed] = WeakKeyDictionary()
 
 
 class Consents:
@@ -131,6 +119,12 @@ class Consents:
 
     async def _position(self, known_at: datetime | int | None, after: int = 0) -> int:
         """The position that *known_at* resolves to, once the read models have seen it."""
+        if (
+            isinstance(known_at, int)
+            and known_at >= 0
+            and max(known_at, after) <= await self._histories.seen(READ_MODELS)
+        ):
+            return known_at  # one look says that it is in the log, and seen
         position = await self._histories.resolve_known_at(known_at)
         if position is None:
             if after:
@@ -297,17 +291,6 @@ class Consents:
 
     # -- one person
 
-    async def _named_by_notices(self, known_at: int) -> set[str]:
-        """The purposes that notices name which were known at a position; of a million facts only the new are looked at."""
-        noticed = _noticed.setdefault(self._pool, _Noticed())
-        if noticed.seen < known_at:
-            seen = noticed.seen
-            async with self._pool.connection() as conn:
-                rows = await (await conn.execute(_NOTICED, [seen], prepare=True)).fetchall()
-            noticed.since |= {p: min(at, noticed.since.get(p, at)) for p, at in sorted(rows, reverse=True)}
-            noticed.seen = max(noticed.seen, known_at)
-        return {purpose for purpose, since in noticed.since.items() if since <= known_at}
-
     async def person(
         self,
         ref: str,
@@ -371,7 +354,7 @@ class Consents:
             ),
             key=lambda f: (f.effective_at, f.source, f.source_id),
         )
-        named = await self._named_by_notices(position)
+        named = await named_by_notices(self._pool, position)
         return PersonConsent(
             person=str(min(people)),
             at=moment(when),

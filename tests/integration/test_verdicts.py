@@ -147,6 +147,59 @@ async def given_anything_late(it: House, chance: Random) -> None:
     )
 
 
+async def said_of(it: House, id_: str) -> list[str]:
+    """Give every verdict that was recorded on a mail, the oldest first."""
+    rows = await it.rows(
+        "SELECT v.verdict FROM read.consent_verdicts v JOIN read.consent_messages m ON m.event_id = v.message "
+        "WHERE m.source_id = %s ORDER BY v.knowledge, v.position",
+        id_,
+    )
+    return [row[0] for row in rows]
+
+
+@story
+async def test_a_link_a_merge_and_its_undoing_rejudge_whom_they_join_and_nobody_else(it: House) -> None:
+    card = "loyalty_card:7"
+    await it.given(fact("g", "given", now() - timedelta(days=1), **GRANT), event("bob", subject=BOB))
+    await it.given(
+        mail("to-card", now(), subject=card),
+        mail("to-bob", now(), subject=BOB),
+        mail("to-eve", now(), subject="user:eve", contact="email:eve@example.com"),
+    )
+    assert (await judged(it)).judged == 3
+    await it.given(event("link", identifiers=card))
+    assert (await judged(it)).judged == 1
+    assert await said_of(it, "to-card") == ["breach", "unproven_at_send"]
+    merge = await changes(it).merge(ANN, BOB, OFFICE, reason="one customer")
+    assert merge.event_id
+    await it.projected()
+    await judged(it)
+    await changes(it).undo(merge.event_id, OFFICE, reason="two after all")
+    await it.projected()
+    await judged(it)
+    assert await said_of(it, "to-bob") == ["breach", "unproven_at_send", "breach"]
+    assert await said_of(it, "to-card") == ["breach", "unproven_at_send"]
+    assert await said_of(it, "to-eve") == ["breach"]
+
+
+@story
+async def test_a_late_withdrawal_rejudges_its_own_purpose_channel_contact_and_time_alone(it: House) -> None:
+    begin = now() - timedelta(days=2)
+    await it.given(
+        fact("g", "given", begin, **GRANT),
+        mail("before", begin + timedelta(hours=1)),
+        mail("of-it", now()),
+        mail("offers", now(), purpose="marketing.offers"),
+        mail("elsewhere", now(), contact="email:other@example.com"),
+    )
+    await judged(it)
+    scope = {"contact": MAIL, "purpose": "marketing.news", "channel": "email"}
+    await it.given(fact("w", "withdrawn", begin + timedelta(hours=2), **scope))
+    judge = await judged(it)
+    assert (judge.judged, judge.recorded) == (1, 1)
+    assert (await said_of(it, "of-it"))[-1] in ("late_known_breach", "breach")
+
+
 def test_a_report_is_asked_what_it_said_and_names_the_late_fact_that_changed_it(
     tmp_path: Path, database_url: str
 ) -> None:
