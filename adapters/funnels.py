@@ -68,7 +68,7 @@ class Funnels:
         self._histories = histories
         self._database_url = database_url
         self._folder = folder
-        self._segments = SavedSegments(pool)
+        self.segments = SavedSegments(pool)
         self._library: Any = None
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="funnel")
         self._opening = asyncio.Lock()
@@ -90,7 +90,7 @@ class Funnels:
             FutureTime, Behind: as everywhere.
         """
         as_of, position = await self.moment(raw, after)
-        question, narrowing = await self._segments.narrowing(raw)
+        question, narrowing = await self.segments.narrowing(raw)
 
         def work(library: Any) -> Answer:
             from adapters.columns.funnels import ask
@@ -117,7 +117,7 @@ class Funnels:
         asked = {k: raw[k] for k in _OF_A_BAR if k in raw}
         question = {k: v for k, v in raw.items() if k not in _OF_A_BAR}
         as_of, position = await self.moment(question, after)
-        question, narrowing = await self._segments.narrowing(question)
+        question, narrowing = await self.segments.narrowing(question)
         limit, start = page_of(asked)
 
         def work(library: Any) -> Members:
@@ -315,7 +315,7 @@ class Funnels:
         question = {k: v for k, v in raw.items() if k not in MOMENT} if isinstance(raw, dict) else raw
         question = msgspec.to_builtins(question)  # a file of TOML has times of its own
         head = (await self.moment({}, 0))[1]
-        plain, narrowing = await self._segments.narrowing(question)
+        plain, narrowing = await self.segments.narrowing(question)
 
         def check(library: Any) -> None:
             view, owners, known_us = library.view(head, None)

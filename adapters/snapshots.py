@@ -222,15 +222,21 @@ class Snapshots:
                 [Problem("/known_at", f"Position {until:,} lies before that of then, {position:,}.", "order")]
             )
 
+        plain, narrowing = await self._funnels.segments.narrowing(question)
+
         def work(library: Any) -> tuple[Any, Any, int]:
             from adapters.columns.why import concerned, why_changed
 
             then, then_owners, then_us = library.view(position, None)
             now, now_owners, now_us = library.view(until, None)
+            known_us = {position: then_us, until: now_us}
             then_us = micros(at) if at is not None else then_us
             why = why_changed(
-                read_funnel(question, now.known), then, then_owners, now, now_owners,
+                read_funnel(plain, now.known), then, then_owners, now, now_owners,
                 then_us=then_us, now_us=now_us, threads=self._funnels.threads,
+                narrow=lambda view, owners: narrowing.owners(
+                    view, owners, None, known_us[view.known_at], self._funnels.threads
+                )[0],
             )  # fmt: skip
             of_whom = why.parts["identity"].owners
             people = concerned(of_whom, library.persons(position), library.persons(until))

@@ -99,17 +99,19 @@ def why_changed(
     *,
     then_us: int,
     now_us: int,
+    narrow: Callable[[View, Owners], Owners] = lambda _, owners: owners,
     threads: Executor | None = None,
 ) -> Why:
     """Split the difference between two answers.
 
     Args:
+        narrow: leaves a view's events to the persons of a segment; who belongs is told of each view anew.
         then_us: the moment that the report of then spoke of; what happened later is new, not late.
         now_us: when the last position that *now* knows was recorded.
     """
 
     def asked(view: View, owners: Owners, cut_us: int) -> _Asked:
-        found = attempts_of(funnel, view, owners, threads)
+        found = attempts_of(funnel, view, narrow(view, owners), threads)
         values = view.all_values(funnel.breakdown) if funnel.breakdown is not None else []
         answer = told(
             funnel, found, values, as_of=None, known_at=view.known_at, cut_us=cut_us, threads=threads

@@ -155,6 +155,28 @@ def in_house(served: Served, work: Callable[[House], Coroutine[Any, Any, Any]]) 
     asyncio.run(whole())
 
 
+def test_a_funnel_of_a_segment_is_explained_by_who_belongs_in_each_view(
+    served: Served, http: httpx.Client
+) -> None:
+    # given those who looked at c twice or more; one of two belongs
+    given(
+        http,
+        *(web(f"s{who}{n}", f"user:s-{who}", "/belong/c", n) for who, looks in (("a", 2), ("b", 1)) for n in range(1, looks + 1)),
+        *(web(f"s{who}{n}", f"user:s-{who}", f"/belong/{'ab'[n - 5]}", n) for who in "ab" for n in (5, 6)),
+    )  # fmt: skip
+    rules = {"all": [{"did": "web.page_viewed", "where": {"path": "/belong/c"}, "at_least": 2}]}
+    saved(served, http, "belong", segment=rules)
+    assert [s["count"] for s in taken(http, "belong")["answer"]["steps"]] == [1, 1]
+
+    # when it is learnt late that the other looked again
+    late = given(http, web("sb3", "user:s-b", "/belong/c", 2))
+
+    # then the answer changed by a late event
+    told = changed(served, http, "belong")
+    assert (told["then"]["steps"], told["now"]["steps"]) == ([1, 1], [2, 2])
+    assert parts(told)["late_events"][0] == [1, 1], late
+
+
 def test_the_schedule_takes_each_moment_once_as_it_was_then(served: Served, http: httpx.Client) -> None:
     given(http, web("s1", "user:s-1", "/s/a", 1))
     saved(served, http, "s", snapshot="1h")
