@@ -233,6 +233,7 @@ def made() -> Iterator[Vector]:
     yield plain("woocommerce", "x-wc-webhook-signature", b64mac(b"s3cret", body))
     yield plain("whatsapp", "x-hub-signature-256", "sha256=" + hexmac(b"s3cret", body))
     yield plain("intercom", "x-hub-signature", "sha1=" + hexmac(b"s3cret", body, "sha1"))
+    yield plain("delighted", "x-delighted-webhook-signature", "sha256=" + hexmac(b"s3cret", body))
     yield plain(
         "stripe",
         "stripe-signature",
