@@ -384,6 +384,13 @@ SCHEMES: dict[str, Scheme] = {
             signed="v0:{timestamp}:{body}",
             timestamp="x-cio-timestamp",
         ),
+        Scheme(
+            name="delighted",
+            meaning="Delighted: the project's API key",
+            header="x-delighted-webhook-signature",
+            encoding="hex",
+            prefix="sha256=",
+        ),
         # SNS tries again for up to an hour, and for HTTPS up to 23 days where so set, under the first signature.
         Scheme(name="sns", meaning="Amazon SNS: the topic's ARN", by=_sns, tolerance_s=_HOURS),
         Scheme(name="basic", meaning="HTTP Basic: user:password", by=_basic),

@@ -234,6 +234,7 @@ def made() -> Iterator[Vector]:
     yield plain("whatsapp", "x-hub-signature-256", "sha256=" + hexmac(b"s3cret", body))
     yield plain("mailersend", "signature", hexmac(b"s3cret", body))
     yield plain("intercom", "x-hub-signature", "sha1=" + hexmac(b"s3cret", body, "sha1"))
+    yield plain("delighted", "x-delighted-webhook-signature", "sha256=" + hexmac(b"s3cret", body))
     yield plain(
         "stripe",
         "stripe-signature",
