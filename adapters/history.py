@@ -291,10 +291,13 @@ class Histories:
         as_of: datetime | None = None,
         known_at: datetime | int | None = None,
         after: int = 0,
+        known: bool = True,
     ) -> Person:
         """Who *ref* names, with all identifiers, at one moment.
 
         Args:
+            known: whether an event of theirs must have been known by then, as it holds; a replay of what was recorded
+                asks for whoever was named, wherever a correction put the event.
             after: wait until the read models have seen this position.
 
         Raises:
@@ -309,7 +312,7 @@ class Histories:
         else:
             at = await self._moment(as_of, known_at)
             members = await self._members(await self._owner(subject, at), at)
-            if known_at is not None:
+            if known and known_at is not None:
                 await self._known(ref, members, at)
         described = await self._subjects.describe(members)
         subjects = told_subjects(described.values())

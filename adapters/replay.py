@@ -458,7 +458,7 @@ async def owners_of(
     Raises:
         Invalid, NotFound, Behind: as `Histories.person`.
     """
-    person = await histories.person(ref, known_at=known_at)
+    person = await histories.person(ref, known_at=known_at, known=False)
     subjects = [subject["subject"] for subject in person.subjects]
     async with pool.connection() as conn:
         rows = await (await conn.execute(_OWNED, {"subjects": subjects, "known_at": known_at})).fetchall()

@@ -73,10 +73,18 @@ def amending(seed: int, items: list[Item], *, share: float = 0.3) -> list[Item]:
 
 
 def varied(number: int, item: Item) -> Item:
-    """Turn a third into updates of profiles, and a third into what went out, where they are none of the log's own."""
+    """Turn a third into updates of profiles, a third into what went out and some into verdicts, but for the log's own."""
     body = orjson.loads(item.body)
     if number % 3 == 2 or body["channel"] == "records":
         return item
+    if number % 22 == 4:
+        told = {"of": {"source": body["source"], "id": body["id"]}, "verdict": "compliant"}
+        body |= {
+            "type": "verdict.recorded",
+            "data": told | {"known_at_position": number, "policy_version": "1"},
+        }
+        raw = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+        return Item(item.stream, "verdict.recorded", raw, b"\x00" * 16)
     if number % 3 == 1:
         body["direction"] = "outbound"
         return Item(item.stream, item.type, orjson.dumps(body, option=orjson.OPT_SORT_KEYS), b"\x00" * 16)

@@ -187,7 +187,10 @@ def test_handling_a_base_class_catches_types_that_nobody_had_invented(
 
     assert filed(parcels) == ["parcel.lost"]
     assert filed(everything) == types
-    assert {name for name, one in PROJECTIONS.items() if Touchpoint not in one.handles} == {"profiles"}
+    assert {name for name, one in PROJECTIONS.items() if Touchpoint not in one.handles} == {
+        "profiles",
+        "verdicts",
+    }
 
 
 def test_two_projections_of_one_name_or_table_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,9 +142,11 @@ async def test_a_person_sums_all_its_subjects_and_orders(it: House) -> None:
         ann.last_at,
         ann.channels,
     )
-    assert (await persons.one("user:u1", known_at=1)).subjects == [
-        s for s in ann.subjects if s["kind"] == "user"
+    assert (await persons.one("email:ann@example.com", known_at=1)).subjects == [
+        s for s in ann.subjects if s["kind"] == "email"
     ]
+    with pytest.raises(NotFound):
+        await persons.one("user:u1", known_at=1)
     view = await it.rows(
         "SELECT person::text, subjects::int, events::int, channels FROM read.persons ORDER BY 3 DESC"
     )

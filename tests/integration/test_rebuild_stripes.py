@@ -81,8 +81,10 @@ def built(log: LogRecorder, url: str, name: str, *, again: bool = True, **how: A
     return found
 
 
-def test_the_histories_the_audit_trail_and_consent_are_folded_apart_and_nothing_that_keeps_more() -> None:
-    assert APART == ["audit_trail", "consent", "contact_history", "profiles"]
+def test_the_histories_the_audit_trail_consent_and_verdicts_are_folded_apart_and_nothing_that_keeps_more() -> (
+    None
+):
+    assert APART == ["audit_trail", "consent", "contact_history", "profiles", "verdicts"]
 
     class Looks(ContactHistory):
         def prepare(self, steps: Any, load: Any) -> None:

@@ -36,7 +36,7 @@ def test_a_pace_that_nobody_runs_is_refused() -> None:
 def test_a_projection_comes_later_unless_it_says_otherwise() -> None:
     assert Projection.pace == "later"
     live = {each.name for each in projectors.chosen_projections("live")}
-    assert live == {"contact_history", "identities", "profiles", "consent"}
+    assert live == {"contact_history", "identities", "profiles", "consent", "verdicts"}
     assert live.isdisjoint(each.name for each in projectors.chosen_projections("later"))
 
 
