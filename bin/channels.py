@@ -174,6 +174,7 @@ def _known(json: bool) -> None:
     import msgspec
 
     from adapters.channels import CHANNELS
+    from adapters.channels.channel import NAMESPACE
 
     if json:
         print_json(
@@ -195,6 +196,7 @@ def _known(json: bool) -> None:
         for setting in channel.settings:
             default = f" (default {setting.default})" if setting.default else ""
             typer.echo(f"    {setting.name}: {setting.meaning}{default}")
+    typer.echo(f"every channel\n    {NAMESPACE.name}: {NAMESPACE.meaning}")
 
 
 def _show(found: list[ChannelShown]) -> None:

@@ -18,6 +18,7 @@ import orjson
 from psycopg_pool import AsyncConnectionPool
 
 from adapters.channels import CHANNELS
+from adapters.channels.channel import NAMESPACE
 from adapters.keys import KeyFile
 from adapters.postgres.subjects import Subjects
 from adapters.signatures import SCHEMES
@@ -30,6 +31,7 @@ CACHED_S = 2.0
 TOKENS_KEPT = timedelta(days=30)
 _LARGEST_CACHE = 10_000
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\Z")
+_NAMESPACE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -291,7 +293,7 @@ def _check(
     if not secret:
         problems.append(Problem("/secret", "The secret is empty: give what the vendor shows.", "empty"))
     if found is not None:
-        taken = {setting.name for setting in found.settings}
+        taken = {setting.name for setting in (*found.settings, NAMESPACE)}
         problems += [
             Problem(
                 "/settings",
@@ -301,5 +303,13 @@ def _check(
             for given in settings
             if given not in taken
         ]
+    if (namespace := settings.get(NAMESPACE.name)) is not None and not _NAMESPACE.fullmatch(namespace):
+        problems.append(
+            Problem(
+                "/settings/namespace",
+                "A namespace is of letters, digits, - . and _; at most 64.",
+                "not_allowed",
+            )
+        )
     if problems:
         raise Invalid(problems)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 import adapters.channels
-from adapters.channels import CHANNELS, Channel, Translated
+from adapters.channels import CHANNELS, Channel, Delivery, Translated
+from adapters.channels.channel import touchpoint
 from adapters.signatures import SCHEMES
 from bin.soaks.fuzz import broken, delivery, run_fuzz
 from bin.soaks.payloads import FORM, JSON, Sample, added, samples
@@ -125,3 +127,18 @@ def test_the_contract_tells_a_channel_that_breaks_it(right: str, wrong: str, sai
         bodies = (b"{}", ACME, ACME.replace(b'"9"', b'"nine"'))
         told = [rule for body in bodies for rule in broken(channel, delivery(body, JSON))]
     assert any(rule.startswith(said) for rule in told), told
+
+
+def test_ids_of_a_sender_stand_in_the_namespace_that_its_endpoint_gives() -> None:
+    delivery = Delivery(
+        body=b"{}", headers={}, received_at=datetime(2026, 1, 1, tzinfo=UTC), source="shop/uk", unique="1",
+        settings={"namespace": "uk"},
+    )  # fmt: skip
+    whom = [("user", 17), ("email", "ann@example.com"), ("user@till", 3), ("order", "9")]
+
+    found = touchpoint(
+        delivery, id="1", type="order.placed", at=None, data={}, canonical=b"", identifiers=whom
+    )
+
+    assert found.event["subject"] == "user@uk:17"
+    assert found.event["identifiers"] == "email:ann@example.com,user@till:3,order:9"
