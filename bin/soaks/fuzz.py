@@ -66,8 +66,9 @@ def run_fuzz(
 ) -> Fuzz:
     """Try *cases* mutated payloads; *seed* and the number of a case make it again."""
     chosen = {name: channel for name, channel in CHANNELS.items() if only in (None, name)}
-    known = {name: [s for s in samples() if s.channel == name] for name in chosen}
-    foreign = [*strangers(), *(each.body for some in known.values() for each in some)]
+    every = list(samples())
+    known = {name: [s for s in every if s.channel == name] for name in chosen}
+    foreign = [*strangers(), *(each.body for each in every)]
     names = sorted(name for name in chosen if known[name])
     mute = sorted(chosen.keys() - set(names))
     found: list[str] = []

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx
 import nats
@@ -104,13 +105,14 @@ def test_what_was_acknowledged_is_in_the_log_once_whatever_was_killed(tmp_path: 
             expected = sorted(by_mqtt + by_jetstream)
             wait_until(lambda: len(recorded()) >= len(expected), "all events", within_s=60)
             assert sorted(recorded()) == expected
-            shown = {
-                each["channel"]: each
-                for each in http.get("/v1/channels").json()["channels"]
-                if each["name"] == key.key_id
-            }
-            assert set(shown) == {"mqtt", "nats"}
-            assert not any(each["rejected"] for each in shown.values())
+
+            # and both are told as channels, a moment later, with nothing refused
+            def shown() -> dict[str, Any]:
+                told = http.get("/v1/channels").raise_for_status().json()["channels"]
+                return {each["channel"]: each for each in told if each["name"] == key.key_id}
+
+            wait_until(lambda: set(shown()) == {"mqtt", "nats"}, "the counts of both channels", within_s=30)
+            assert not any(each["rejected"] for each in shown().values())
         till.close()
     finally:
         serving.process.terminate()
