@@ -90,7 +90,10 @@ def show_changes(found: Changes, zone: ZoneInfo) -> None:
     else:
         out.print(f"{found.changed:,} messages are judged otherwise, because of what was learnt since:")
         for one in found.because:
-            out.print(escape(f"  {_event(one, zone)} → {one['verdicts']:,} verdicts"), soft_wrap=True)
+            out.print(
+                escape(f"  {_event(one, zone)} → {one['verdicts']:,} verdict{'s' * (one['verdicts'] != 1)}"),
+                soft_wrap=True,
+            )
         rows = table(f"sent ({zone.key})", "message", "said then", "says now", "because of", "event id")
         for one in found.changes:
             rows.add_row(

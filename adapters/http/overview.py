@@ -26,8 +26,8 @@ from domain.units import span
 
 __all__ = ["ROUTES"]
 
-_SAMPLED = 2_000
-"""Of so many newest events the overview counts the channels."""
+_SAMPLED = (2_000, 20_000, 200_000)
+"""Of so many newest events the overview counts the channels; of more where none of these is a contact (verdicts, say)."""
 _MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 _MINUTES = """
@@ -93,7 +93,10 @@ async def _status(house: House, *, whole: bool) -> Status:
         if whole:
             minutes = (await (await conn.execute(_MINUTES, prepare=True)).fetchall())[:-1]
             try:
-                channels = await (await conn.execute(_CHANNELS, (_SAMPLED,))).fetchall()
+                for looked_at in _SAMPLED:
+                    channels = await (await conn.execute(_CHANNELS, (looked_at,))).fetchall()
+                    if channels or looked_at >= head:
+                        break
             except UndefinedTable:
                 channels = []  # no projector has run yet
     last_minute = head - (row[0] if row else head)
