@@ -148,6 +148,18 @@ def secrets_in(content: bytes) -> bytes | None:
     return None
 
 
+IN_CONFLICT = [
+    json.dumps(
+        {
+            "specversion": "1.0", "source": "shop", "id": "6", "type": "call.ended", "subject": "email:ann@example.com",
+            "data": {"duration_s": 1, "summary": f"{MARK} {said}"},
+        }
+    ).encode()
+    for said in ("first", "then")
+]  # fmt: skip
+"""What is drawn may be in conflict or not; of these the second always is."""
+
+
 async def accepted(database_url: str, folder: Path, batches: list[list[bytes]]) -> list[Answer]:
     async with core(Settings.load(environ={}, data=folder), database_url) as parts:
         return [await parts.ingest.accept(batch, ADMIN, way_in="http") for batch in batches]
@@ -159,6 +171,7 @@ def test_whatever_comes_in_no_secret_stands_in_any_table(database_url: str, tmp_
     @settings(max_examples=50, phases=[Phase.generate])  # a secret once stored stays: nothing can be shrunk
     @given(st.lists(events(), min_size=1, max_size=12))
     def hold(batch: list[bytes]) -> None:
+        batch = [*batch, *IN_CONFLICT]
         # Each example has a source of its own, so that it meets its own conflicts only.
         source = f"shop{next(_numbers)}".encode()
         batch = [raw.replace(b'"source": "shop"', b'"source": "' + source + b'"') for raw in batch]
