@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _SHOWN_SPELLS = 3
+_EVER = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 
 
 def segment_of(text: str) -> Any:
@@ -67,11 +69,14 @@ def _known(position: int, as_of: str | None) -> None:
     console().print(f"known at position {position:,}{told}", style="dim", soft_wrap=True)
 
 
-def show_members(found: Members, zone: Any) -> None:
-    """Print persons with their spells, the last ones of each."""
+def show_members(found: Members, zone: Any, entered: Mapping[str, datetime] | None = None) -> None:
+    """Print persons with their spells, the last ones of each; of a cohort those that began in the span *entered*."""
     rows = table("person", "came in", "went out")
+    span = entered or {}
+    begin, end = span.get("from", _EVER[0]), span.get("to", _EVER[1])
     for member in found.persons:
-        for spell in member.spells[-_SHOWN_SPELLS:]:
+        mine = [s for s in member.spells if begin <= datetime.fromisoformat(str(s["entered"])) < end]
+        for spell in mine[-_SHOWN_SPELLS:]:
             rows.add_row(member.person, when(spell["entered"], zone), when(spell["left"], zone))
     if found.persons:
         console().print(rows)
@@ -119,7 +124,7 @@ def register(app: typer.Typer) -> None:
     )
     def persons_command(
         segment: str = what,
-        state: str | None = typer.Option(None, metavar="member|left|ever", help="Who belongs to it (default), did and does no more, or both."),
+        state: str | None = typer.Option(None, metavar="member|left|ever", help="Who belongs to it, did and does no more, or both; member by default, of a cohort ever."),
         entered_from: str | None = typer.Option(None, "--entered-from", metavar="T", help="The cohort of those who came in from then on; a date is its begin."),
         entered_to: str | None = typer.Option(None, "--entered-to", metavar="T", help="The cohort of those who came in before; a date is its begin."),
         limit: int = typer.Option(50, metavar="N", help="How many."),
@@ -150,7 +155,7 @@ def register(app: typer.Typer) -> None:
         if json:
             print_json(found)
         else:
-            show_members(found, zone)
+            show_members(found, zone, entered.get("range"))
 
     @group.command("save", epilog="Example: touchlog segments save loyal loyal.toml")
     def save_command(

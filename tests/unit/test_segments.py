@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -12,7 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adapters.columns.kernel import NEVER
-from adapters.columns.segments import ask_segment, found_in, members_of, narrowed
+from adapters.columns.segments import Member, ask_segment, found_in, members_of, narrowed
+from adapters.segments import Members
+from bin.segments import show_members
 from domain.errors import Invalid
 from domain.funnels.reference import Happening
 from domain.segments.question import Scope, Segment
@@ -70,6 +73,21 @@ def over_columns(segment: Segment, stream: list[Happening], until: int, chunks: 
 
 def order(spell: Spell) -> Any:
     return spell.unit, spell.entered_us
+
+
+@pytest.mark.parametrize(("from_s", "to_s", "whom"), [(7, 8, {"ann"}), (6, 7, set()), (8, 9, set())])
+def test_a_cohort_begins_with_its_first_instant_and_ends_before_its_last(
+    from_s: int, to_s: int, whom: set[str]
+) -> None:
+    segment = read_segment({"all": [did("A")]}, KNOWN)
+    cohort = Scope(segment=segment, cohort=True, from_us=from_s * SECOND, to_us=to_s * SECOND)
+    view = view_of(happenings("A7"))
+
+    owners, count = narrowed(cohort, view, themselves, UNTIL * SECOND)
+    codes, names = owners(["ann"])
+
+    assert {names[c] for c in codes.tolist() if c >= 0} == whom
+    assert count == len(whom)
 
 
 @st.composite
@@ -211,3 +229,24 @@ def test_an_empty_cohort_is_refused_where_it_stands() -> None:
     with pytest.raises(Invalid) as refused:
         read_scope(raw, KNOWN, "/segment")
     assert [(p.pointer, p.code) for p in refused.value.problems] == [("/segment/entered", "empty_range")]
+
+
+def test_of_a_cohort_the_spells_that_began_in_its_span_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    # given one who came in five times, the second time in March
+    spells = [
+        {"entered": f"2026-0{m}-05T00:00:00.000000Z", "left": f"2026-0{m}-09T00:00:00.000000Z"}
+        for m in range(2, 7)
+    ]
+    at = "2026-07-01T00:00:00.000000Z"
+    found = Members([Member("p-1", spells)], 1, None, at, None, 7, 7)  # type: ignore[arg-type]
+
+    show_members(
+        found, UTC, {"from": datetime(2026, 3, 1, tzinfo=UTC), "to": datetime(2026, 4, 1, tzinfo=UTC)}
+    )
+    of_march = capsys.readouterr().out
+    show_members(found, UTC)
+    of_ever = capsys.readouterr().out
+
+    assert "2026-03-05" in of_march
+    assert "2026-06-05" not in of_march
+    assert "2026-06-05" in of_ever
