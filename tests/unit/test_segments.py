@@ -13,11 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adapters.columns.kernel import NEVER
-from adapters.columns.segments import Member, ask_segment, found_in, members_of, narrowed
+from adapters.columns.segments import ask_segment, found_in, members_of, narrowed
 from adapters.segments import Members
 from bin.segments import show_members
 from domain.errors import Invalid
 from domain.funnels.reference import Happening
+from domain.segments.answer import Member
 from domain.segments.question import Scope, Segment
 from domain.segments.reading import read_scope, read_segment
 from domain.segments.reference import Spell, spells
