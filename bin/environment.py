@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from statistics import median
 
 # A file in the environment that names the Python it was made with; a stamp of each lock lies beside it.
 VERSION = "python.stamp"
@@ -200,6 +201,7 @@ def make_empty(home: Path) -> None:
 # Half of what every process of ours does is interpreting, and builds of one version differ by a quarter or
 # more (with or without profile-guided optimisation), so a new environment is made with the quickest at hand.
 QUICKER = 0.9
+LOOKS = 8
 NAMES = ("python3", "python3.14", "python3.13", "python3.12", "python3.11", "python")
 PLACES = ("/usr/bin/python3", "/usr/local/bin/python3", "/opt/homebrew/bin/python3")
 TRIAL = """
@@ -220,10 +222,10 @@ def work():
         if isinstance(thing.place, int) and thing.name.isprintable():
             known.pop(thing.name, None)
 def took():
-    started = time.perf_counter()
+    started = time.process_time()
     work()
-    return time.perf_counter() - started
-print(min(took() for _ in range(60)), getattr(sys, "_base_executable", None) or sys.executable)
+    return time.process_time() - started
+print(min(took() for _ in range(25)), getattr(sys, "_base_executable", None) or sys.executable)
 """
 
 
@@ -244,16 +246,26 @@ def quickest(ours: str) -> str:
     others = [path for name in NAMES if (path := shutil.which(name))] + [
         p for p in PLACES if Path(p).exists()
     ]
-    best: dict[str, float] = {}
     _, ours = trial(ours)
-    for pythons in ([ours, *others], best, best):  # in turns, because something else may be at work here
-        for seconds, path in [trial(python) for python in list(pythons)]:
-            best[path] = min(seconds, best.get(path, seconds))
-    path = min(best, key=best.__getitem__)
-    seconds, at_best = best[path], best[ours]
-    if seconds >= at_best * QUICKER:
+    # In turns and by the median of turns: what else is at work here halves everybody's speed for seconds, and a
+    # wrong choice costs every process of ours a third.
+    took: dict[str, list[float]] = {}
+    for python in (ours, *others):
+        seconds, path = trial(python)
+        if seconds < float("inf"):
+            took.setdefault(path, [seconds])
+    for _ in range(LOOKS if len(took) > 1 else 0):
+        for path, seen in took.items():
+            seen.append(trial(path)[0])
+    if ours not in took:
         return ours
-    say(f"taking {path}: it runs {at_best / seconds:.1f} times as fast as {ours}")
+    times_ours = {
+        path: median(a / b for a, b in zip(seen, took[ours], strict=True)) for path, seen in took.items()
+    }
+    path = min(times_ours, key=times_ours.__getitem__)
+    if times_ours[path] >= QUICKER:
+        return ours
+    say(f"taking {path}: it runs {1 / times_ours[path]:.1f} times as fast as {ours}")
     return path
 
 
