@@ -160,11 +160,13 @@ def _statement(template: str, filters: Sequence[str]) -> str:
     )
 
 
-def _unknown(identifier: Identifier) -> NotFound:
+def _unknown(identifier: Identifier, position: int | None = None) -> NotFound:
+    """Nobody is known so, or nobody was at a position: the same words before somebody comes and after."""
+    then = f" at position {position:,}" if position is not None else ""
     if identifier.kind == "subject":
-        return NotFound(f"No subject {identifier.value} is known here.")
+        return NotFound(f"No subject {identifier.value} is known here{then}.")
     return NotFound(
-        f"Nobody was recorded under this {identifier.kind}. Check the spelling and the kind, or search."
+        f"Nobody was recorded under this {identifier.kind}{then}. Check the spelling and the kind, or search."
     )
 
 
@@ -305,7 +307,7 @@ class Histories:
         """
         if after:
             await self.wait_until(after)
-        subject = await self.subject_of(ref)
+        subject = await self._subject_then(ref, known_at)
         found = await self._who_now(subject) if as_of is None and known_at is None else None
         if found is not None:
             members, at = found
@@ -369,7 +371,21 @@ class Histories:
         if row is not None and not row[0]:
             identifier = parse_ref(ref)
             assert identifier is not None
-            raise _unknown(identifier)
+            raise _unknown(identifier, at.known_at)
+
+    async def _subject_then(self, ref: str, known_at: datetime | int | None) -> UUID:
+        """The subject that *ref* names; who names nobody is told so of the moment that was asked for.
+
+        Raises:
+            Invalid, NotFound, FutureTime.
+        """
+        try:
+            return await self.subject_of(ref)
+        except NotFound:
+            identifier, position = parse_ref(ref), await self.resolve_known_at(known_at)
+            if position is None or identifier is None:
+                raise
+            raise _unknown(identifier, position) from None
 
     async def _members(self, subject: UUID, at: Moment) -> list[UUID]:
         """The subjects of the person at one moment, from the evidence, merges and splits in force and known."""
@@ -442,7 +458,7 @@ class Histories:
             as_of = place.as_of
         if after:
             await self.wait_until(after)
-        subject = await self.subject_of(ref)
+        subject = await self._subject_then(ref, known_at)
         parameters: dict[str, Any] = {
             "subject": subject,
             "channel": channel,
