@@ -200,8 +200,8 @@ class Feed:
             after = page.next
             await self._moved_past(page.head, deadline - asyncio.get_running_loop().time())
 
-    async def encoded(self, *, after: int, limit: int) -> tuple[list[Encoded], int]:
-        """Events behind *after*, at most *limit*, without their sealed fields; and the position to ask after next."""
+    async def encoded(self, *, after: int, limit: int) -> tuple[list[Encoded], int, int]:
+        """Events behind *after*, at most *limit*, without their sealed fields; the position to ask after next; the head."""
         rows, head = await self._rows(after, limit, ())
         found = []
         for position, recorded_at, body in rows:
@@ -209,7 +209,7 @@ class Feed:
                 found.append(_encoded(position, recorded_at, body))
             except (msgspec.DecodeError, UnicodeDecodeError):
                 continue  # a row of the library's raw path
-        return found, rows[-1][0] if len(rows) == limit else max(after, head)
+        return found, rows[-1][0] if len(rows) == limit else max(after, head), head
 
     async def _rows(
         self, after: int, limit: int, types: Sequence[str]

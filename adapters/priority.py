@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import struct
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
-__all__ = ["stand_back", "stand_back_in_database"]
+__all__ = ["Pressure", "stand_back", "stand_back_in_database"]
 
 
 def stand_back(niceness: int) -> None:
@@ -53,3 +56,43 @@ def stand_back_in_database(conn: psycopg.Connection[Any], niceness: int) -> bool
     except (OSError, ValueError, psycopg.Error):
         return False
     return True
+
+
+_WAITED = re.compile(r"^some .*total=(\d+)", re.MULTILINE)
+
+
+class Pressure:
+    """Tells whether the processors are short: whether who has work to do waits for one.
+
+    By what Linux counts (pressure stall information, Documentation/accounting/psi.rst); where nothing is counted
+    they are never short.
+
+    Args:
+        high: the share of the time since the last look in which somebody waited, from which on they are short.
+    """
+
+    def __init__(
+        self,
+        *,
+        high: float = 0.4,
+        counted: Path = Path("/proc/pressure/cpu"),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._high = high
+        self._counted = counted
+        self._clock = clock
+        self._waited_us, self._looked_s = self._look(), clock()
+
+    def _look(self) -> int:
+        try:
+            found = _WAITED.search(self._counted.read_text())
+        except OSError:
+            return 0
+        return int(found[1]) if found else 0
+
+    def is_high(self) -> bool:
+        """Whether somebody waited for a processor most of the time since this was last asked."""
+        waited_us, looked_s = self._look(), self._clock()
+        share = (waited_us - self._waited_us) / max((looked_s - self._looked_s) * 1e6, 1.0)
+        self._waited_us, self._looked_s = waited_us, looked_s
+        return share >= self._high

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
@@ -34,11 +33,11 @@ def run_checking(settings: Settings) -> None:
     import projections  # noqa: F401 - registers every projection
     from adapters.checking.checker import Checker
     from adapters.postgres.outage import DATABASE_AWAY
+    from adapters.priority import stand_back
     from bin import memory
     from projections.projection import load_foreign
 
-    if hasattr(os, "nice"):
-        os.nice(19)  # whatever else has to be done goes first
+    stand_back(19)  # whatever else has to be done goes first
     load_foreign()
     memory.settle()
     stopping = threading.Event()

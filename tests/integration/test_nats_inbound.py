@@ -81,7 +81,7 @@ async def at_head(parts: Core, position: int, within_s: float = 40) -> None:
 
 
 async def ids_of(parts: Core) -> list[str]:
-    events, _ = await parts.feed.encoded(after=0, limit=5000)
+    events, _, _ = await parts.feed.encoded(after=0, limit=5000)
     return [json.loads(one.json)["id"] for one in events]
 
 
@@ -143,7 +143,7 @@ def test_structured_binary_and_batch_messages_are_recorded_and_then_deleted(
         await at_head(parts, 4)
         await emptied(bus, key)
         assert await parts.feed.head() == 4
-        events, _ = await parts.feed.encoded(after=0, limit=10)
+        events, _, _ = await parts.feed.encoded(after=0, limit=10)
         told = {json.loads(one.json)["id"]: json.loads(one.json) for one in events}
         assert told["b1"]["data"] == {"duration_s": 7}
         assert told["b1"]["time"].startswith("2026-01-05T10:00:00")

@@ -178,7 +178,7 @@ MIXED = (
 async def test_json_lines_are_the_events_of_the_feed(it: House) -> None:
     """The same attributes, in the same order, without sealed fields."""
     await it.given(*MIXED)
-    relayed, _ = await it.core.feed.encoded(after=0, limit=100)
+    relayed, _, _ = await it.core.feed.encoded(after=0, limit=100)
 
     lines = (await it.bytes_of()).splitlines()
 
