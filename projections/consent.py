@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Meta
 
 from domain.consent.facts import state_of
-from domain.consent.opt_outs import EXTENSION, MAY_OPT_OUT, WORDED, OptOut, opt_out
+from domain.consent.opt_outs import EXTENSION, MAY_OPT_OUT, WORDED, OptOut, may_say_no, opt_out
 from domain.entry import Body, Recorded, event_id_of
 from domain.event import TYPES
 from projections.projection import Effective, Index, PerEvent, Step, Table, projection
@@ -168,8 +168,10 @@ def _speaks(type_: str) -> bool:
 
 
 def _left(event: Body) -> OptOut | None:
-    if event.type in WORDED and EXTENSION not in event.extensions:
-        return None  # most messages say nothing of it; their data need not be read
+    if EXTENSION not in event.extensions and (
+        event.type in WORDED or not may_say_no(event.type, event.data_json)
+    ):
+        return None  # most messages and calls say nothing of it; their data need not be read
     return opt_out(event.type, event.channel, event.data, event.extensions, event.contact, event.subjects)
 
 

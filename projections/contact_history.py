@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Annotated, ClassVar
 from uuid import UUID
 
@@ -50,8 +50,8 @@ TABLE = Table(
 
 
 _surrogate = lru_cache(maxsize=200_000)(
-    UUID
-)  # the same subjects come again; making a UUID costs more than a row
+    partial(msgspec.convert, type=UUID)
+)  # the same subjects come again; and msgspec makes a UUID at a quarter of the price of its own constructor
 
 
 @projection

@@ -33,6 +33,7 @@ __all__ = [
     "WORDED",
     "OptOut",
     "Understood",
+    "may_say_no",
     "opt_out",
     "understood",
     "words_of",
@@ -47,6 +48,7 @@ WORDED = frozenset(("sms.received", "message.received", "email.received"))
 _CALLS = frozenset(("call.ended", "call.missed"))
 _OUTCOMES = frozenset(("do_not_call", "do_not_contact", "opted_out"))
 """What an agent or a dialler writes down when the person asked not to be called again."""
+_OUTCOME_BYTES = tuple(word.encode() for word in _OUTCOMES)
 
 MAY_OPT_OUT = frozenset(_BY_TYPE) | WORDED | _CALLS
 """Types of which a fact about consent may follow."""
@@ -193,6 +195,17 @@ def _own_words(text: str) -> str:
     return re.sub(
         r"^\s*((re|aw|fwd?|antw|sv|tr|rv)\s*:\s*)+", "", "\n".join(lines).strip(), flags=re.IGNORECASE
     )
+
+
+def may_say_no(type_: str, plain: bytes | msgspec.Raw) -> bool:
+    """Whether plain data, canonical JSON as entries hold it, is worth a look: that of a call whose outcome is none of the words is not.
+
+    Canonical JSON escapes no letter, so a word that is not among its bytes is in none of its texts.
+    """
+    if type_ not in _CALLS:
+        return True
+    written = bytes(plain)
+    return any(word in written for word in _OUTCOME_BYTES)
 
 
 def opt_out(

@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ import domain.touchpoints  # noqa: F401 - registers every declared type
 from adapters.channels import CHANNELS, Delivery, Translated
 from adapters.cloudevents import Receipt, draft, event_of
 from domain.consent.opt_out_words import KEYWORDS, NOT_BY_MAIL
-from domain.consent.opt_outs import EXTENSION, opt_out, understood, words_of
+from domain.consent.opt_outs import EXTENSION, may_say_no, opt_out, understood, words_of
 
 RECEIVED = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
@@ -180,3 +181,24 @@ def test_what_vendors_tell_of_consent_becomes_facts() -> None:
         translated("segment", json.dumps({"batch": [call | {"event": "Viewed"}]}).encode(), call="batch")
         == []
     )
+
+
+@given(
+    st.sampled_from(["call.ended", "call.missed", "email.unsubscribed", "email.complained"]),
+    st.dictionaries(
+        st.sampled_from(["outcome", "method", "note"]),
+        st.sampled_from(["do_not_call", "do_not_contact", "opted_out", "resolved", "do not call", "é"])
+        | st.text(max_size=20),
+    ),
+)
+def test_nothing_that_is_an_opt_out_is_passed_over_unread(type_: str, data: dict[str, str]) -> None:
+    # given any call or unsubscription, its plain data as entries hold them
+    plain = orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
+    # when it is an opt-out, then it is worth a look
+    if opt_out(type_, "phone", data, {}, None, [("s", "phone", "")]) is not None:
+        assert may_say_no(type_, plain)
+
+
+def test_a_call_that_says_nothing_of_it_is_not_read() -> None:
+    assert not may_say_no("call.ended", b'{"outcome":"resolved"}')
+    assert may_say_no("call.ended", b'{"outcome":"do_not_call"}')
