@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from http.client import HTTPException
 from pathlib import Path
@@ -133,7 +133,7 @@ def _run(
     stack: ExitStack,
 ) -> None:
     """Start everything in order, then watch."""
-    from adapters.embedded import RunningServers, own_postgres, tell
+    from adapters.embedded import RunningServers, own_postgres, set_loading, tell
     from adapters.embedded.processes import footprint
     from adapters.postgres.schema import migrate
 
@@ -171,13 +171,19 @@ def _run(
         for number in range(settings.workers if part == "http" else 1):
             supervisor.add(part_child(settings, part, number, listener))
     supervisor.on_change = tell_others
+    set_loading(settings.data, "The demonstration history is being loaded" if demo else "")
     tell_others()
     if listener is not None:
         with progress("starting HTTP"):
-            supervisor.wait_for(answers(f"{settings.local_url}/readyz"), every_s=0.05)
+            supervisor.wait_for(
+                answers(f"{settings.local_url}/{'healthz' if demo else 'readyz'}"), every_s=0.05
+            )
     if demo:
         with progress("loading the demonstration history"):
             load_demo(settings, supervisor)
+            if "projectors" in parts:
+                supervisor.wait_for(caught_up(settings.database_url or ""), every_s=0.1)
+        set_loading(settings.data, "")
         if listener is not None:
             supervisor.wait_for(answers(f"{settings.local_url}/readyz"), every_s=0.05)
     supervisor.was_ready = True
@@ -255,6 +261,32 @@ def load_demo(settings: Settings, supervisor: Supervisor) -> None:
         end(process, (signal.SIGTERM,), settings.stop_timeout_s)
     if process.returncode != 0:
         raise Unavailable(f"The demonstration history could not be loaded; see {loader.log_file}.")
+
+
+def caught_up(database_url: str, within_s: float = 60.0) -> Callable[[], bool]:
+    """Make the question whether every read model has seen what is in the log now; whoever cannot in time is not waited for."""
+    import psycopg
+
+    deadline_s = time.monotonic() + within_s
+    wanted: int | None = None
+
+    def asked() -> bool:
+        nonlocal wanted
+        with (
+            suppress(psycopg.Error),
+            psycopg.connect(database_url, autocommit=True, connect_timeout=5) as conn,
+        ):
+            if wanted is None:
+                row = conn.execute("SELECT position FROM touchpoint_log.head").fetchone()
+                wanted = row[0] if row else 0
+            behind = conn.execute(
+                "SELECT count(*) FROM touchlog.projections WHERE state = 'live' AND position < %s", (wanted,)
+            ).fetchone()
+            if behind == (0,):
+                return True
+        return time.monotonic() > deadline_s
+
+    return asked
 
 
 def part_name(part: str, which: int | str = 0) -> str:

@@ -20,10 +20,12 @@ __all__ = [
     "Installation",
     "RunningServers",
     "Servers",
+    "loading",
     "own_postgres",
     "prepare_folders",
     "running",
     "servers",
+    "set_loading",
 ]
 
 
@@ -94,6 +96,22 @@ def tell(data: Path, told: RunningServers) -> None:
 def no_longer_running(data: Path) -> None:
     """Take DIR/run/servers.json away."""
     (data / "run" / "servers.json").unlink(missing_ok=True)
+
+
+def set_loading(data: Path, what: str) -> None:
+    """Note in DIR/run/loading what is being loaded, so that nobody takes a log that is filling for a whole one; '' ends it."""
+    marker = data / "run" / "loading"
+    if what:
+        write_private(marker, what.encode())
+    else:
+        marker.unlink(missing_ok=True)
+
+
+def loading(data: Path) -> str:
+    """What is being loaded into the log before it is ready, '' where nothing is."""
+    with suppress(OSError):
+        return (data / "run" / "loading").read_text()
+    return ""
 
 
 @contextmanager

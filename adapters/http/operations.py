@@ -13,6 +13,7 @@ from litestar.openapi import ResponseSpec
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from adapters.columns.manifest import VERSION, written_to
+from adapters.embedded import loading
 from adapters.http.auth import house_of, needs_key, signed_in, unauthorised
 from adapters.http.house import House
 from adapters.http.problems import ProblemDocument
@@ -112,10 +113,15 @@ _migrated: set[str] = set()
     "/readyz",
     tags=["operations"],
     summary="Whether it can work",
-    description="200 when the database answers and is migrated; with the lags of the read models. 503 otherwise.",
+    description=(
+        "200 when the database answers and is migrated, and no demonstration history is being loaded; with the lags of "
+        "the read models. 503 otherwise."
+    ),
     responses={
         503: ResponseSpec(
-            ProblemDocument, description="The database is away or not migrated", generate_examples=False
+            ProblemDocument,
+            description="The database is away or not migrated, or something is being loaded",
+            generate_examples=False,
         )
     },
 )
@@ -133,6 +139,8 @@ async def readyz(request: Request[Any, Any, Any]) -> Response[bytes]:
                 _migrated.add(url)
     except (*DATABASE_AWAY, TimeoutError):
         return _not_ready("The database does not answer.")
+    if what := loading(house.core.settings.data):
+        return _not_ready(f"{what}; {head:,} events are there so far.")
     return json_answer({"status": "ready", "version": house.version, "head": head, "projections": shown})
 
 

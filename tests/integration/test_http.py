@@ -20,6 +20,7 @@ import httpx
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
+from adapters.embedded import prepare_folders, set_loading
 from adapters.http.bodies import events_of
 from adapters.http.events import Intake
 from adapters.http.house import House
@@ -421,6 +422,24 @@ def test_without_a_key_nothing_is_told(served: Served) -> None:
                 assert answer.headers["www-authenticate"].startswith("Bearer")
             assert client.get("/healthz").status_code == 200
             assert client.get("/readyz").status_code == 200
+
+
+def test_it_is_not_ready_while_a_demonstration_history_is_being_loaded(served: Served) -> None:
+    with served.client() as client:
+        # given a log that is being filled, and what is there of it
+        there = only(post(client, call()))["position"]
+        prepare_folders(served.settings.data)
+        set_loading(served.settings.data, "The demonstration history is being loaded")
+        try:
+            # when somebody asks whether it is ready, then it says what is still to come
+            answer = client.get("/readyz")
+            assert_problem(answer, 503)
+            said = f"The demonstration history is being loaded; {there:,} events are there so far."
+            assert answer.json()["detail"] == said
+            assert answer.headers["retry-after"] == "1"
+        finally:
+            set_loading(served.settings.data, "")
+        assert client.get("/readyz").status_code == 200
 
 
 def test_an_adapter_appends_from_its_own_sources_and_reads_nothing(served: Served) -> None:
