@@ -106,6 +106,9 @@ class Front:
             return
         if not self._house.is_open and scope["path"] != "/healthz":
             await self._house.until_open(STARTS_WITHIN_S)
+        if scope["method"] == "HEAD" and scope["path"] != feed.STREAM_PATH:
+            # RFC 9110 §9.3.2: as GET, without the content, which the server below leaves out; probes ask so.
+            scope = {**scope, "method": "GET"}
         begun = False
 
         async def counted(message: Any) -> None:

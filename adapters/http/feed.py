@@ -22,7 +22,9 @@ from adapters.ingest import Principal
 from adapters.postgres.outage import through_outages
 from domain.errors import Invalid, Problem, Unavailable
 
-__all__ = ["ROUTES"]
+__all__ = ["ROUTES", "STREAM_PATH"]
+
+STREAM_PATH = "/v1/events/stream"
 
 LONGEST_WAIT_S = 30.0
 HEARTBEAT_S = 10.0
@@ -121,7 +123,7 @@ async def read_events(
 
 
 @get(
-    "/v1/events/stream",
+    STREAM_PATH,
     tags=["events"],
     summary="Follow the log as server-sent events",
     description=(

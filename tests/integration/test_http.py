@@ -424,6 +424,18 @@ def test_without_a_key_nothing_is_told(served: Served) -> None:
             assert client.get("/readyz").status_code == 200
 
 
+@pytest.mark.parametrize(
+    "path", ["/healthz", "/readyz", "/v1/types", "/v1/events?after=0", "/nowhere", "/sign-in"]
+)
+def test_head_tells_what_get_would_without_the_content(served: Served, path: str) -> None:
+    with served.client() as client:
+        shown, asked = client.get(path), client.head(path)
+        assert (asked.status_code, asked.content) == (shown.status_code, b"")
+        assert asked.headers["content-type"] == shown.headers["content-type"]
+        # the stream has no end, so it is not for HEAD
+        assert client.head("/v1/events/stream").status_code == 405
+
+
 def test_it_is_not_ready_while_a_demonstration_history_is_being_loaded(served: Served) -> None:
     with served.client() as client:
         # given a log that is being filled, and what is there of it
