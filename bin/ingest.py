@@ -761,7 +761,7 @@ def register(app: typer.Typer) -> None:
     def ingest_command(
         files: list[Path] = FILES,
         format: str = typer.Option(
-            "auto", help="auto, cloudevents, csv:consents, csv:online_retail, csv:cdnow, csv (with --map) …"
+            "auto", help="auto, cloudevents, segment, csv:consents, csv:online_retail, csv:cdnow, csv (with --map) …"
         ),
         map: Path | None = MAP,
         source: str | None = typer.Option(

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from adapters.cloudevents import event_of, read_payload
 from adapters.imports.format import Format, Options, Rejection, Row, Rows, register
 from adapters.imports.source_file import LONGEST_LINE, SourceFile
 from domain.errors import Invalid, Problem, Refused
 
-__all__ = ["read"]
+__all__ = ["JsonItem", "json_items", "read"]
 
 _BLANK = b" \t\r\n"
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|["{}\[\],]', re.DOTALL)
 LARGEST_ITEM_BYTES = 16 << 20
+
+
+class JsonItem(NamedTuple):
+    """One item of a file of JSON: where it stands, for people; its number from 1; its bytes."""
+
+    place: str
+    number: int
+    raw: bytes
 
 
 def read(file: SourceFile, options: Options) -> Rows:
@@ -23,18 +32,29 @@ def read(file: SourceFile, options: Options) -> Rows:
     Raises:
         Refused: the file is empty, or its array never closes what it opens.
     """
+    for item in json_items(file, options):
+        yield item if isinstance(item, Rejection) else _row(item, options)
+
+
+def json_items(file: SourceFile, options: Options) -> Iterator[JsonItem | Rejection]:
+    """The items of a file of JSON, in any of its forms, each as its own bytes; what is no item with the reason why not.
+
+    Raises:
+        Refused: the file is empty.
+    """
     if file.is_empty:
         raise Refused(f"{file.name} is empty: there is nothing to import.")
     encoding = file.encoding(options.encoding)
     form = _form(file.head.decode(encoding, "replace"))
     if form == "lines":
-        return _lines(file, encoding, options)
+        yield from _lines(file, encoding, options)
+        return
     if encoding in ("utf-8", "ascii"):
         chunks: Iterable[bytes] = file.chunks()
     else:
         text = file.text(encoding)
         chunks = iter(lambda: text.read(1 << 18).encode("utf-8", "surrogateescape"), b"")
-    return _items(file, chunks, options, array=form == "array")
+    yield from _items(file, chunks, options, array=form == "array")
 
 
 def _form(head: str) -> str:
@@ -49,7 +69,8 @@ def _form(head: str) -> str:
     return "lines" if len(lines) > 1 and lines[1].startswith("{") else "objects"
 
 
-def _row(place: str, raw: bytes, options: Options) -> Row:
+def _row(item: JsonItem, options: Options) -> Row:
+    place, _, raw = item
     try:
         payload = read_payload(raw)
         if options.source and not payload.event.get("source"):
@@ -59,7 +80,7 @@ def _row(place: str, raw: bytes, options: Options) -> Row:
     return Row(place, payload)
 
 
-def _lines(file: SourceFile, encoding: str, options: Options) -> Rows:
+def _lines(file: SourceFile, encoding: str, options: Options) -> Iterator[JsonItem | Rejection]:
     plain = encoding in ("utf-8", "utf-8-sig", "ascii")
     cut = False
     number = 1
@@ -77,15 +98,17 @@ def _lines(file: SourceFile, encoding: str, options: Options) -> Rows:
                 yield Rejection(place, raw[:65536], [told], options.source)
             cut = not whole
         elif raw:
-            yield _row(place, raw, options)
+            yield JsonItem(place, number, raw)
         number += whole
 
 
-def _items(file: SourceFile, chunks: Iterable[bytes], options: Options, *, array: bool) -> Rows:
+def _items(
+    file: SourceFile, chunks: Iterable[bytes], options: Options, *, array: bool
+) -> Iterator[JsonItem | Rejection]:
     for number, (raw, problem) in enumerate(split(chunks, array=array), start=1):
         place = f"{file.name} item {number}"
         if problem is None:
-            yield _row(place, raw, options)
+            yield JsonItem(place, number, raw)
         else:
             yield Rejection(place, raw[:65536], [problem], options.source)
 
@@ -213,13 +236,25 @@ class _Splitter:
             yield rest, Problem("", told, "not_json")
 
 
+def _is_json(file: SourceFile) -> bool:
+    return file.head.replace(b"\x00", b"").lstrip(b"\xef\xbb\xbf\xff\xfe" + _BLANK)[:1] in (b"{", b"[")
+
+
+def is_segment(file: SourceFile) -> bool:
+    """Whether a file of JSON surely holds Segment's calls: each has one of these members, and no CloudEvent has."""
+    head = file.head.replace(b"\x00", b"")
+    return (
+        _is_json(file)
+        and b'"specversion"' not in head
+        and any(name in head for name in (b'"messageId"', b'"anonymousId"', b'"userId"'))
+    )
+
+
 register(
     Format(
         name="cloudevents",
         meaning="CloudEvents 1.0 in JSON, one a line or in one array",
         read=read,
-        recognises=lambda file: (
-            file.head.replace(b"\x00", b"").lstrip(b"\xef\xbb\xbf\xff\xfe" + _BLANK)[:1] in (b"{", b"[")
-        ),
+        recognises=lambda file: _is_json(file) and not is_segment(file),
     )
 )
