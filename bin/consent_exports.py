@@ -52,7 +52,7 @@ def export(
     """Write one list, with the disclosure on record before anything leaves."""
     from adapters.consent.exports import FORMATS, Exports, written
     from adapters.consent.register import READ_MODELS
-    from bin.ingest import principal
+    from bin.principal import principal
 
     if form not in FORMATS:
         raise typer.BadParameter(f"'{form}' is none of: {', '.join(FORMATS)}.", param_hint="--format")

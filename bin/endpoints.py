@@ -78,7 +78,7 @@ def read_secret(given: str | None) -> str:
 
 async def acted(core: Core, type_: str, told: dict[str, Any]) -> None:
     """Put the act into the records log; never a secret."""
-    from bin.ingest import principal
+    from bin.principal import principal
 
     await core.records.record(type_, principal=principal().key_id, data=told)
 

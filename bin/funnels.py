@@ -116,7 +116,7 @@ def register(app: typer.Typer) -> None:  # noqa: C901, PLR0915 - a command after
         json: bool = JSON_OPTION,
     ) -> None:  # fmt: skip
         """Keep a question under a name; one that has changed is a new version."""
-        from bin.ingest import principal
+        from bin.principal import principal
 
         question = question_of(file)
         question.setdefault("window", "14d")
@@ -141,7 +141,7 @@ def register(app: typer.Typer) -> None:  # noqa: C901, PLR0915 - a command after
     @funnels.command("snapshot", epilog="Example: touchlog funnels snapshot checkout")
     def snapshot_command(name: str = NAME, data: Path | None = DATA_OPTION, json: bool = JSON_OPTION) -> None:
         """Ask a saved funnel now, and keep the answer in the records log."""
-        from bin.ingest import principal
+        from bin.principal import principal
 
         by = principal().key_id
         found = answered(data, lambda parts: parts.snapshots.take(name, by), ("identities",))

@@ -76,7 +76,7 @@ async def ask(
 ) -> tuple[Page, Person]:
     """Ask for the history, page by page, and who the person is at that moment; the disclosure is on record first."""
     from bin.compose import core
-    from bin.ingest import principal
+    from bin.principal import principal
 
     async with core(settings, database_url) as parts:
         page = await parts.histories.page(

@@ -160,7 +160,7 @@ def _change(
     work: Callable[[IdentityChanges, Any], Awaitable[Change]],
 ) -> None:
     """Change, with the disclosure of both sides' identifiers on record, and print."""
-    from bin.ingest import principal
+    from bin.principal import principal
 
     settings, zone = data_zone(data)
 

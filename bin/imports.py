@@ -144,7 +144,7 @@ def register(app: typer.Typer) -> None:
         from adapters.postgres.schema import migrate
         from bin import logs
         from bin.compose import core, project_once
-        from bin.ingest import principal
+        from bin.principal import principal
         from bin.rejected import print_json
 
         if not dry_run and not (reason or "").strip():

@@ -104,7 +104,7 @@ def _with_keys(
     from adapters.nats.doors import let_in
     from adapters.postgres.schema import migrate
     from bin.compose import act_recorded
-    from bin.ingest import principal
+    from bin.principal import principal
 
     with servers(settings, by=by) as (database_url, _):
         migrate(database_url)

@@ -274,7 +274,7 @@ def _retry(settings: Settings, name: str | None) -> dict[str, Any]:
     from adapters.postgres.schema import migrate
     from bin import logs
     from bin.compose import act_recorded, project_once
-    from bin.ingest import principal
+    from bin.principal import principal
 
     logs.configure("debug" if settings.log_level == "debug" else "warning", part="parked", form="pairs")
     with servers(settings, by="parked retry") as found:

@@ -45,7 +45,7 @@ def asked(settings: Settings, by: str, models: Sequence[str], work: Callable[[Co
 
 async def on_record(parts: Core, action: str, *, about: Sequence[str], query: str | None, count: int) -> None:
     """Record that personal data is about to be shown."""
-    from bin.ingest import principal
+    from bin.principal import principal
 
     await parts.access(principal().key_id, action=action, about=tuple(about), query=query, count=count)
 

@@ -40,7 +40,7 @@ def run(settings: Settings, wish: Wish, *, quiet: bool = False) -> dict[str, Any
     from adapters.rebuild_runs import ask, connected
     from bin import logs
     from bin.compose import act_recorded
-    from bin.ingest import principal
+    from bin.principal import principal
     from projections.projection import load_foreign
 
     logs.configure("debug" if settings.log_level == "debug" else "warning", part="rebuild", form="pairs")

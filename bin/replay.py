@@ -226,7 +226,7 @@ def sink_of(asked: Asked) -> Iterator[Sink]:
 async def selection_of(core: Core, asked: Asked) -> Selection:
     """Resolve the moment and the person, and put the disclosure on record, before anything leaves."""
     from adapters.replay import Selection, owners_of
-    from bin.ingest import principal
+    from bin.principal import principal
 
     resolved = await core.histories.resolve_known_at(asked.known_at)
     known_at = await core.feed.head() if resolved is None else resolved

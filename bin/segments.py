@@ -165,7 +165,7 @@ def register(app: typer.Typer) -> None:
         json: bool = JSON_OPTION,
     ) -> None:  # fmt: skip
         """Keep a segment under a name; a changed one is a new version, none is overwritten."""
-        from bin.ingest import principal
+        from bin.principal import principal
 
         settings, _ = data_zone(data)
         rules = question_of(file)

@@ -1,0 +1,298 @@
+"""One run of an import: files are read ahead, sent in batches, and counted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+from uuid import uuid4
+
+import msgspec
+
+from bin.import_outcome import Outcome, Told
+from bin.import_progress import Progress
+from bin.principal import principal
+from domain.errors import Refused, TouchlogError
+
+if TYPE_CHECKING:
+    from adapters.imports import Format, Options, Rejection, Row, SourceFile
+    from adapters.ingest import Answer
+    from bin.compose import Core
+
+__all__ = ["Log", "Target", "read_batch", "send_all"]
+
+BATCH_EVENTS = 1000
+BATCH_BYTES = 8 << 20
+IN_FLIGHT = 3
+"""Batches under way at once: one is sealed while another is committed and a third is read."""
+
+
+class Target(Protocol):
+    """Where batches go: the log, or a trial that only looks."""
+
+    async def take(self, rows: Sequence[Row], format_name: str) -> Answer: ...
+
+    async def keep(self, rejections: Sequence[Rejection], format_name: str) -> None: ...
+
+
+class Log:
+    """Records what it is given, as one import."""
+
+    def __init__(self, core: Core, outcome: Outcome, *, correct: bool = False) -> None:
+        from adapters.correcting import Corrections
+
+        self._core = core
+        self._outcome = outcome
+        self._principal = principal()
+        self._import_id = str(uuid4())
+        self._corrector = Corrections(core.ingest, core.histories, core.pool) if correct else None
+        self._starting = asyncio.Lock()
+        self._is_started = False
+
+    async def take(self, rows: Sequence[Row], format_name: str) -> Answer:
+        """Record a batch, after the import itself is on record."""
+        async with self._starting:
+            if not self._is_started:
+                await self._start(format_name)
+                self._is_started = True
+        return await self._core.ingest.accept(
+            [row.item for row in rows],
+            self._principal,
+            way_in=format_name,
+            import_id=self._import_id,
+            places=[row.place for row in rows],
+            corrector=self._corrector,
+        )
+
+    async def _start(self, format_name: str) -> None:
+        from adapters.import_runs import ImportRuns
+
+        runs = ImportRuns(self._core.pool, self._core.ingest, self._core.histories)
+        await runs.started(
+            self._import_id, self._principal, format_name=format_name, files=self._outcome.files
+        )
+
+    async def keep(self, rejections: Sequence[Rejection], format_name: str) -> None:
+        """Keep rows that are no events, sealed."""
+        from adapters.postgres.rejected import Kept
+
+        await self._core.rejected.keep(
+            [
+                Kept(
+                    status="rejected",
+                    source=one.source,
+                    source_id=one.source_id,
+                    type=None,
+                    way_in=format_name,
+                    principal=self._principal.key_id,
+                    place=one.place,
+                    problems=one.problems,
+                    payload=one.raw,
+                )
+                for one in rejections
+            ]
+        )
+
+    @asynccontextmanager
+    async def import_on_record(self) -> AsyncIterator[None]:
+        """Note the import before its first event, and its counts behind the last."""
+        outcome = self._outcome
+        outcome.import_id = self._import_id
+        async with self._core.pool.connection() as conn:
+            await conn.execute(
+                "INSERT INTO touchlog.imports (import_id, principal, format, files) VALUES (%s, %s, %s, %s)",
+                (self._import_id, self._principal.key_id, "", outcome.files),
+            )
+        try:
+            yield
+        finally:
+            async with self._core.pool.connection() as conn:
+                await conn.execute(
+                    "UPDATE touchlog.imports SET finished_at = clock_timestamp(), format = %s, recorded = %s, corrected = %s, "
+                    "duplicates = %s, conflicts = %s, rejected = %s WHERE import_id = %s",
+                    (
+                        ", ".join(outcome.formats),
+                        outcome.recorded,
+                        outcome.corrected,
+                        outcome.duplicates,
+                        outcome.conflicts,
+                        outcome.rejected,
+                        self._import_id,
+                    ),
+                )
+
+
+class Batch(msgspec.Struct):
+    """What was read at one go, and whether the file goes on."""
+
+    rows: list[Any]
+    rejections: list[Any]
+    keys: set[tuple[Any, Any]]
+    is_last: bool = False
+    failed: str | None = None
+
+
+def read_batch(rows: Iterator[Row | Rejection]) -> Batch:
+    """Read on until a batch is full; what was read before an error is not lost."""
+    from adapters.cloudevents import Payload
+    from adapters.imports import Rejection
+    from adapters.imports.source_file import Stopped
+
+    batch = Batch([], [], set())
+    size = 0
+    try:
+        while len(batch.rows) + len(batch.rejections) < BATCH_EVENTS and size < BATCH_BYTES:
+            row = next(rows, None)
+            if row is None:
+                batch.is_last = True
+                break
+            if isinstance(row, Rejection):
+                batch.rejections.append(row)
+                size += len(row.raw)
+                continue
+            batch.rows.append(row)
+            if isinstance(row.item, Payload):
+                size += len(row.item.canonical)
+                batch.keys.add((str(row.item.event.get("source")), str(row.item.event.get("id"))))
+            else:
+                size += len(row.item)
+    except (TouchlogError, Stopped) as error:
+        batch.failed = str(error) or None
+        batch.is_last = True
+    return batch
+
+
+class Run:
+    """One run over all files: reads ahead in a thread, keeps some batches in flight, counts."""
+
+    def __init__(
+        self,
+        target: Target,
+        outcome: Outcome,
+        *,
+        told: Callable[[Told, bytes | None, Any], None],
+        progress: Progress,
+    ) -> None:
+        self._target = target
+        self._outcome = outcome
+        self._told = told
+        self._progress = progress
+        self._flying: dict[asyncio.Task[None], set[tuple[Any, Any]]] = {}
+
+    async def file(self, file: SourceFile, format_: Format, options: Options) -> None:
+        """Send all rows of *file*.
+
+        Raises:
+            Refused: the file is not of this format.
+            Unavailable: the database does not answer; the same command may be given again.
+        """
+        rows = format_.read(file, options)
+        try:
+            while True:
+                batch = await asyncio.to_thread(read_batch, rows)
+                await self._room_for(batch)
+                if batch.rows or batch.rejections:
+                    self._flying[asyncio.create_task(self._send(batch, format_.name))] = batch.keys
+                if batch.failed:
+                    self._outcome.failed.append(batch.failed)
+                if batch.is_last:
+                    return
+        except BaseException:
+            file.stop()
+            raise
+
+    async def _room_for(self, batch: Batch) -> None:
+        """Wait for a free place, and for batches that hold a key of this one: of two payloads the first counts."""
+        while self._flying:
+            same = [task for task, keys in self._flying.items() if not keys.isdisjoint(batch.keys)]
+            if not same and len(self._flying) < IN_FLIGHT:
+                return
+            await self._land(asyncio.ALL_COMPLETED if same else asyncio.FIRST_COMPLETED, same or self._flying)
+
+    async def _land(self, until: str, tasks: Iterable[asyncio.Task[None]]) -> None:
+        done, _ = await asyncio.wait(list(tasks), return_when=until)
+        for task in done:
+            self._flying.pop(task, None)
+            task.result()
+
+    async def finish(self) -> None:
+        """Wait for all that is in flight."""
+        while self._flying:
+            await self._land(asyncio.ALL_COMPLETED, list(self._flying))
+
+    async def _send(self, batch: Batch, format_name: str) -> None:
+        from adapters.cloudevents import Payload
+
+        outcome = self._outcome
+        if batch.rejections:
+            await self._target.keep(batch.rejections, format_name)
+            outcome.rejected += len(batch.rejections)
+            for one in batch.rejections:
+                self._told(
+                    Told(one.place, "rejected", one.problems, one.source, one.source_id), one.raw, None
+                )
+        if batch.rows:
+            answer = await self._target.take(batch.rows, format_name)
+            outcome.recorded += answer.recorded
+            outcome.corrected += sum(r.status == "corrected" for r in answer.results)
+            outcome.duplicates += answer.duplicates
+            outcome.conflicts += answer.conflicts
+            outcome.rejected += answer.rejected
+            for row, result in zip(batch.rows, answer.results, strict=True):
+                if not result.errors:
+                    continue
+                event = row.item.event if isinstance(row.item, Payload) else None
+                if result.status in ("recorded", "duplicate"):
+                    outcome.remarks += 1
+                    self._told(
+                        Told(row.place, "remark", result.errors, None, result.id, result.position), None, None
+                    )
+                    continue
+                source = event.get("source") if event else None
+                told = Told(
+                    row.place,
+                    result.status,
+                    result.errors,
+                    source if isinstance(source, str) else None,
+                    result.id,
+                    result.position,
+                )
+                self._told(told, None if event is not None else row.item, event)
+        self._progress.show(outcome)
+
+
+async def send_all(
+    target: Target,
+    paths: Sequence[Path],
+    format_name: str,
+    options: Options,
+    outcome: Outcome,
+    *,
+    told: Callable[[Told, bytes | None, Any], None],
+    progress: Progress,
+) -> None:
+    """Send all files, one behind the other; a file that cannot be read stops no other."""
+    from adapters.imports import chosen, open_file
+
+    run = Run(target, outcome, told=told, progress=progress)
+    try:
+        for path in paths:
+            try:
+                with open_file(path) as file, progress.on(file, outcome):
+                    format_ = chosen(
+                        "csv" if format_name == "auto" and options.map_file else format_name, file
+                    )
+                    if format_.name not in outcome.formats:
+                        outcome.formats.append(format_.name)
+                    await run.file(file, format_, options)
+                    await run.finish()
+            except Refused as error:
+                outcome.failed.append(str(error))
+    except asyncio.CancelledError:  # Ctrl-C: what is in flight is committed in a moment, and counted
+        outcome.interrupted = True
+        task = asyncio.current_task()
+        if task is not None:
+            task.uncancel()
+        await run.finish()

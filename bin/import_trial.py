@@ -1,0 +1,148 @@
+"""The dry run of an import: what the log would answer, with nothing changed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from bin.settings import Settings
+from domain.errors import Misconfigured, Problem
+
+if TYPE_CHECKING:
+    from adapters.imports import Rejection, Row
+    from adapters.ingest import Answer
+    from adapters.keys import KeyFile
+
+__all__ = ["Trial", "trial"]
+
+
+class Trial:
+    """Tells what the log would answer, and changes nothing: no subject is made, no row kept.
+
+    Args:
+        conn: a read-only connection to the log's database; None where there is no log yet.
+        keys: the installation's keys, without which no payload hash can be compared.
+    """
+
+    def __init__(
+        self, conn: Any | None, keys: KeyFile | None, *, region: str | None, correct: bool = False
+    ) -> None:
+        self._conn = conn
+        self._keys = keys
+        self._region = region
+        self._correct = correct
+        self._seen: dict[bytes, bytes] = {}  # event id -> payload hash, of the rows before
+
+    async def take(self, rows: Sequence[Row], format_name: str) -> Answer:
+        """Answer for a batch as ingest would."""
+        from datetime import UTC, datetime
+
+        from adapters.cloudevents import Payload, Receipt, draft, read_payload
+        from adapters.ingest import Answer, Result
+        from domain.entry import event_id_of
+        from domain.errors import Invalid
+
+        results: list[Result] = []
+        wanted: list[tuple[int, bytes, bytes]] = []
+        receipt = Receipt.of(datetime.now(UTC))
+        for place, row in enumerate(rows):
+            payload: Payload | None = None
+            try:
+                payload = row.item if isinstance(row.item, Payload) else read_payload(row.item)
+                one = draft(payload, receipt, region=self._region)
+            except Invalid as wrong:
+                id_ = payload.event.get("id") if payload is not None else None
+                results.append(
+                    Result("rejected", id=id_ if isinstance(id_, str) else None, errors=wrong.problems)
+                )
+                continue
+            results.append(Result("recorded", id=one.id, errors=one.warnings))
+            wanted.append((place, event_id_of(one.source, one.id), self._hash(payload.canonical)))
+        known = await self._known([event_id for _, event_id, _ in wanted])
+        for place, event_id, digest in wanted:
+            position, before = known.get(event_id, (None, self._seen.get(event_id)))
+            if before is None:
+                self._seen[event_id] = digest
+                continue
+            result = results[place]
+            result.position = position
+            result.status = "duplicate" if before == digest else "conflict"
+            if result.status == "conflict" and self._correct:
+                result.status = "corrected"
+            elif result.status == "conflict":
+                where = f"at position {position:,}" if position is not None else "earlier in these files"
+                result.errors = [
+                    Problem(
+                        "/id",
+                        f"Another payload with this source and id stands {where}. An event is never overwritten: send a correction, or give this one an id of its own.",
+                        "conflict",
+                    )
+                ]
+        count = {
+            status: sum(r.status == status for r in results)
+            for status in ("recorded", "duplicate", "conflict", "rejected")
+        }
+        return Answer(results, count["recorded"], count["duplicate"], count["conflict"], count["rejected"], 0)
+
+    async def keep(self, rejections: Sequence[Rejection], format_name: str) -> None:
+        """Keep nothing."""
+
+    def _hash(self, canonical: bytes) -> bytes:
+        from hashlib import blake2b
+
+        if self._keys is not None:
+            return self._keys.payload_hash(canonical)
+        return blake2b(canonical, digest_size=16).digest()
+
+    async def _known(self, event_ids: list[bytes]) -> dict[bytes, tuple[int, bytes]]:
+        if self._conn is None or not event_ids:
+            return {}
+        from uuid import UUID
+
+        curs = await self._conn.execute(
+            "SELECT stream, position, payload_hash FROM touchpoint_log.keys WHERE stream = ANY(%s) AND version = 1",
+            ([UUID(bytes=one) for one in event_ids],),
+        )
+        return {
+            stream.bytes: (position, digest.bytes if digest else b"")
+            async for stream, position, digest in curs
+        }
+
+
+@asynccontextmanager
+async def trial(
+    settings: Settings, database_url: str | None, *, correct: bool = False
+) -> AsyncIterator[Trial]:
+    """Look at the log, if there is one, through a connection that may only read.
+
+    Raises:
+        Misconfigured: the log has events, and the key file that belongs to it is not there.
+    """
+    import psycopg
+
+    from adapters.keys import KeyFile
+
+    keys = KeyFile.open_or_make(settings.secret_file) if settings.secret_file.exists() else None
+    if database_url is None:
+        yield Trial(None, keys, region=settings.phone_region, correct=correct)
+        return
+    options = "-c default_transaction_read_only=on"
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True, options=options) as conn:
+        row = await (
+            await conn.execute(
+                "SELECT to_regclass('touchpoint_log.keys') IS NOT NULL, to_regclass('touchlog.facts') IS NOT NULL"
+            )
+        ).fetchone()
+        if row is None or not all(row):
+            yield Trial(None, keys, region=settings.phone_region, correct=correct)
+            return
+        fact = await (
+            await conn.execute("SELECT value FROM touchlog.facts WHERE name = 'key_file'")
+        ).fetchone()
+        if fact is not None and (keys is None or keys.fingerprint != fact[0]):
+            raise Misconfigured(
+                f"The key file {settings.secret_file} {'is not there' if keys is None else 'does not belong to this database'}; "
+                "restore the right one, or set TOUCHLOG_SECRET_FILE to it."
+            )
+        yield Trial(conn, keys, region=settings.phone_region, correct=correct)
