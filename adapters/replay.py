@@ -8,18 +8,13 @@ for ever. Only a few thousand events are in memory at a time; of a correction it
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from struct import Struct
 from threading import Event
-from typing import Any, BinaryIO, Protocol
+from typing import Any
 
 import msgspec
 import orjson
@@ -33,19 +28,14 @@ from adapters.postgres.schema import APP_ROLE
 from adapters.unsealing import key_ids, opened
 from domain.correction import CORRECTION, RETRACTION, Amendment, amended, target_of
 from domain.entry import Body, Recorded, decode_body, event_id_of, moment, uuid_text
-from domain.errors import Refused
 
 __all__ = [
     "BATCH_BYTES",
     "BATCH_EVENTS",
     "Ciphers",
-    "Csv",
-    "Destination",
-    "JsonLines",
     "Line",
     "Replay",
     "Selection",
-    "Sink",
     "Stopped",
     "Tally",
     "owners_of",
@@ -463,214 +453,3 @@ async def owners_of(
     async with pool.connection() as conn:
         rows = await (await conn.execute(_OWNED, {"subjects": subjects, "known_at": known_at})).fetchall()
     return person, frozenset([*subjects, *(str(reference) for (reference,) in rows)])
-
-
-# -- writing -------------------------------------------------------------------------------------------
-
-
-class Sink(Protocol):
-    """Takes lines in log order and writes them in one format."""
-
-    @property
-    def buffered(self) -> int:
-        """Events taken and not yet written."""
-
-    def write(self, lines: Sequence[Line]) -> None:
-        """Take some events."""
-
-    def finish(self) -> None:
-        """Write what is left, and the end of the format."""
-
-    def close(self) -> None:
-        """Let go of files, whether or not the replay came to its end."""
-
-
-class _CloudEvent(msgspec.Struct, omit_defaults=True, gc=False):
-    """An event as the feed gives it (`adapters.feed.cloud_event`), its attributes in the same order."""
-
-    specversion: str
-    id: str
-    source: str
-    type: str
-    time: str
-    datacontenttype: str
-    channel: str
-    eventid: str
-    position: int
-    recordedtime: str
-    data: msgspec.Raw
-    subject: str | None = None
-    identifiers: str | None = None
-    direction: str | None = None
-    correlationid: str | None = None
-    causationid: str | None = None
-
-
-def _cloud_event(line: Line) -> _CloudEvent | dict[str, Any]:
-    subjects = line.subjects
-    found = _CloudEvent(
-        # `specversion` and `datacontenttype` never are defaults, or they would be left out.
-        "1.0",
-        line.id,
-        line.source,
-        line.type,
-        line.occurred_at,
-        "application/json",
-        line.channel,
-        line.event_id,
-        line.position,
-        line.recorded_at,
-        line.data,
-        subjects[0].surrogate if subjects else None,
-        ",".join([one.surrogate for one in subjects[1:]]) if len(subjects) > 1 else None,
-        line.direction,
-        line.correlation,
-        line.causation,
-    )
-    if not line.extensions:
-        return found
-    whole = {n: v for n in found.__struct_fields__ if (v := getattr(found, n)) is not None}
-    for name, value in line.extensions.items():
-        whole.setdefault(name, value)
-    return whole
-
-
-_encode_lines = msgspec.json.Encoder().encode_lines
-
-
-class JsonLines:
-    """CloudEvents, one a line; msgspec writes them from structs five times as fast as orjson from dicts."""
-
-    buffered = 0
-
-    def __init__(self, out: BinaryIO) -> None:
-        self._out = out
-
-    def write(self, lines: Sequence[Line]) -> None:
-        """Write them at one go."""
-        self._out.write(_encode_lines([_cloud_event(line) for line in lines]))
-
-    def finish(self) -> None:
-        """Nothing is left."""
-
-    def close(self) -> None:
-        """Whoever opened the stream closes it."""
-
-
-_needs_quotes = re.compile('[",\r\n]').search
-
-
-def _cell(text: str) -> str:
-    """A text as one cell of a table."""
-    return '"' + text.replace('"', '""') + '"' if _needs_quotes(text) else text
-
-
-class Csv:
-    """A table: envelope, and data as JSON; subjects parted by blanks (RFC 4180, lines end in LF)."""
-
-    COLUMNS = (
-        "position", "event_id", "type", "source", "source_id", "channel", "direction",
-        "occurred_at", "recorded_at", "subject", "subjects", "data",
-    )  # fmt: skip
-    buffered = 0
-
-    def __init__(self, out: BinaryIO) -> None:
-        self._out = out
-        self._out.write(",".join(self.COLUMNS).encode() + b"\n")
-
-    def write(self, lines: Sequence[Line]) -> None:
-        """Write them at one go; by hand, which is three times as fast as the csv module."""
-        rows = [
-            f"{line.position},{line.event_id},{_cell(line.type)},{_cell(line.source)},{_cell(line.id)},"
-            f"{_cell(line.channel)},{line.direction or ''},{line.occurred_at},{line.recorded_at},"
-            f"{line.subject or ''},{' '.join([one.surrogate for one in line.subjects])},{_cell(str(line.data, 'utf-8'))}\n"
-            for line in lines
-        ]
-        self._out.write("".join(rows).encode())
-
-    def finish(self) -> None:
-        """Nothing is left."""
-
-    def close(self) -> None:
-        """Whoever opened the stream closes it."""
-
-
-class Destination:
-    """A file or folder that is there whole, or not at all.
-
-    Args:
-        path: where it is to stand; its folder must be there.
-        folder: whether it is a folder of files.
-        force: whether what stands there may be replaced; of folders only one that holds nothing but Parquet files.
-        private: only its owner may read it.
-
-    Raises:
-        Refused: something stands there, or nothing can stand there; says what to do.
-    """
-
-    def __init__(self, path: Path, *, folder: bool, force: bool = False, private: bool = False) -> None:
-        self._path = path
-        self._folder = folder
-        self._force = force
-        self._private = private
-        self._check()
-
-    def _check(self) -> None:
-        path = self._path
-        if not path.parent.is_dir():
-            raise Refused(f"The folder {path.parent} is not there; make it, or name another place with -o.")
-        if not path.exists() and not path.is_symlink():
-            return
-        if path.is_dir() != self._folder:
-            wanted = "a folder of Parquet files" if self._folder else "a file"
-            raise Refused(f"{path} is not {wanted}, and is not replaced; name another place with -o.")
-        if not self._force:
-            raise Refused(f"{path} is there already; --force replaces it, or name another place with -o.")
-        if self._folder and any(p.suffix != ".parquet" or not p.is_file() for p in path.iterdir()):
-            raise Refused(
-                f"{path} holds more than Parquet files, and is not replaced; name another place with -o."
-            )
-
-    @contextmanager
-    def opened(self) -> Iterator[Path]:
-        """Give a temporary place beside; it becomes the destination at the end, or is gone after an error."""
-        name = f".{self._path.name}.part-"
-        if self._folder:
-            temporary = Path(tempfile.mkdtemp(prefix=name, dir=self._path.parent))
-        else:
-            descriptor, text = tempfile.mkstemp(prefix=name, dir=self._path.parent)
-            os.close(descriptor)
-            temporary = Path(text)
-        try:
-            if not self._private:
-                mask = os.umask(0)
-                os.umask(mask)
-                temporary.chmod((0o777 if self._folder else 0o666) & ~mask)
-            yield temporary
-            for file in temporary.iterdir() if self._folder else (temporary,):
-                _to_disk(file)
-            self._check()
-            self._put(temporary)
-        except BaseException:
-            if self._folder:
-                shutil.rmtree(temporary, ignore_errors=True)
-            else:
-                temporary.unlink(missing_ok=True)
-            raise
-
-    def _put(self, temporary: Path) -> None:
-        if not (self._folder and self._path.exists()):
-            temporary.replace(self._path)
-            return
-        before = Path(tempfile.mkdtemp(prefix=f".{self._path.name}.before-", dir=self._path.parent))
-        self._path.replace(before / "it")
-        temporary.replace(self._path)
-        shutil.rmtree(before, ignore_errors=True)
-
-
-def _to_disk(file: Path) -> None:
-    descriptor = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

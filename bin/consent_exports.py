@@ -101,7 +101,7 @@ def _sink(output: Path | None, *, force: bool, personal: bool) -> Iterator[Binar
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    from adapters.replay import Destination
+    from adapters.destination import Destination
 
     destination = Destination(output, folder=False, force=force, private=personal)
     with destination.opened() as place, place.open("wb") as out:

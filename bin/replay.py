@@ -22,7 +22,8 @@ from bin.settings import DATA_OPTION, Settings
 from domain.errors import Refused
 
 if TYPE_CHECKING:
-    from adapters.replay import Replay, Selection, Sink
+    from adapters.replay import Replay, Selection
+    from adapters.replay_text import Sink
     from bin.compose import Core
 
 FORMATS = ("jsonl", "csv", "parquet", "arrow")
@@ -181,7 +182,8 @@ def sink_of(asked: Asked) -> Iterator[Sink]:
     Raises:
         Refused: nothing can be written there.
     """
-    from adapters.replay import Csv, Destination, JsonLines
+    from adapters.destination import Destination
+    from adapters.replay_text import Csv, JsonLines
 
     def to_stream(out: BinaryIO) -> Sink:
         if asked.format == "jsonl":
@@ -482,9 +484,9 @@ def answer(settings: Settings, asked: Asked) -> Outcome:
         Refused: the destination cannot be written, or the person or moment is not known.
         typer.Exit: whoever read standard output has gone.
     """
+    from adapters.destination import Destination
     from adapters.embedded import servers
     from adapters.postgres.schema import migrate
-    from adapters.replay import Destination
     from bin.history import catch_up
     from domain.errors import Invalid
     from domain.identity import parse_ref

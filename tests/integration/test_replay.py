@@ -23,9 +23,11 @@ from typer.testing import CliRunner
 
 from adapters import replay as machinery
 from adapters import replay_parquet
+from adapters.destination import Destination
 from adapters.ingest import Answer, Principal
-from adapters.replay import Csv, Destination, JsonLines, Line, Replay, Selection, Sink, Stopped
+from adapters.replay import Line, Replay, Selection, Stopped
 from adapters.replay_parquet import ArrowStream, ParquetFile, ParquetFolder
+from adapters.replay_text import Csv, JsonLines, Sink
 from bin import cli
 from bin.compose import Core, core
 from bin.history import catch_up
