@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from adapters.columns.chunk import Chunk, Vocabulary
 from adapters.columns.following import connected, followed, head_of
+from adapters.columns.lanes import Lanes
 from adapters.columns.manifest import Manifest
 from adapters.columns.persons import Everybody, Moments
 from adapters.columns.rows import REFERENCE, Row, table_of
@@ -50,6 +51,7 @@ class Library:
     def _reset(self, manifest: Manifest) -> None:
         self._manifest = manifest
         self._vocabularies: dict[str, Vocabulary] = {}
+        self._lanes = Lanes()
         self._segments: dict[str, Chunk] = {}
         self._blocks: list[tuple[list[Row], Chunk]] = []
         self._tail_to = manifest.position
@@ -87,6 +89,8 @@ class Library:
                 as_of_us=None if as_of is None else micros(as_of),
                 closed=self._closed,
                 closed_version=self._closed_version,
+                beside=[self._segments[s.name] for s in self._manifest.segments if s.first > known_at],
+                lanes=self._lanes,
             )
             everybody = self._moments.at(conn, as_of, known_at)
             row = conn.execute(
