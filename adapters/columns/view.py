@@ -57,6 +57,7 @@ class View:
         chunks: what there is to ask for.
         beside: chunks of the same shelf of which nothing was known yet: lanes are made of all.
         closed, closed_version: see `Chunk.ends`.
+        closed_to: the last position in *closed* from which a row was no longer known; None: it is looked for.
         lanes: kept from one view of the same shelf to the next.
     """
 
@@ -69,6 +70,7 @@ class View:
         as_of_us: int | None = None,
         closed: Mapping[int, Sequence[int]] | None = None,
         closed_version: int = 0,
+        closed_to: int | None = None,
         beside: Sequence[Chunk] = (),
         lanes: Lanes | None = None,
     ) -> None:
@@ -80,6 +82,9 @@ class View:
         self._until = NEVER if as_of_us is None else as_of_us
         self.closed = closed or {}
         self.closed_version = closed_version
+        if closed_to is None:
+            closed_to = max((to for ends in self.closed.values() for to in ends), default=0)
+        self.closed_to = closed_to
 
     @property
     def known(self) -> Known:
@@ -220,8 +225,7 @@ class View:
         if self.beside:
             return (self.known_at, self.closed_version)
         last = max((c.newest for c in self.chunks), default=0)
-        last = max(last, max((to for ends in self.closed.values() for to in ends), default=0))
-        return (min(self.known_at, last), self.closed_version)
+        return (min(self.known_at, max(last, self.closed_to)), self.closed_version)
 
 
 def _located(lanes: Sequence[Lane], place: NDArray[np.uint32]) -> Iterator[tuple[Chunk, Ints, Ints]]:

@@ -60,7 +60,8 @@ class _Between(View):
     def __init__(self, whole: View, since: int, until_us: int, *, late: bool) -> None:
         super().__init__(
             whole.chunks, whole.vocabularies, known_at=whole.known_at,
-            closed=whole.closed, closed_version=whole.closed_version, beside=whole.beside, lanes=whole.lanes,
+            closed=whole.closed, closed_version=whole.closed_version, closed_to=whole.closed_to,
+            beside=whole.beside, lanes=whole.lanes,
         )  # fmt: skip
         self._since = since
         self._until_us = until_us
