@@ -204,12 +204,12 @@ def _compile() -> None:
         signal.signal(number, signal.SIG_DFL)  # a compiler asks for no signals
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
 
-    from adapters.columns import kernel, retention_kernel, spells, walking
+    from adapters.columns import chains, gathering, kernel, retention_kernel, spells, walking
     from adapters.columns.compiled import only_one
 
     with only_one() as is_ours:
         if is_ours:
-            for one in (kernel, retention_kernel, walking, spells):
+            for one in (kernel, gathering, chains, retention_kernel, walking, spells):
                 one.warm()
 
 

@@ -105,8 +105,7 @@ def _attempts(funnel: Funnel, server: Server, query: str) -> tuple[Found, list[A
 
 def _stream(at: NDArray[np.int64], steps: NDArray[np.uint32]) -> Stream:
     none = np.empty(0, np.int64)
-    no_codes = np.empty(0, np.int32)
-    return Stream(none, none, none, at, steps, steps, no_codes, no_codes, no_codes, [])
+    return Stream(none, none, none, at, steps, steps, np.empty(0, np.uint32), [], [])
 
 
 def _crafted(funnel: Funnel, matching: int, in_range: int) -> Stream:

@@ -80,7 +80,7 @@ class Chunk:
     def types(self) -> list[int]:
         """The codes of the types that occur."""
         if self._types is None:
-            self._types = np.flatnonzero(np.bincount(self.codes("type"))).tolist()
+            self._types = np.flatnonzero(np.bincount(self.codes("type", keep=False))).tolist()
         return self._types
 
     @property
@@ -112,24 +112,36 @@ class Chunk:
         column = table[name]
         return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
-    def ints(self, name: str) -> Ints:
-        """A column of positions or times (µs since 1970); null is for ever."""
+    def ints(self, name: str, *, keep: bool = True) -> Ints:
+        """A column of positions or times (µs since 1970); null is for ever.
+
+        Args:
+            keep: for the next who asks.
+        """
         found = self._ints.get(name)
         if found is None:
             with _READING:
                 array = self._read(name)
                 array = array.cast(pa.int64()) if array.type != pa.int64() else array
-                found = self._ints[name] = array.fill_null(_NEVER).to_numpy(zero_copy_only=False)
+                found = array.fill_null(_NEVER).to_numpy(zero_copy_only=False)
+                if keep:
+                    self._ints[name] = found
         return found
 
-    def codes(self, path: str) -> Codes:
-        """The code of each row's value of a property; -1: it has none."""
+    def codes(self, path: str, *, keep: bool = True) -> Codes:
+        """The code of each row's value of a property; -1: it has none.
+
+        Args:
+            keep: for the next who asks.
+        """
         found = self._codes.get(path)
         if found is None:
             with _READING:  # a vocabulary gives every value one code, whoever asks first
                 found = self._codes.get(path)
                 if found is None:
-                    found = self._codes[path] = self._coded(path)
+                    found = self._coded(path)
+                    if keep:
+                        self._codes[path] = found
         return found
 
     def _coded(self, path: str) -> Codes:
@@ -150,13 +162,10 @@ class Chunk:
             found = np.where(mine >= 0, shared[mine], found) if len(names) > 1 else shared[mine]
         return found
 
-    def texts(self, name: str, places: Sequence[int]) -> list[str]:
-        """The texts of one column at some places."""
-        array = self._read(name)
-        if pa.types.is_dictionary(array.type):
-            array = array.cast(pa.string())
-        found: list[str] = array.take(pa.array(places, pa.int64())).to_pylist()
-        return found
+    def taken(self, name: str, places: Ints) -> pa.Array:
+        """The texts of one column at some places, as Arrow holds them."""
+        found = self._read(name).take(pa.array(places, pa.int64()))
+        return found.cast(pa.string()) if pa.types.is_dictionary(found.type) else found
 
     def ends(self, closed: Mapping[int, Sequence[int]], version: int) -> Ints:
         """The positions from which rows are no longer known; empty where all are, for ever.

@@ -11,7 +11,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.columns.kernel import NEVER, Attempts, plan_of, run
+from adapters.columns.chains import counts_and_spans
+from adapters.columns.kernel import NEVER, Attempts, Plan, plan_of, run, run_by_value
 from adapters.columns.sorting import split, taken
 from adapters.columns.view import Owners, Stream, View
 from domain.errors import Invalid, Problem
@@ -68,11 +69,9 @@ def _run(funnel: Funnel, view: View, stream: Stream, edges: Sequence[int], threa
     """The counted attempts of a stream, in every period between *edges*."""
     plan, at_edges = plan_of(funnel), np.array(edges, np.int64)
     if not funnel.hold:
-        return Found(
-            stream, run(plan, stream.starts, stream.at, stream.steps, stream.excluded, at_edges, threads)
-        )
+        return Found(stream, _attempts(plan, stream, at_edges, threads))
     held, rank = _held(funnel, view, stream)
-    found = Found(held, run(plan, held.starts, held.at, held.steps, held.excluded, at_edges, threads))
+    found = Found(held, _attempts(plan, held, at_edges, threads))
     if funnel.count == "total" or not len(found.attempts.group):
         return found
     a = found.attempts  # the unit's best over all combinations: most steps, then the earliest entry
@@ -83,6 +82,28 @@ def _run(funnel: Funnel, view: View, stream: Stream, edges: Sequence[int], threa
     which = np.zeros(len(order), np.bool_)
     which[order[best]] = True
     return found.where(which)
+
+
+def _attempts(plan: Plan, stream: Stream, edges: Ints, threads: Executor | None) -> Attempts:
+    return run(
+        plan, stream.starts, stream.at, stream.steps, stream.excluded, edges, threads, overlap=stream.overlap
+    )
+
+
+def _run_by_value(
+    funnel: Funnel, view: View, stream: Stream, path: str, edges: Sequence[int], threads: Executor | None
+) -> tuple[Found, NDArray[Any]]:
+    """(the counted attempts of every unit and value of a property, of each the code of its value)."""
+    plan = plan_of(funnel)
+    if not plan.is_plain or stream.overlap or funnel.hold:
+        found = _run(funnel, view, split_by(view, stream, path, threads), edges, threads)
+        return found, found.stream.value[found.attempts.group]
+    codes = view.values(path, stream, threads=threads)
+    values = len(view.all_values(path))
+    attempts, code = run_by_value(
+        plan, stream.starts, stream.at, stream.steps, np.array(edges, np.int64), codes, values, threads
+    )
+    return Found(stream, attempts), code
 
 
 def _held(funnel: Funnel, view: View, stream: Stream) -> tuple[Stream, Ints]:
@@ -146,11 +167,20 @@ def split_by(view: View, stream: Stream, path: str, threads: Executor | None) ->
     )
 
 
-def _span(found: Found, k: int) -> tuple[Ints, Ints]:
-    """(attempts that reached the step after step *k*, how long each took from one to the other)."""
-    places, at = found.attempts.places, found.stream.at
-    both = np.flatnonzero(found.attempts.reached > k + 1)
-    return both, at[places[both, k + 1]] - at[places[both, k]]
+def _figures_of(
+    found: Found, code: NDArray[Any], line: NDArray[np.int32], lines: int, n: int, each: Each
+) -> list[list[StepFigures]]:
+    """The figures of some lines of an answer: every attempt is looked at once for all of them.
+
+    Args:
+        code, line: of each attempt a code, and of each code, from -1 on, the line where it counts; *lines*: nowhere.
+    """
+    reached, places = (np.ascontiguousarray(a, np.int32) for a in found.attempts[2:])
+    codes = np.ascontiguousarray(code, np.int32)
+    tally, of_line = counts_and_spans(codes, line, lines, n, reached, places, found.stream.at)
+    counts = tally[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:].tolist()
+    ordered = list(each(_ordered, [us for spans in of_line for us in spans]))
+    return [figures(counts[i], ordered[i * (n - 1) : (i + 1) * (n - 1)]) for i in range(lines)]
 
 
 def _ordered(us: Ints) -> tuple[Sequence[int], int]:
@@ -159,31 +189,19 @@ def _ordered(us: Ints) -> tuple[Sequence[int], int]:
     return us, int(us.sum())  # type: ignore[return-value]  # an array of integers is a sequence of them
 
 
-def _at_least(reached: Ints, n: int) -> list[int]:
-    """How many reached each step."""
-    return [int(c) for c in np.bincount(reached, minlength=n + 1)[::-1].cumsum()[::-1][1:]]
-
-
 def _figures(found: Found, n: int, each: Each = map) -> list[StepFigures]:
-    spans = each(lambda k: _ordered(_span(found, k)[1]), range(n - 1))
-    return figures(_at_least(found.attempts.reached, n), list(spans))
+    everywhere = np.zeros(len(found.attempts.reached), np.int32)
+    (told_of,) = _figures_of(found, everywhere, np.zeros(2, np.int32), 1, n, each)
+    return told_of
 
 
 def _figures_by_value(
-    found: Found, code: Ints, shown: Sequence[int], n: int, each: Each
+    found: Found, code: NDArray[Any], shown: Sequence[int], n: int, each: Each
 ) -> list[list[StepFigures]]:
-    """The figures of some values of a breakdown: each step is looked at once for all of them."""
-
-    def of_step(k: int) -> list[tuple[Sequence[int], int]]:
-        both, us = _span(found, k)
-        mine = code[both]
-        return [_ordered(us[mine == c]) for c in shown]
-
-    spans = list(each(of_step, range(n - 1)))
-    reached = found.attempts.reached
-    return [
-        figures(_at_least(reached[code == c], n), [step[i] for step in spans]) for i, c in enumerate(shown)
-    ]
+    """The figures of some values of a breakdown."""
+    line = np.full(int(code.max(initial=-1)) + 2, len(shown), np.int32)
+    line[np.array(shown, np.int64) + 1] = np.arange(len(shown), dtype=np.int32)
+    return _figures_of(found, code, line, len(shown), n, each)
 
 
 def _whole(found: Found, n: int) -> Times:
@@ -197,7 +215,7 @@ class Asked(NamedTuple):
 
     whole: Found
     by_value: Found | None
-    code: NDArray[np.int64] | None  # of each attempt of `by_value`, the value's
+    code: NDArray[Any] | None  # of each attempt of `by_value`, the value's
     by_period: Found | None
     periods: list[tuple[int, str]]
 
@@ -214,9 +232,7 @@ def attempts_of(funnel: Funnel, view: View, owners: Owners, threads: Executor | 
     whole = _run(funnel, view, stream, [begin, end], threads)
     by_value, code = None, None
     if funnel.breakdown is not None and funnel.attribution == "all_steps":
-        split_up = split_by(view, stream, funnel.breakdown, threads)
-        by_value = _run(funnel, view, split_up, [begin, end], threads)
-        code = by_value.stream.value[by_value.attempts.group]
+        by_value, code = _run_by_value(funnel, view, stream, funnel.breakdown, [begin, end], threads)
     elif funnel.breakdown is not None:
         a = whole.attempts
         by_value = whole
@@ -271,7 +287,7 @@ def value_order(value: Any) -> tuple[bool, Any]:
     return (value is None, () if value is None else identity(value))
 
 
-def by_frequency(values: Sequence[Any], code: Ints) -> list[tuple[int, Any]]:
+def by_frequency(values: Sequence[Any], code: NDArray[Any]) -> list[tuple[int, Any]]:
     """(code, value) of every value, the most frequent first, then in order of the values."""
     counts = np.bincount(code + 1, minlength=1)
     told = [(c - 1, values[c - 1] if c else None, int(counts[c])) for c in np.flatnonzero(counts).tolist()]

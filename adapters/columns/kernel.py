@@ -15,8 +15,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from adapters.columns.chains import chained
 from adapters.columns.compiled import in_halves
-from adapters.columns.sorting import ordering, picked, split, taken
+from adapters.columns.sorting import by_unit, split, taken
 from domain.funnels.question import Funnel
 
 __all__ = ["NEVER", "Attempts", "Plan", "plan_of", "run", "warm"]
@@ -38,14 +39,19 @@ class Plan(NamedTuple):
     total: bool
     excluded: Ints  # from, to, and whether it drops off (1) or removes (0), of each exclusion
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether chains tell it, where no event matches several steps."""
+        return self.order == _ORDERED and not self.total and not len(self.excluded)
+
 
 class Attempts(NamedTuple):
     """Counted attempts: group, period, steps reached, and places of their events (row-wise, `steps` each)."""
 
-    group: Ints
-    period: Ints
-    reached: Ints
-    places: Ints
+    group: NDArray[Any]
+    period: NDArray[Any]
+    reached: NDArray[Any]
+    places: NDArray[Any]
 
 
 def plan_of(funnel: Funnel) -> Plan:
@@ -276,7 +282,15 @@ def _run(
 
 
 def run(
-    plan: Plan, starts: Ints, at: Ints, steps: Bits, excluded: Bits, edges: Ints, threads: Any = None
+    plan: Plan,
+    starts: Ints,
+    at: Ints,
+    steps: Bits,
+    excluded: Bits,
+    edges: Ints,
+    threads: Any = None,
+    *,
+    overlap: bool = True,
 ) -> Attempts:
     """The counted attempts of every group and period.
 
@@ -286,20 +300,45 @@ def run(
         steps, excluded: which steps (bit 0 the first) and exclusions each event matches.
         edges: begin of each period in µs, and the end of the last; each is a range of its own.
         threads: an executor; the groups are shared out between two calls, which need no lock of Python.
+        overlap: whether an event may match several steps, or none.
     """
+    if plan.is_plain and not overlap:
+        return run_by_value(plan, starts, at, steps, edges, threads=threads)[0]
     parts = in_halves(starts, threads, lambda a, b: _run(starts, a, b, at, steps, excluded, edges, *plan))
     found = parts[0] if len(parts) == 1 else np.concatenate(parts)
     return Attempts(found[:, 0], found[:, 1], found[:, 2], found[:, 3:])
+
+
+def run_by_value(
+    plan: Plan,
+    starts: Ints,
+    at: Ints,
+    steps: Bits,
+    edges: Ints,
+    codes: NDArray[np.int32] | None = None,
+    values: int = 0,
+    threads: Any = None,
+) -> tuple[Attempts, NDArray[np.int32]]:
+    """(the counted attempts of a plain plan by group, period and value, the code of each one's value).
+
+    Args:
+        steps: no event matches several, or none.
+        codes: of the events, below *values*; -1: none, which is a value, too. None: they are not split.
+    """
+    group, period, reached, places, code = chained(
+        starts, at, steps, edges, plan.steps, plan.window_us, plan.within_us, first=plan.first,
+        codes=codes, values=values, threads=threads,
+    )  # fmt: skip
+    return Attempts(group, period, reached, places), code
 
 
 def warm() -> None:
     """Compile, or load what was compiled before, for the types of array that questions use."""
     nothing, no_bits = np.empty(0, np.int64), np.empty(0, np.uint32)
     codes = np.empty(0, np.int32)
-    picked(codes, np.empty(0, np.bool_), np.empty((2, 0), np.uint32), nothing, nothing, 0, nothing, NEVER)
-    ordering(codes, 0, nothing, no_bits)
+    by_unit(codes, 0, nothing)
     split(np.zeros(1, np.int64), codes, 0)
-    for values in (codes, nothing, no_bits):
+    for values in (codes, nothing, no_bits, np.empty(0, np.uint16), np.empty(0, np.bool_)):
         taken(values, codes)
     plan = Plan(2, 1, np.full(2, -1, np.int64), _ORDERED, False, False, np.empty((0, 3), np.int64))
     run(plan, np.zeros(1, np.int64), nothing, no_bits, no_bits, np.array([-NEVER, NEVER]))

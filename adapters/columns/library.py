@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 
 from adapters.columns.chunk import Chunk, Vocabulary
 from adapters.columns.following import connected, followed, head_of
+from adapters.columns.lanes import Lanes
 from adapters.columns.manifest import Manifest
+from adapters.columns.owned import Owned
 from adapters.columns.persons import Everybody, Moments
 from adapters.columns.rows import REFERENCE, Row, table_of
 from adapters.columns.shelf import Shelf
@@ -50,6 +52,7 @@ class Library:
     def _reset(self, manifest: Manifest) -> None:
         self._manifest = manifest
         self._vocabularies: dict[str, Vocabulary] = {}
+        self._lanes = Lanes()
         self._segments: dict[str, Chunk] = {}
         self._blocks: list[tuple[list[Row], Chunk]] = []
         self._tail_to = manifest.position
@@ -57,7 +60,8 @@ class Library:
         self._tail_ends: list[tuple[int, int]] = []
         self._closed: dict[int, list[int]] = {}
         self._closed_version = 0
-        self._owned: tuple[Mapping[str, str], NDArray[np.int32], dict[str, int]] | None = None
+        self._closed_to = 0
+        self._owned = Owned()
 
     def close(self) -> None:
         """Let go of the database."""
@@ -87,6 +91,9 @@ class Library:
                 as_of_us=None if as_of is None else micros(as_of),
                 closed=self._closed,
                 closed_version=self._closed_version,
+                closed_to=self._closed_to,
+                beside=[self._segments[s.name] for s in self._manifest.segments if s.first > known_at],
+                lanes=self._lanes,
             )
             everybody = self._moments.at(conn, as_of, known_at)
             row = conn.execute(
@@ -150,8 +157,10 @@ class Library:
 
     def _count_closed(self) -> None:
         self._closed = {}
+        self._closed_to = 0
         for position, to in (pair for some in (*self._ends.values(), self._tail_ends) for pair in some):
             self._closed.setdefault(position, []).append(to)
+            self._closed_to = max(self._closed_to, to)
         self._closed_version += 1
 
     def _append(self, rows: list[Row]) -> None:
@@ -166,22 +175,6 @@ class Library:
     ) -> tuple[NDArray[np.int32], list[str]]:
         """The code of each owner's person, and the persons; -1 for orders and cases that are nobody's."""
         with self._lock:
-            codes = np.empty(0, np.int32)
-            numbers: dict[str, int] = {}
-            if self._owned is not None and self._owned[0] is everybody.persons:
-                codes, numbers = self._owned[1:]
-            fresh = values[len(codes) :]
-            named = [v.removeprefix(REFERENCE) for v in values if v.startswith(REFERENCE)]
-            owned = everybody.of_references(conn, named) if named else {}
-            more = np.empty(len(fresh), np.int32)
-            for i, value in enumerate(fresh):
-                person = None if value.startswith(REFERENCE) else everybody.person(value)
-                more[i] = -1 if person is None else numbers.setdefault(person, len(numbers))
-            codes = np.concatenate([codes, more])
-            self._owned = (everybody.persons, codes, numbers)
-            if owned:
-                codes = codes.copy()
-                for i, value in enumerate(values):
-                    if value.startswith(REFERENCE) and (person := owned.get(value.removeprefix(REFERENCE))):
-                        codes[i] = numbers.setdefault(person, len(numbers))
-            return codes, list(numbers)
+            return self._owned.of(
+                everybody.persons, values, lambda references: everybody.of_references(conn, references)
+            )

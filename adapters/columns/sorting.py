@@ -1,4 +1,4 @@
-"""Events of units, picked, ordered and split: what stands before the kernel, compiled like it."""
+"""Rows put in order by unit, and units split: compiled like the kernel, before which it stands."""
 
 from __future__ import annotations
 
@@ -10,60 +10,23 @@ from numpy.typing import NDArray
 
 from adapters.columns.compiled import in_halves
 
-__all__ = ["ordering", "picked", "split", "taken"]
+__all__ = ["by_unit", "grouped", "low", "sort", "split", "taken"]
 
 Ints = NDArray[np.int64]
 Bits = NDArray[np.uint32]
 
 
-@numba.njit(nogil=True, cache=True)
-def picked(
-    types: Any, wanted: Any, bits: Any, known_from: Any, known_to: Any, known_at: int, at: Any, until: int
-) -> Any:  # pragma: no cover - compiled
-    """(place, time, steps, exclusions) of the rows of wanted types, known at a position, that had happened by a time.
-
-    *bits* are the steps and exclusions that each type may match. *known_from* and *known_to* may be empty: all rows
-    are known then, and for ever.
-    """
-    n = types.shape[0]
-    cut = known_from.shape[0] > 0
-    ends = known_to.shape[0] > 0
-    count = 0
-    for i in range(n):
-        count += wanted[types[i]]
-    row = np.empty(count, np.int32)
-    when = np.empty(count, np.int64)
-    steps = np.empty(count, np.uint32)
-    excluded = np.empty(count, np.uint32)
-    count = 0
-    for i in range(n):
-        t = types[i]
-        if not wanted[t]:
-            continue
-        if cut and known_from[i] > known_at:
-            continue
-        if ends and known_to[i] <= known_at:
-            continue
-        if at[i] > until:
-            continue
-        row[count] = i
-        when[count] = at[i]
-        steps[count] = bits[0, t]
-        excluded[count] = bits[1, t]
-        count += 1
-    return row[:count], when[:count], steps[:count], excluded[:count]
-
-
 @numba.njit(nogil=True, cache=True, inline="always")
-def _before(a: int, b: int, at: Any, steps: Any) -> Any:  # pragma: no cover - compiled
+def _before(a: int, b: int, at: Any, steps: Any, by_step: bool) -> Any:  # pragma: no cover - compiled
     """Whether event *a* stands before *b*: by time, then by the lowest step that each matches, none last."""
-    if at[a] != at[b]:
+    if at[a] != at[b] or not by_step:
         return at[a] < at[b]
-    return _low(steps[a]) < _low(steps[b])
+    return low(steps[a]) < low(steps[b])
 
 
 @numba.njit(nogil=True, cache=True)
-def _low(bits: Any) -> Any:  # pragma: no cover - compiled
+def low(bits: Any) -> Any:  # pragma: no cover - compiled
+    """The lowest step of some; 32: none."""
     for k in range(32):
         if (bits >> np.uint32(k)) & np.uint32(1) != 0:
             return k
@@ -71,7 +34,7 @@ def _low(bits: Any) -> Any:  # pragma: no cover - compiled
 
 
 @numba.njit(nogil=True, cache=True)
-def _grouped(group: Any, groups: int) -> Any:  # pragma: no cover - compiled
+def grouped(group: Any, groups: int) -> Any:  # pragma: no cover - compiled
     """(the rows by group as they come, begin of each group and the end of the last); not those of a negative group."""
     n = group.shape[0]
     starts = np.zeros(groups + 1, np.int64)
@@ -91,61 +54,50 @@ def _grouped(group: Any, groups: int) -> Any:  # pragma: no cover - compiled
 
 
 @numba.njit(nogil=True, cache=True)
-def _ordered(
-    starts: Any,
-    first_group: int,
-    last_group: int,
-    order: Any,
-    at: Any,
-    steps: Any,
-    at_out: Any,
-    steps_out: Any,
+def _in_time(
+    starts: Any, first_group: int, last_group: int, order: Any, at: Any, at_out: Any
 ) -> Any:  # pragma: no cover - compiled
-    """Order each group by time and lowest step, where it is not yet; returns whether any tie is left."""
+    """Order each group by time, where it is not yet; returns whether two of a group are of one instant."""
     ties = False
+    nothing = np.zeros(1, np.uint32)
     for g in range(first_group, last_group):
         begin, end = starts[g], starts[g + 1]
-        runs = 1
         for i in range(begin + 1, end):
-            if _before(order[i], order[i - 1], at, steps):
-                runs += 1
+            if at[order[i]] < at[order[i - 1]]:
+                sort(order, begin, end, at, nothing, False)
                 break
-        if runs > 1:
-            _sort(order, begin, end, at, steps)
         for i in range(begin, end):
-            x = order[i]
-            at_out[i] = at[x]
-            steps_out[i] = steps[x]
-            if i > begin and at_out[i] == at_out[i - 1] and _low(steps_out[i]) == _low(steps_out[i - 1]):
+            at_out[i] = at[order[i]]
+            if i > begin and at_out[i] == at_out[i - 1]:
                 ties = True
     return ties
 
 
-def ordering(
-    group: NDArray[np.int32], groups: int, at: Ints, steps: Bits, threads: Any = None
-) -> tuple[NDArray[np.int32], Ints, Ints, Bits, bool]:
-    """Order rows by (group, time, lowest step): (order, begins, times and steps in that order, whether any tie is left).
+def by_unit(
+    unit: NDArray[np.int32], units: int, at: Ints, threads: Any = None
+) -> tuple[NDArray[np.int32], Ints, Ints, bool]:
+    """Order rows by (unit, time), then as they come: (order, begins, times in that order, whether there are ties).
 
-    Rows of a negative group are left out. Counted by group, then sorted within each where it is not in order yet:
-    rows that come by group cost one pass.
+    Rows of a negative unit are left out. Counted by unit, then sorted within each where it is not in order yet: rows
+    that come by unit cost one pass.
     """
-    order, starts = _grouped(group, groups)
-    at_out, steps_out = np.empty(len(order), np.int64), np.empty(len(order), np.uint32)
-    ties = in_halves(
-        starts, threads, lambda a, b: _ordered(starts, a, b, order, at, steps, at_out, steps_out)
-    )
-    return order, starts, at_out, steps_out, any(ties)
+    order, starts = grouped(unit, units)
+    at_out = np.empty(len(order), np.int64)
+    ties = in_halves(starts, threads, lambda a, b: _in_time(starts, a, b, order, at, at_out))
+    return order, starts, at_out, any(ties)
 
 
 @numba.njit(nogil=True, cache=True)
-def _sort(order: Any, begin: int, end: int, at: Any, steps: Any) -> None:  # pragma: no cover - compiled
-    """Sort a stretch of *order*: by hand where it is short, else by merging twice as long runs each time."""
+def sort(
+    order: Any, begin: int, end: int, at: Any, steps: Any, by_step: bool
+) -> None:  # pragma: no cover - compiled
+    """Sort a stretch of *order* by time, and *by_step* then by the lowest step: by hand where it is short, else by merging twice as long runs each time."""
     width = 16
     for low in range(begin, end, width):
         for i in range(low + 1, min(low + width, end)):
             x = order[i]
             j = i - 1
-            while j >= low and _before(x, order[j], at, steps):
+            while j >= low and _before(x, order[j], at, steps, by_step):
                 order[j + 1] = order[j]
                 j -= 1
             order[j + 1] = x
@@ -158,7 +110,7 @@ def _sort(order: Any, begin: int, end: int, at: Any, steps: Any) -> None:  # pra
             high = min(low + 2 * width, end)
             i, j = low, middle
             for k in range(low, high):
-                if i < middle and (j >= high or not _before(order[j], order[i], at, steps)):
+                if i < middle and (j >= high or not _before(order[j], order[i], at, steps, by_step)):
                     room[k - begin] = order[i]
                     i += 1
                 else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 import domain.touchpoints  # noqa: F401 - registers every declared type, and whether it is a touchpoint
 from adapters.columns.chunk import Chunk, Codes, Ints, Vocabulary
+from adapters.columns.gathering import LOOKED_AT, Gathered, coded, gathered, put_in_order
 from adapters.columns.kernel import NEVER
-from adapters.columns.sorting import ordering, picked, taken
+from adapters.columns.lanes import OWNER, Lane, Lanes
 from domain.event import TYPES
 from domain.funnels.question import Funnel
 from domain.funnels.reading import Known
@@ -20,8 +21,7 @@ from domain.funnels.reading import Known
 __all__ = ["Stream", "View"]
 
 NO_INTS: Ints = np.empty(0, np.int64)
-NO_BITS = np.empty(0, np.uint32)
-NO_CODES: Codes = np.empty(0, np.int32)
+Bits = NDArray[np.uint32]
 Owners = Callable[[Sequence[str]], tuple[NDArray[np.int32], list[str]]]
 """Gives for owners (subjects, orders, cases) the code of each one's person, and the names of the persons."""
 
@@ -33,27 +33,32 @@ class Stream(NamedTuple):
         starts: begin of each group, and the end of the last.
         unit: of each group, whose it is; value: of each group, a code that splits units (-1: none).
         at, steps, excluded: of each event when it happened and what it matches.
-        place: of each event, its place in `chunk` and `row`, which tell where it stands.
+        place: of each event its row, were `lanes` one after the other; these tell where it stands.
         names: of the units.
+        overlap: whether an event may match several steps, or none.
     """
 
     starts: Ints
     unit: Ints
     value: Ints
     at: Ints
-    steps: NDArray[np.uint32]
-    excluded: NDArray[np.uint32]
-    place: Codes
-    chunk: Codes
-    row: Codes
+    steps: Bits
+    excluded: Bits
+    place: NDArray[np.uint32]
+    lanes: Sequence[Lane]
     names: Sequence[Any]
+    overlap: bool = True
 
 
 class View:
     """What was known at position *known_at* and had happened by *as_of_us*.
 
     Args:
+        chunks: what there is to ask for.
+        beside: chunks of the same shelf of which nothing was known yet: lanes are made of all.
         closed, closed_version: see `Chunk.ends`.
+        closed_to: the last position in *closed* from which a row was no longer known; None: it is looked for.
+        lanes: kept from one view of the same shelf to the next.
     """
 
     def __init__(
@@ -65,13 +70,21 @@ class View:
         as_of_us: int | None = None,
         closed: Mapping[int, Sequence[int]] | None = None,
         closed_version: int = 0,
+        closed_to: int | None = None,
+        beside: Sequence[Chunk] = (),
+        lanes: Lanes | None = None,
     ) -> None:
         self.chunks = [c for c in chunks if c.rows]
+        self.beside = [c for c in beside if c.rows]
+        self.lanes = Lanes() if lanes is None else lanes
         self.vocabularies = vocabularies
         self.known_at = known_at
         self._until = NEVER if as_of_us is None else as_of_us
         self.closed = closed or {}
         self.closed_version = closed_version
+        if closed_to is None:
+            closed_to = max((to for ends in self.closed.values() for to in ends), default=0)
+        self.closed_to = closed_to
 
     @property
     def known(self) -> Known:
@@ -91,146 +104,164 @@ class View:
         self, path: str, stream: Stream, events: Ints | None = None, threads: Executor | None = None
     ) -> Codes:
         """The codes of a property at some events of a stream, or at all."""
-        if events is None:  # chunk after chunk, as they lie
-            begins = np.searchsorted(stream.chunk, np.arange(len(self.chunks) + 1))
-            each = threads.map if threads is not None else map
-            parts = each(
-                lambda i: self.chunks[i].codes(path)[stream.row[begins[i] : begins[i + 1]]],
-                range(len(self.chunks)),
-            )
-            every: Codes = taken(np.concatenate([NO_CODES, *parts]), stream.place, threads)
-            return every
-        found = np.full(len(events), -1, np.int32)
-        place = stream.place[events]
-        of, row = stream.chunk[place], stream.row[place]
-        for number, chunk in enumerate(self.chunks):
-            mine = of == number
-            if mine.any():
-                found[mine] = chunk.codes(path)[row[mine]]
-        return found
+        place = stream.place if events is None else stream.place[events]
+        columns = [self.lanes.column(lane, path, threads) for lane in stream.lanes]
+        return coded(columns, place, threads)
 
     def positions(self, stream: Stream, events: Ints) -> Ints:
         """The positions of some events of a stream."""
         return self.of_events(stream, events, lambda chunk: chunk.ints("position"))
 
     def of_events(self, stream: Stream, events: Ints, column: Callable[[Chunk], Ints]) -> Ints:
-        """What a column of numbers says of some events of a stream."""
+        """What some column of each chunk holds at some events of a stream."""
         found = np.empty(len(events), np.int64)
-        place = stream.place[events]
-        of, row = stream.chunk[place], stream.row[place]
-        for number, chunk in enumerate(self.chunks):
-            mine = of == number
-            if mine.any():
-                found[mine] = column(chunk)[row[mine]]
+        for chunk, mine, rows in _located(stream.lanes, stream.place[events]):
+            found[mine] = column(chunk)[rows]
         return found
 
     def stream(self, funnel: Funnel, owners: Owners, threads: Executor | None = None) -> Stream:
-        """The events that *funnel* looks at, by unit; of several chunks at once where there are *threads*."""
-        each = threads.map if threads is not None else map
-        numbers = range(len(self.chunks))
-        picks = list(each(lambda n: self._picked(n, self.chunks[n], funnel), numbers))
-        unit, names = self._units(funnel, picks, owners)
-        at = np.concatenate([NO_INTS, *(p.at for p in picks)])
-        steps = np.concatenate([NO_BITS, *(p.steps for p in picks)])
-        row = np.concatenate([NO_CODES, *(p.row for p in picks)])
-        chunk = np.repeat(np.array([p.chunk for p in picks], np.int32), [len(p.row) for p in picks])
-        shut = np.concatenate([NO_BITS, *(p.excluded for p in picks)]) if funnel.exclude else None
-        del picks  # each of these is large; what is needed no more makes room for the next
-        order, starts, at_in, steps_in, ties = ordering(unit, len(names), at, steps, threads)
-        if ties:
-            self._settle(order, unit, at, steps, chunk, row)
-            steps_in = steps[order]
-        del unit, at, steps
-        excluded = shut[order] if shut is not None else np.zeros(len(order), np.uint32)
-        there = np.flatnonzero(np.diff(starts))
+        """The events that *funnel* looks at, by unit; where there are *threads* on two processors."""
+        path = OWNER if funnel.unit == "person" else funnel.unit
+        lanes = self.lanes.of(path, [*self.chunks, *self.beside], self.vocabularies, threads)
+        key = self._sight()
+        types = [self.lanes.seen(lane, key, self._mask, threads) for lane in lanes]
+        person, names = self._units(funnel, path, owners)
+        table, shut = self._matched(funnel)
+        events = gathered(
+            [(t, lane.starts, lane.at) for t, lane in zip(types, lanes, strict=True)],
+            person, len(names), table, shut, self._until, threads,
+        )  # fmt: skip
+        overlap = bool((table & (table - np.uint32(1)) & ~LOOKED_AT).any())
+        if any(matcher.where for matcher in funnel.matchers):
+            events = self._passing(funnel, lanes, events, threads)
+            overlap = bool((events.steps & (events.steps - np.uint32(1))).any())
+        if put_in_order(events, threads):
+            _settle(lanes, events)
+        there = np.flatnonzero(np.diff(events.starts))
+        self.lanes.trim()
         return Stream(
-            np.append(starts[there], starts[-1]), there, np.full(len(there), -1, np.int64),
-            at_in, steps_in, excluded, order, chunk, row, names,
+            np.append(events.starts[there], events.starts[-1]), there, np.full(len(there), -1, np.int64),
+            events.at, events.steps, events.excluded, events.place, lanes, names,
+            overlap or funnel.order == "strict" or bool(funnel.exclude),
         )  # fmt: skip
 
-    def _units(self, funnel: Funnel, picks: Sequence[_Picked], owners: Owners) -> tuple[Codes, Sequence[Any]]:
-        path = "owner" if funnel.unit == "person" else funnel.unit
-        codes = [self.chunks[p.chunk].codes(path)[p.row] for p in picks]
-        unit = np.concatenate(codes) if codes else np.empty(0, np.int32)
+    def _units(self, funnel: Funnel, path: str, owners: Owners) -> tuple[Codes, Sequence[Any]]:
+        """(the unit of each code of a property, the names of the units)."""
         vocabulary = self.vocabularies.get(path)
         if vocabulary is None:
-            return unit, []
-        if funnel.unit != "person":
-            return unit, vocabulary.values
-        person, names = owners(vocabulary.values)
-        return np.append(person, np.int32(-1))[unit], names
+            return np.empty(0, np.int32), []
+        if funnel.unit == "person":
+            return owners(vocabulary.values)
+        return np.arange(len(vocabulary.values), dtype=np.int32), vocabulary.values
 
-    def _picked(self, number: int, chunk: Chunk, funnel: Funnel) -> _Picked:
-        codes = chunk.codes("type")
-        types = self.vocabularies["type"].values
-        bits = np.zeros((2, len(types)), np.uint32)
-        wanted = np.zeros(len(types), np.bool_)
-        for code, name in enumerate(types):
+    def _matched(self, funnel: Funnel) -> tuple[Bits, Bits | None]:
+        """(steps of each type, and whether it is looked at, its exclusions); the types by one more than their codes."""
+        types = self.vocabularies["type"].values if "type" in self.vocabularies else []
+        bits = np.zeros((2, len(types) + 1), np.uint32)
+        for code, name in enumerate(types, start=1):
             for k, step in enumerate(funnel.steps):
                 bits[0, code] |= np.uint32((name in step.types) << k)
             for k, exclusion in enumerate(funnel.exclude):
                 bits[1, code] |= np.uint32((name in exclusion.types) << k)
-            wanted[code] = bool(bits[:, code].any()) or (
+            if bits[:, code].any() or (
                 funnel.order == "strict" and (name not in TYPES or TYPES[name].touchpoint)
-            )
-        at = chunk.ints("occurred_at")
-        known_from, known_to = self._known(chunk)
-        row, when, steps, excluded = picked(
-            codes, wanted, bits, known_from, known_to, self.known_at, at, self._until
-        )
+            ):
+                bits[0, code] |= LOOKED_AT
+        return bits[0], bits[1] if funnel.exclude else None
+
+    def _passing(
+        self, funnel: Funnel, lanes: Sequence[Lane], events: Gathered, threads: Executor | None
+    ) -> Gathered:
+        """The events with the steps and exclusions whose conditions they pass; unless strict, none without any."""
+        steps, excluded = events.steps, events.excluded
         for k, matcher in enumerate(funnel.matchers):
             mask, bit = (steps, k) if k < len(funnel.steps) else (excluded, k - len(funnel.steps))
             for condition in matcher.where:
-                passes = self._passing(chunk, condition.path, condition.holds)
-                mask &= ~np.where(passes[chunk.codes(condition.path)[row]], np.uint32(0), np.uint32(1 << bit))
-        if funnel.order != "strict" and any(matcher.where for matcher in funnel.matchers):
-            of_use = (steps | excluded) != 0
-            if not of_use.all():
-                row, when, steps, excluded = row[of_use], when[of_use], steps[of_use], excluded[of_use]
-        return _Picked(number, row, when, steps, excluded)
+                columns = [self.lanes.column(lane, condition.path, threads) for lane in lanes]
+                passes = self._holding(condition.path, condition.holds)
+                codes = coded(columns, events.place, threads)
+                mask &= ~np.where(passes[codes], np.uint32(0), np.uint32(1 << bit))
+        if funnel.order == "strict":
+            return events
+        of_use = (steps | excluded) != 0
+        if of_use.all():
+            return events
+        before = np.append(0, np.cumsum(of_use))
+        return Gathered(
+            before[events.starts],
+            events.at[of_use],
+            steps[of_use],
+            excluded[of_use],
+            events.place[of_use],
+            events.mixed,
+            events.doubtful,
+        )
 
-    def _passing(self, chunk: Chunk, path: str, holds: Callable[[Any], bool]) -> NDArray[np.bool_]:
+    def _holding(self, path: str, holds: Callable[[Any], bool]) -> NDArray[np.bool_]:
         """Whether each value of a property passes, by its code; the last stands for none."""
-        chunk.codes(path)
         return np.array([*map(holds, self.all_values(path)), holds(None)], np.bool_)
 
     def _known(self, chunk: Chunk) -> tuple[Ints, Ints]:
         """From and to which positions rows were known; empty where all are, and for ever."""
-        known_from = NO_INTS if chunk.newest <= self.known_at else chunk.ints("known_from")
+        known_from = NO_INTS if chunk.newest <= self.known_at else chunk.ints("known_from", keep=False)
         return known_from, chunk.ends(self.closed, self.closed_version)
 
-    def _settle(self, order: Codes, unit: Codes, at: Ints, steps: Any, chunk: Codes, row: Codes) -> None:
-        """Put what happened to one unit at one instant in order of (source, source id)."""
-        a, b = order[:-1], order[1:]
-        low = _lowest(steps)
-        same = (unit[a] == unit[b]) & (at[a] == at[b]) & (low[a] == low[b])
-        tied = np.append(same, np.False_) | np.insert(same, 0, np.False_)
-        places = np.flatnonzero(tied)
-        run = np.cumsum(~np.insert(same, 0, np.False_))[places]
-        events = order[places]
-        texts: list[tuple[str, str]] = [("", "")] * len(events)
-        for number, one in enumerate(self.chunks):
-            mine = np.flatnonzero(chunk[events] == number)
-            if len(mine):
-                rows = row[events[mine]].tolist()
-                pairs = zip(one.texts("source", rows), one.texts("source_id", rows), strict=True)
-                for place, pair in zip(mine, pairs, strict=True):
-                    texts[place] = pair
-        settled = sorted(range(len(events)), key=lambda i: (run[i], texts[i]))
-        order[places] = events[settled]
+    def _mask(self, chunk: Chunk) -> NDArray[np.bool_] | None:
+        """Which rows of a chunk were known; None: all."""
+        if chunk in self.beside:
+            return np.zeros(chunk.rows, np.bool_)
+        known_from, known_to = self._known(chunk)
+        if not len(known_from) and not len(known_to):
+            return None
+        mask = np.ones(chunk.rows, np.bool_)
+        if len(known_from):
+            mask &= known_from <= self.known_at
+        if len(known_to):
+            mask &= known_to > self.known_at
+        return mask
+
+    def _sight(self) -> Hashable | None:
+        """What tells this view's masks from others of the same lanes: the last position at which anything changes."""
+        if self.beside:
+            return (self.known_at, self.closed_version)
+        last = max((c.newest for c in self.chunks), default=0)
+        return (min(self.known_at, max(last, self.closed_to)), self.closed_version)
 
 
-class _Picked(NamedTuple):
-    """Rows of one chunk that a funnel looks at, and what they match."""
+def _located(lanes: Sequence[Lane], place: NDArray[np.uint32]) -> Iterator[tuple[Chunk, Ints, Ints]]:
+    """For each chunk in which some places lie: (the chunk, which of them, their rows there)."""
+    offset = 0
+    for lane in lanes:
+        inside = np.flatnonzero((place >= offset) & (place < offset + len(lane)))
+        number, row = lane.located(place[inside].astype(np.int64) - offset)
+        for n in np.unique(number).tolist():
+            mine = number == n
+            yield lane.chunks[n], inside[mine], row[mine]
+        offset += len(lane)
 
-    chunk: int
-    row: Codes
-    at: Ints
-    steps: NDArray[np.uint32]
-    excluded: NDArray[np.uint32]
+
+def _settle(lanes: Sequence[Lane], events: Gathered) -> None:
+    """Put what happened to one unit at one instant in order of (source, source id), where it comes from several places."""
+    starts, at, steps, excluded, place, mixed, _ = events
+    low = _lowest(steps)
+    same = (at[1:] == at[:-1]) & (low[1:] == low[:-1])
+    inner = starts[(starts > 0) & (starts < len(at))]
+    same[inner - 1] = False
+    tied = np.append(same, np.False_) | np.insert(same, 0, np.False_)
+    tied &= np.repeat(mixed, np.diff(starts))
+    places = np.flatnonzero(tied)
+    run = np.cumsum(~np.insert(same, 0, np.False_))[places]
+    texts: list[tuple[str, str]] = [("", "")] * len(places)
+    for chunk, mine, rows in _located(lanes, place[places]):
+        pairs = zip(*(chunk.taken(name, rows).to_pylist() for name in ("source", "source_id")), strict=True)
+        for i, pair in zip(mine, pairs, strict=True):
+            texts[i] = pair
+    settled = places[sorted(range(len(places)), key=lambda i: (run[i], texts[i]))]
+    for array in (steps, excluded, place):
+        array[places] = array[settled]
 
 
-def _lowest(steps: NDArray[np.uint32]) -> NDArray[np.uint8]:
+def _lowest(steps: Bits) -> NDArray[np.uint8]:
     """The lowest step that each event matches; beyond all where it matches none."""
     lowest = np.full(len(steps), 32, np.uint8)
     some = steps != 0

@@ -60,11 +60,15 @@ class _Between(View):
     def __init__(self, whole: View, since: int, until_us: int, *, late: bool) -> None:
         super().__init__(
             whole.chunks, whole.vocabularies, known_at=whole.known_at,
-            closed=whole.closed, closed_version=whole.closed_version,
+            closed=whole.closed, closed_version=whole.closed_version, closed_to=whole.closed_to,
+            beside=whole.beside, lanes=whole.lanes,
         )  # fmt: skip
         self._since = since
         self._until_us = until_us
         self._late = late
+
+    def _sight(self) -> None:
+        """Seen once: nobody asks the same again."""
 
     def _known(self, chunk: Chunk) -> tuple[Ints, Ints]:
         known_from = chunk.ints("known_from")

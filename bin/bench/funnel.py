@@ -11,10 +11,13 @@ from shutil import rmtree
 from typing import Any
 
 import msgspec
+import psycopg
 
+from adapters.funnels import READ_MODELS
 from bin.bench.funnel_load import fill
 from bin.bench.report import Report
 from bin.bench.scratch import Scratch
+from bin.compose import project_once
 from domain.errors import Unavailable
 
 ENGINES = ("columns", "duckdb", "clickhouse", "clickhouse_table")
@@ -28,12 +31,15 @@ def bench(report: Report, scratch: Scratch) -> None:
     folder = scratch.folder / "funnel"
     folder.mkdir()
     report.say(f"funnel: making {report.events:,} events")
-    fill(folder, report.events)
+    url = scratch.database()
+    project_once(url, READ_MODELS)
+    log_id = _log_of(url, 3 * report.events)
+    fill(folder, report.events, log_id)
     engines = [e for e in ENGINES if "clickhouse" not in e or find_spec("chdb") is not None]
     answers: dict[str, Any] = {}
     for engine in engines:
         report.say(f"funnel: {engine}, {report.rounds} rounds")
-        told = _told(engine, folder, report.rounds)
+        told = _told(engine, folder, report.rounds, url)
         answers[engine] = told["answer"]
         note = report.figure if engine == "columns" else report.baseline
         note(f"{engine}_first_ms", told["first_ms"])
@@ -48,9 +54,10 @@ def bench(report: Report, scratch: Scratch) -> None:
         report.say(f"funnel: {shown} as many events, {events:,}")
         grown = folder / "grown"
         grown.mkdir()
-        fill(grown, events)
+        fill(grown, events, log_id)
         told = {
-            engine: _told(engine, grown, report.rounds if engine == "columns" else 0) for engine in engines
+            engine: _told(engine, grown, report.rounds if engine == "columns" else 0, url)
+            for engine in engines
         }
         _agree({engine: each["answer"] for engine, each in told.items()})
         rmtree(grown)
@@ -75,7 +82,7 @@ def bench(report: Report, scratch: Scratch) -> None:
         "grown_to": [round(report.events * part) for part, _ in GROWTH],
     }
     report.notes.append(
-        "Warm, each engine in a process of its own, the same counts by step and channel (load.counts) at every size; first: with opening its files. "
+        "Warm, each engine in a process of its own, ours as `POST /v1/funnels/query` asks it, another funnel asked before every round;  the same counts by step and channel (load.counts) at every size; first: with opening its files. "
         "duckdb and clickhouse read one Parquet file in order of time; clickhouse_table a MergeTree sorted by person, channel and time, its filling not counted. "
         "tenth, three_tenths, threefold: how ours grows with the events. "
         "The ratios tell how many times longer the baseline takes."
@@ -83,14 +90,24 @@ def bench(report: Report, scratch: Scratch) -> None:
     )
 
 
+def _log_of(url: str, head: int) -> str:
+    """The id of a log that says it has *head* events; the columns hold them, and nobody reads them from the log."""
+    with psycopg.connect(url) as conn:
+        row = conn.execute(
+            "UPDATE touchpoint_log.head SET position = %s RETURNING log_id::text", (head,)
+        ).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
 def _agree(answers: dict[str, Any]) -> None:
     if any(answer != answers["columns"] for answer in answers.values()):
         raise AssertionError(f"The engines do not agree: {answers}")
 
 
-def _told(engine: str, folder: Path, rounds: int) -> dict[str, Any]:
+def _told(engine: str, folder: Path, rounds: int, url: str) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, "-m", "bin.bench.funnel_engine", engine, str(folder), str(rounds)],
+        [sys.executable, "-m", "bin.bench.funnel_engine", engine, str(folder), str(rounds), url],
         check=False, capture_output=True, text=True, cwd=ROOT,
     )  # fmt: skip
     if done.returncode:
