@@ -20,16 +20,18 @@ import orjson
 from psycopg_pool import AsyncConnectionPool
 
 from adapters.consent.consents import outbound
-from adapters.consent.register import READ_MODELS, Register, load, packed
+from adapters.consent.plainly import plainly
+from adapters.consent.register import READ_MODELS, Register, load
 from adapters.consent.touched import MESSAGE_COLUMNS, Sent, touched
 from adapters.history import Histories
 from adapters.keys import KeyFile
 from adapters.postgres import arrays
 from adapters.postgres.event_log import Item, append_parameters
+from domain.consent.plain import plain_judgement
 from domain.consent.policies import VERSION
 from domain.consent.rejudging import judgements, said
 from domain.consent.validity import Look
-from domain.consent.verdicts import Judgement, judge
+from domain.consent.verdicts import Judgement, judge, without_looking
 from domain.entry import event_id_of, moment, uuid_text
 
 __all__ = ["SOURCE", "Judge", "Judging"]
@@ -53,7 +55,7 @@ class Judging(NamedTuple):
 class _Said(NamedTuple):
     """One verdict on its way into the log."""
 
-    message: UUID
+    message: bytes
     event_id: bytes
     knowledge: int
     digest: bytes
@@ -61,15 +63,23 @@ class _Said(NamedTuple):
 
 
 class _InForce(NamedTuple):
-    verdict: UUID
+    verdict: bytes
     knowledge: int
     digest: bytes
 
 
-_Loaded = tuple[list[Sent], Register]
+class _Chunk(NamedTuple):
+    """Messages that are judged together: those that are plain, by their places, and what the whole rule needs for the others."""
+
+    messages: Sequence[Sent]
+    plain: dict[int, Judgement]
+    register: Register | None
+
+
+_Loaded = tuple[list[Sent], _Chunk]
 _PROGRESS = "SELECT position, recorded, policy, swept FROM touchlog.judging"
 _IN_FORCE = (
-    "SELECT message, verdict, knowledge, uuid_send(said) FROM touchlog.verdicts_in_force "
+    "SELECT uuid_send(message), uuid_send(verdict), knowledge, uuid_send(said) FROM touchlog.verdicts_in_force "
     "WHERE message = ANY(%b::uuid[])"
 )
 _REMEMBER = """
@@ -169,7 +179,7 @@ class Judge:
         """The messages of a window, and what is needed to judge the first of them."""
         messages = await touched(self._pool, after, to)
         messages.sort(key=lambda sent: (sent.position, sent.known_from))
-        return messages, await self._register(messages[: _end_of_chunk(messages, 0)])
+        return messages, await self._chunk(messages[: _end_of_chunk(messages, 0)], after, to)
 
     async def _window_of(self, after: int, to: int) -> _Loaded:
         """The window that was loaded ahead, if it is this one, or this one loaded now."""
@@ -180,32 +190,72 @@ class Judge:
             ahead[2].cancel()
         return await self._loaded(after, to)
 
+    async def _chunk(self, messages: Sequence[Sent], after: int, to: int) -> _Chunk:
+        """These messages with what is needed to judge them; those that came behind *after* plainly, where they are plain."""
+        plain = await self._judged_plainly(messages, after, to)
+        rest = [sent for place, sent in enumerate(messages) if place not in plain]
+        return _Chunk(messages, plain, await self._register(rest) if rest else None)
+
+    async def _judged_plainly(self, messages: Sequence[Sent], after: int, to: int) -> dict[int, Judgement]:
+        """The judgements, by place, on messages that came behind *after*, are as they came, and are plain up to *to*."""
+        found: dict[int, Judgement] = {}
+        asked: list[tuple[int, Sent, bytes]] = []
+        for place, sent in enumerate(messages):
+            if sent.position <= after or sent.known_from != sent.position or sent.known_to is not None:
+                continue
+            unlooked = without_looking(sent.legal_basis, sent.purpose, sent.channel, sent.contact)
+            if unlooked is not None:
+                found[place] = unlooked
+            elif sent.contact is not None:
+                asked.append((place, sent, sent.contact))
+        if not asked:
+            return found
+        subjects = {sent.subject for _, sent, _ in asked if sent.subject is not None}
+        there = await plainly(self._pool, subjects, {contact for _, _, contact in asked}, to)
+        for place, sent, contact in asked:
+            plain = there.of(sent.subject, contact)
+            if plain is None:
+                continue
+            facts, person, tied = plain
+            judgement = plain_judgement(
+                facts,
+                person,
+                contact,
+                (sent.purpose or "", sent.channel, sent.controller),
+                sent.sent_at,
+                position=sent.position,
+                snapshot=sent.snapshot,
+                tied=tied,
+            )
+            if judgement is not None:
+                found[place] = judgement
+        return found
+
     async def _register(self, messages: Sequence[Sent]) -> Register:
-        subjects = {sent.subject for sent in messages if sent.subject is not None}
-        contacts = {sent.contact for sent in messages if sent.contact is not None}
+        subjects = {UUID(bytes=s) for s in {sent.subject for sent in messages} if s is not None}
+        contacts = {UUID(bytes=c) for c in {sent.contact for sent in messages} if c is not None}
         return await load(self._pool, subjects, contacts)
 
     async def _advance(self, stands: Judging, to: int, seen: int) -> None:
         """Judge what became known behind the judge's position up to *to*; meanwhile load what comes next."""
         after = stands.position
-        messages, register = await self._window_of(after, to)
+        messages, chunk = await self._window_of(after, to)
         if to < seen:
             next_to = min(seen, to + self._window)
             self._ahead = to, next_to, asyncio.create_task(self._loaded(to, next_to))
+
+        def found(sent: Sent, register: Register) -> Iterable[tuple[int, Judgement]]:
+            told = outbound(sent.row(), register)
+            case = register.case(told.subject, told.contact)
+            return judgements(case, told, since=sent.known_from, until=sent.known_to, after=after, to=to)
+
         at = 0
         while at < len(messages):
             until = _end_of_chunk(messages, at)
-            chunk = messages[at:until]
             if at:
-                register = await self._register(chunk)
+                chunk = await self._chunk(messages[at:until], after, to)
             at = until
-
-            def found(sent: Sent, register: Register) -> Iterable[tuple[int, Judgement]]:
-                told = outbound(sent.row(), register)
-                case = register.case(sent.subject, sent.contact)
-                return judgements(case, told, since=sent.known_from, until=sent.known_to, after=after, to=to)
-
-            written = await self._judge(stands, chunk, register, found)
+            written = await self._judge(stands, chunk, found)
             if written is None:
                 return
             stands = written
@@ -229,11 +279,12 @@ class Judge:
                 break
 
             def found(sent: Sent, register: Register) -> Iterable[tuple[int, Judgement]]:
-                case = register.case(sent.subject, sent.contact)
-                told = judge(case, outbound(sent.row(), register), known_at=position)
-                return ((position, told),)
+                told = outbound(sent.row(), register)
+                case = register.case(told.subject, told.contact)
+                return ((position, judge(case, told, known_at=position)),)
 
-            if await self._judge(stands, messages, await self._register(messages), found) is None:
+            chunk = _Chunk(messages, {}, await self._register(messages))
+            if await self._judge(stands, chunk, found) is None:
                 return
             async with self._pool.connection() as conn:
                 await conn.execute(
@@ -250,18 +301,23 @@ class Judge:
     async def _judge(
         self,
         stands: Judging,
-        messages: Sequence[Sent],
-        register: Register,
+        chunk: _Chunk,
         found: Callable[[Sent, Register], Iterable[tuple[int, Judgement]]],
     ) -> Judging | None:
         """Judge some messages and record what differs from the verdicts in force; None where another judge was first."""
-        in_force = await self._in_force([sent.event_id for sent in messages])
+        in_force = await self._in_force({sent.event_id for sent in chunk.messages})
         verdicts: list[_Said] = []
         at = moment(self._clock())
         sweeping = stands.policy != self._policy
-        for sent in messages:
-            for knowledge, judgement in found(sent, register):
-                before = in_force.get(sent.event_id)
+        for place, sent in enumerate(chunk.messages):
+            plain = chunk.plain.get(place)
+            if plain is not None:
+                judged: Iterable[tuple[int, Judgement]] = ((sent.known_from, plain),)
+            else:
+                assert chunk.register is not None, "it is there for whatever is not plain"
+                judged = found(sent, chunk.register)
+            before = in_force.get(sent.event_id)
+            for knowledge, judgement in judged:
                 if before is not None and knowledge <= before.knowledge and not sweeping:
                     continue  # of a run that was cut off
                 self.judged += 1
@@ -270,13 +326,13 @@ class Judge:
                     continue
                 verdict = self._verdict(sent, knowledge, judgement, before, digest, at)
                 verdicts.append(verdict)
-                in_force[sent.event_id] = _InForce(UUID(bytes=verdict.event_id), knowledge, digest)
+                before = in_force[sent.event_id] = _InForce(verdict.event_id, knowledge, digest)
         return await self._record(stands, verdicts) if verdicts else stands
 
-    async def _in_force(self, messages: Sequence[UUID]) -> dict[UUID, _InForce]:
+    async def _in_force(self, messages: Iterable[bytes]) -> dict[bytes, _InForce]:
         async with self._pool.connection() as conn:
             curs = conn.cursor(binary=True)
-            await curs.execute(_IN_FORCE.encode(), [packed(messages)], prepare=True)
+            await curs.execute(_IN_FORCE.encode(), [arrays.uuids(list(messages))], prepare=True)
             return {row[0]: _InForce(row[1], row[2], row[3]) for row in await curs.fetchall()}
 
     def _verdict(
@@ -289,8 +345,8 @@ class Judge:
         at: str,
     ) -> _Said:
         """The event of a verdict. Its id follows from the message, what it supersedes, the evidence and the policy."""
-        message = str(sent.event_id)
-        supersedes = None if before is None else str(before.verdict)
+        message = uuid_text(sent.event_id)
+        supersedes = None if before is None else uuid_text(before.verdict)
         evidence = list(judgement.evidence)
         key = f"{message} {supersedes} {evidence} {self._policy}"
         id_ = sha256(key.encode()).hexdigest()[:32]
@@ -301,9 +357,7 @@ class Judge:
             "known_at_position": knowledge,
             "evidence_positions": evidence,
             "policy_version": self._policy,
-            "actual": _look(judgement.actual),
-            "known": _look(judgement.known),
-            "snapshot": _look(judgement.snapshot),
+            **_looks(judgement),
             "channel": sent.channel,
         }
         if judgement.reason is not None:
@@ -341,7 +395,7 @@ class Judge:
             await curs.execute(
                 _REMEMBER.encode(),
                 (
-                    arrays.uuids([one.message.bytes for one in last]),
+                    arrays.uuids([one.message for one in last]),
                     arrays.uuids([one.event_id for one in last]),
                     arrays.bigints([one.knowledge for one in last]),
                     arrays.uuids([one.digest for one in last]),
@@ -356,6 +410,16 @@ class Judge:
         assert row is not None
         self.recorded += len(verdicts)
         return Judging(*row)
+
+
+def _looks(judgement: Judgement) -> dict[str, Any]:
+    actual, known, snapshot = judgement.actual, judgement.known, judgement.snapshot
+    told = _look(actual)  # most often all three say the same
+    return {
+        "actual": told,
+        "known": told if known is actual else _look(known),
+        "snapshot": told if snapshot is actual else _look(snapshot),
+    }
 
 
 def _look(look: Look | None) -> dict[str, Any]:
