@@ -68,6 +68,17 @@ class _InForce(NamedTuple):
     digest: bytes
 
 
+class _Writing(NamedTuple):
+    """Verdicts that are being written, while the next are judged.
+
+    `position` is where the judge stands when they are, `in_force` what is then in force on their messages.
+    """
+
+    done: asyncio.Task[Judging | None]
+    position: int
+    in_force: dict[bytes, _InForce]
+
+
 class _Chunk(NamedTuple):
     """Messages that are judged together: those that are plain, by their places, and what the whole rule needs for the others."""
 
@@ -92,9 +103,10 @@ WITH appended AS (
     SELECT * FROM touchpoint_log.append(%s::bigint, %s::bigint, %s::boolean, %b, %b, %b, %b, %b)
 )
 UPDATE touchlog.judging
-   SET recorded = greatest(recorded, first_position + %s - 1 - coalesce(cardinality(known_ordinals), 0))
+   SET position = %s, recorded = greatest(recorded, first_position + %s - 1 - coalesce(cardinality(known_ordinals), 0))
   FROM appended RETURNING position, recorded, policy, swept
 """
+_MOVE = "UPDATE touchlog.judging SET position = %s RETURNING position, recorded, policy, swept"
 _SWEPT = f"""
 SELECT {MESSAGE_COLUMNS} FROM read.consent_messages
  WHERE position > %s AND known_from <= %s AND (known_to IS NULL OR known_to > %s) ORDER BY position LIMIT %s
@@ -127,6 +139,7 @@ class Judge:
         self._ahead: tuple[int, int, asyncio.Task[_Loaded]] | None = (
             None  # the next window, while this one is written
         )
+        self._writing: _Writing | None = None
         self.judged = 0  # judgements made
         self.recorded = 0  # verdicts written
 
@@ -150,25 +163,43 @@ class Judge:
             progress: called with (position reached, position of the read models).
         """
         started_s = time.monotonic()
-        while True:
-            stands = await self.stands()
-            if stands.policy != self._policy:
-                await self._by_other_policy(stands)
-                continue
-            seen = await self._histories.seen(READ_MODELS)
-            if progress is not None:
-                progress(stands.position, seen)
-            if stands.position >= seen:
-                return True
-            if windows is not None:
-                if windows == 0:
+        stands: Judging | None = None
+        try:
+            while True:
+                if stands is None:  # nothing is being written
+                    stands = await self.stands()
+                    if stands.policy != self._policy:
+                        await self._by_other_policy(stands)
+                        stands = None
+                        continue
+                seen = await self._histories.seen(READ_MODELS)
+                if progress is not None:
+                    progress(stands.position, seen)
+                arrived = stands.position >= seen
+                late = within_s is not None and time.monotonic() - started_s > within_s
+                if arrived or late or windows == 0:
+                    if await self._written(stands) is None:
+                        stands = None  # another judge was first
+                        continue
                     await self.settled()
-                    return False
-                windows -= 1
-            if within_s is not None and time.monotonic() - started_s > within_s:
-                await self.settled()
-                return False
-            await self._advance(stands, min(seen, stands.position + self._window), seen)
+                    return arrived
+                windows = None if windows is None else windows - 1
+                stands = await self._advance(stands, min(seen, stands.position + self._window), seen)
+        finally:
+            await self._let_go()
+
+    async def _written(self, stands: Judging) -> Judging | None:
+        """Wait until what is being written is; gives where the judge stands then, or None where another judge was first."""
+        writing, self._writing = self._writing, None
+        return stands if writing is None else await writing.done
+
+    async def _let_go(self) -> None:
+        """After a failure: what is being written is not waited for any longer than it takes, and nothing rests on it."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            await asyncio.wait([writing.done])
+            if not writing.done.cancelled():
+                writing.done.exception()
 
     async def settled(self) -> None:
         """Wait for what is being loaded ahead; it is kept."""
@@ -236,8 +267,11 @@ class Judge:
         contacts = {UUID(bytes=c) for c in {sent.contact for sent in messages} if c is not None}
         return await load(self._pool, subjects, contacts)
 
-    async def _advance(self, stands: Judging, to: int, seen: int) -> None:
-        """Judge what became known behind the judge's position up to *to*; meanwhile load what comes next."""
+    async def _advance(self, stands: Judging, to: int, seen: int) -> Judging | None:
+        """Judge what became known behind the judge's position up to *to*; meanwhile load what comes next.
+
+        Gives where the judge stands once all is written, the last of which still is; None where another judge was first.
+        """
         after = stands.position
         messages, chunk = await self._window_of(after, to)
         if to < seen:
@@ -250,21 +284,21 @@ class Judge:
             return judgements(case, told, since=sent.known_from, until=sent.known_to, after=after, to=to)
 
         at = 0
-        while at < len(messages):
+        while True:
             until = _end_of_chunk(messages, at)
             if at:
                 chunk = await self._chunk(messages[at:until], after, to)
-            at = until
-            written = await self._judge(stands, chunk, found)
+            is_last, at = until >= len(messages), until
+            verdicts, in_force = await self._judge(stands, chunk, found)
+            written = await self._written(stands)
             if written is None:
-                return
-            stands = written
-        async with self._pool.connection() as conn:
-            await conn.execute(
-                "UPDATE touchlog.judging SET position = %s WHERE position = %s AND recorded = %s AND policy = %s",
-                (to, after, stands.recorded, self._policy),
-                prepare=True,
-            )
+                return None
+            position = to if is_last else after
+            done = asyncio.create_task(self._record(written, verdicts, position))
+            self._writing = _Writing(done, position, in_force)
+            stands = written._replace(position=position)
+            if is_last:
+                return stands
 
     async def _by_other_policy(self, stands: Judging) -> None:
         """Judge every message anew, by what is known now, because the policy tables are others than they were."""
@@ -284,7 +318,8 @@ class Judge:
                 return ((position, judge(case, told, known_at=position)),)
 
             chunk = _Chunk(messages, {}, await self._register(messages))
-            if await self._judge(stands, chunk, found) is None:
+            verdicts, _ = await self._judge(stands, chunk, found)
+            if await self._record(stands, verdicts, position) is None:
                 return
             async with self._pool.connection() as conn:
                 await conn.execute(
@@ -303,13 +338,17 @@ class Judge:
         stands: Judging,
         chunk: _Chunk,
         found: Callable[[Sent, Register], Iterable[tuple[int, Judgement]]],
-    ) -> Judging | None:
-        """Judge some messages and record what differs from the verdicts in force; None where another judge was first."""
-        in_force = await self._in_force({sent.event_id for sent in chunk.messages})
+    ) -> tuple[list[_Said], dict[bytes, _InForce]]:
+        """The verdicts on some messages that differ from those in force; and what is in force with them."""
+        in_force = await self._in_force({sent.event_id for sent in chunk.messages}) if chunk.messages else {}
+        if self._writing is not None:
+            in_force |= self._writing.in_force
         verdicts: list[_Said] = []
         at = moment(self._clock())
         sweeping = stands.policy != self._policy
         for place, sent in enumerate(chunk.messages):
+            if place % 100 == 0:
+                await asyncio.sleep(0)  # what is being written goes on meanwhile
             plain = chunk.plain.get(place)
             if plain is not None:
                 judged: Iterable[tuple[int, Judgement]] = ((sent.known_from, plain),)
@@ -327,12 +366,13 @@ class Judge:
                 verdict = self._verdict(sent, knowledge, judgement, before, digest, at)
                 verdicts.append(verdict)
                 before = in_force[sent.event_id] = _InForce(verdict.event_id, knowledge, digest)
-        return await self._record(stands, verdicts) if verdicts else stands
+        return verdicts, in_force
 
     async def _in_force(self, messages: Iterable[bytes]) -> dict[bytes, _InForce]:
         async with self._pool.connection() as conn:
             curs = conn.cursor(binary=True)
-            await curs.execute(_IN_FORCE.encode(), [arrays.uuids(list(messages))], prepare=True)
+            # Planned anew each time: a plan made while little was in force would read all of it for each message.
+            await curs.execute(_IN_FORCE.encode(), [arrays.uuids(list(messages))], prepare=False)
             return {row[0]: _InForce(row[1], row[2], row[3]) for row in await curs.fetchall()}
 
     def _verdict(
@@ -383,8 +423,11 @@ class Judge:
         item = Item(raw, "verdict.recorded", encoded, self._keys.payload_hash(orjson.dumps(data)))
         return _Said(sent.event_id, raw, knowledge, digest, item)
 
-    async def _record(self, stands: Judging, verdicts: Sequence[_Said]) -> Judging | None:
-        """Write verdicts and memory in one transaction, where no other judge has come; the log's counter last."""
+    async def _record(self, stands: Judging, verdicts: Sequence[_Said], position: int) -> Judging | None:
+        """Write verdicts, memory and the judge's position in one transaction; None where another judge was first.
+
+        The log's counter is taken last.
+        """
         last = {one.message: one for one in verdicts}.values()
         async with self._pool.connection() as conn, conn.transaction():
             row = await (await conn.execute(f"{_PROGRESS} FOR UPDATE", prepare=True)).fetchone()
@@ -392,6 +435,9 @@ class Judge:
             if Judging(*row) != stands:
                 return None
             curs = conn.cursor(binary=True)
+            if not verdicts:
+                await curs.execute(_MOVE.encode(), [position], prepare=True)
+                return Judging(*(await curs.fetchall())[0])
             await curs.execute(
                 _REMEMBER.encode(),
                 (
@@ -405,7 +451,7 @@ class Judge:
             items = [one.item for one in verdicts]
             # A verdict that is there already, because the memory was lost, is told by its key and not written twice.
             parameters = append_parameters(items, epoch=None, erasures=None)
-            await curs.execute(_APPEND.encode(), (*parameters, len(items)), prepare=True)
+            await curs.execute(_APPEND.encode(), (*parameters, position, len(items)), prepare=True)
             row = await curs.fetchone()
         assert row is not None
         self.recorded += len(verdicts)

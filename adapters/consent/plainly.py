@@ -162,6 +162,7 @@ def _packed(surrogates: Collection[bytes]) -> Any:
 
 
 async def _rows(curs: Any, statement: str, parameters: Any) -> list[Any]:
-    await curs.execute(statement.encode(), parameters, prepare=True)
+    # Planned anew each time, for so many: a plan made while the tables were small would not do when they are not.
+    await curs.execute(statement.encode(), parameters, prepare=False)
     found: list[Any] = await curs.fetchall()
     return found

@@ -250,9 +250,10 @@ def packed(subjects: Iterable[UUID]) -> Any:
     return arrays.uuids([subject.bytes for subject in subjects])
 
 
-async def ask(conn: Any, statement: str, parameters: Any) -> Any:
+async def ask(conn: Any, statement: str, parameters: Any, *, prepare: bool = True) -> Any:
+    """A cursor that was asked; not prepared, the statement is planned for these very parameters."""
     curs = conn.cursor(binary=True)
-    await curs.execute(statement.encode(), parameters, prepare=True)
+    await curs.execute(statement.encode(), parameters, prepare=prepare)
     return curs
 
 

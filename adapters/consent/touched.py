@@ -166,7 +166,10 @@ async def touched(pool: AsyncConnectionPool[Any], after: int, to: int) -> list[S
     window = {"after": after, "to": to}
     async with pool.connection() as conn, conn.pipeline(), conn.transaction():
         await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        asked = [await ask(conn, statement, window) for statement in (_NEW, _CHANGED, _CLUSTERS)]
+        # Planned anew for each window: a plan made while the tables were small would not do when they are not.
+        asked = [
+            await ask(conn, statement, window, prepare=False) for statement in (_NEW, _CHANGED, _CLUSTERS)
+        ]
         new, changed, clusters = [await each.fetchall() for each in asked]
         found = [Sent(*row) for row in new]
         touches = _Touches()
