@@ -201,6 +201,38 @@ async def test_a_late_withdrawal_rejudges_its_own_purpose_channel_contact_and_ti
     assert (await said_of(it, "of-it"))[-1] in ("late_known_breach", "breach")
 
 
+@story
+async def test_what_is_judged_while_a_verdict_is_being_written_supersedes_that_verdict(it: House) -> None:
+    begin = now() - timedelta(days=2)
+    await it.given(fact("g", "given", begin, **GRANT))
+    await it.given(mail("m", now()))
+    await it.given(fact("w", "withdrawn", begin + timedelta(hours=1), contact=MAIL))
+    judge = judge_of(it, window=1)
+    in_force, record = judge._in_force, judge._record
+    asked_again = asyncio.Event()
+    written: list[int] = []
+
+    async def asking(*what: Any) -> Any:
+        found = await in_force(*what)
+        if written:
+            asked_again.set()
+        return found
+
+    async def writing(stands: Any, verdicts: Any, position: int) -> Any:
+        written.extend([position] * len(verdicts))
+        if written == [2]:
+            await asked_again.wait()  # the next window asks what is in force before this is
+        return await record(stands, verdicts, position)
+
+    judge._in_force, judge._record = asking, writing  # type: ignore[method-assign]
+    async with asyncio.timeout(60):
+        assert await judge.catch_up()
+    await it.projected()
+    rows = await it.rows("SELECT event_id, supersedes, verdict FROM read.consent_verdicts ORDER BY position")
+    assert [(row[1], row[2]) for row in rows] == [(None, "compliant"), (rows[0][0], "late_known_breach")]
+    assert written == [2, 3]
+
+
 class CutOffError(Exception):
     """A judge was killed."""
 
