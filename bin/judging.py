@@ -14,6 +14,8 @@ from bin.settings import Settings
 __all__ = ["judge_of", "judged_once", "judging"]
 
 LOOK_EVERY_S = 0.2
+WINDOWS = 4
+"""Windows that are judged between two looks at whether to stop: one is written while the next is judged."""
 
 
 def judge_of(parts: Core) -> Judge:
@@ -40,6 +42,6 @@ def judging(settings: Settings, stopping: threading.Event) -> Follower:
         settings,
         stopping,
         name="judging",
-        making=lambda parts: partial(judge_of(parts).catch_up, windows=1),
+        making=lambda parts: partial(judge_of(parts).catch_up, windows=WINDOWS),
         look_every_s=LOOK_EVERY_S,
     )

@@ -17,6 +17,7 @@ from domain.errors import Invalid, Problem
 
 __all__ = [
     "KINDS",
+    "LONGEST",
     "OWN_KIND",
     "RULE_VERSION",
     "Identifier",

@@ -12,9 +12,10 @@ from psycopg_pool import AsyncConnectionPool
 
 from adapters.consent.noticed import named_by_notices
 from adapters.consent.register import READ_MODELS, Register, load
-from adapters.consent.screening import looked_at
+from adapters.consent.screening import Sought, looked_at
+from adapters.consent.touched import uuid_of
 from adapters.history import Histories
-from adapters.identifiers import normalised
+from adapters.identifiers import read_ref
 from adapters.postgres import arrays
 from adapters.postgres.subjects import Subjects
 from domain.consent.facts import GRANTS, RESTRICTIONS, Fact, defects
@@ -23,7 +24,7 @@ from domain.consent.validity import Case, Look, Question
 from domain.consent.verdicts import Judgement, Outbound, judge
 from domain.entry import event_id_of, moment
 from domain.errors import Invalid, Problem
-from domain.identity import Identifier, parse_ref
+from domain.identity import Identifier
 
 __all__ = [
     "MOST_RECIPIENTS",
@@ -90,7 +91,7 @@ class Verdicts(msgspec.Struct, frozen=True, kw_only=True):
     head: int
 
 
-_FIND = "SELECT lookup, subject FROM touchlog.subjects WHERE lookup = ANY(%b::bytea[])"
+_FIND = "SELECT lookup, uuid_send(subject) FROM touchlog.subjects WHERE lookup = ANY(%b::bytea[])"
 _MESSAGES = """
 SELECT event_id, position, sent_at, subject, contact, purpose, channel, legal_basis, snapshot, controller
   FROM read.consent_messages WHERE event_id = ANY(%s::uuid[]) AND known_to IS NULL
@@ -170,22 +171,16 @@ class Consents:
             if asked.person is not None:
                 refs.append((asked.person, f"{place}/person"))
         surrogates = await self._surrogates(refs)
-        questions: list[Question | None] = []
+        sought: list[Sought | None] = []
         for asked in recipients:
             contact = surrogates[asked.contact]
-            if contact is None:
-                questions.append(None)
-                continue
-            questions.append(
-                Question(
-                    subject=surrogates[asked.person] if asked.person else contact,
-                    purpose=asked.purpose,
-                    channel=asked.channel,
-                    contact=contact,
-                    controller=asked.controller,
-                )
+            subject = surrogates[asked.person] if asked.person else contact
+            sought.append(
+                None
+                if contact is None
+                else Sought(subject, contact, asked.purpose, asked.channel, asked.controller)
             )
-        looks = await looked_at(self._pool, questions, when, position)
+        looks = await looked_at(self._pool, sought, when, position)
         results = []
         allowed = 0
         for asked, (valid, reason, decided, evidence) in zip(recipients, looks, strict=True):
@@ -206,8 +201,8 @@ class Consents:
             head=position,
         )
 
-    async def _surrogates(self, refs: Sequence[tuple[str, str]]) -> dict[str, UUID | None]:
-        """The surrogate of each REF (with its place for the error); None where nobody was recorded under it.
+    async def _surrogates(self, refs: Sequence[tuple[str, str]]) -> dict[str, bytes | None]:
+        """The 16 bytes of each REF's surrogate (with its place for the error); None where nobody was recorded under it.
 
         Raises:
             Invalid: with a problem for each that is no REF.
@@ -218,31 +213,27 @@ class Consents:
             if text in named:
                 continue
             try:
-                identifier: Identifier | None = parse_ref(text, pointer=place)
-                if identifier is not None and identifier.kind != "subject":
-                    identifier = normalised(identifier, self._region)
-                named[text] = identifier
+                named[text] = read_ref(text, self._region, pointer=place)
             except Invalid as wrong:
                 problems += wrong.problems
         if problems:
             raise Invalid(problems)
-        found: dict[str, UUID | None] = {}
+        found: dict[str, bytes | None] = dict.fromkeys(named)
         missing: dict[bytes, list[str]] = {}
         for text, one in named.items():
             if one is None:
-                found[text] = None
-            elif one.kind == "subject":
-                found[text] = UUID(one.value)
-            else:
-                lookup = self._subjects.lookup((one.kind, one.namespace, one.value))
-                missing.setdefault(lookup, []).append(text)
-                found[text] = None
+                continue
+            if one.kind == "subject":
+                found[text] = UUID(one.value).bytes
+                continue
+            lookup = self._subjects.lookup((one.kind, one.namespace, one.value))
+            missing.setdefault(lookup, []).append(text)
         if missing:
             async with self._pool.connection() as conn:
                 curs = conn.cursor(binary=True)
                 await curs.execute(_FIND.encode(), (arrays.byteas(list(missing)),), prepare=True)
                 for key, subject in await curs.fetchall():
-                    for text in missing[bytes(key)]:
+                    for text in missing[key]:
                         found[text] = subject
         return found
 
@@ -315,8 +306,10 @@ class Consents:
         position = await self._position(known_at, after)
         subject = await self._histories.subject_of(ref)
         point = None
-        if contact is not None:
-            point = (await self._surrogates([(contact, "/contact")]))[contact]
+        if contact == ref:
+            point = subject  # one surrogate, whatever is asked of it
+        elif contact is not None:
+            point = uuid_of((await self._surrogates([(contact, "/contact")]))[contact])
         register = await load(
             self._pool, {subject}, {point} if point is not None else (), widened=contact is None
         )  # what others recorded for the person's contact points binds here too

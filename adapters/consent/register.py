@@ -82,6 +82,11 @@ _OWNERS = (
     "ORDER BY occurred_at, source, source_id"
 )
 
+_FEW = 20
+"""Persons and contact points for which planning the statements would take longer than running them."""
+# One plan for all of few: by indexes, however small the tables were when it was made.
+_PLANNED_ONCE = "SELECT set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true)"
+
 
 class Register:
     """Facts and kinship of some persons and contact points; see `load`."""
@@ -204,6 +209,8 @@ async def load(
     # One snapshot, asked in few round trips: what does not wait for another answer is sent along with it.
     async with pool.connection() as conn, conn.pipeline(), conn.transaction():
         await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        if len(subjects) + len(contacts) <= _FEW:
+            await conn.execute(_PLANNED_ONCE, prepare=True)
         given = packed(subjects)
         asked = [await ask(conn, _OWNERS, [given]), await ask(conn, _REACH, {"subjects": given})]
         owners, reached = [await each.fetchall() for each in asked]
@@ -250,9 +257,10 @@ def packed(subjects: Iterable[UUID]) -> Any:
     return arrays.uuids([subject.bytes for subject in subjects])
 
 
-async def ask(conn: Any, statement: str, parameters: Any) -> Any:
+async def ask(conn: Any, statement: str, parameters: Any, *, prepare: bool = True) -> Any:
+    """A cursor that was asked; not prepared, the statement is planned for these very parameters."""
     curs = conn.cursor(binary=True)
-    await curs.execute(statement.encode(), parameters, prepare=True)
+    await curs.execute(statement.encode(), parameters, prepare=prepare)
     return curs
 
 

@@ -45,6 +45,11 @@ _MAKE = (
     b"ON CONFLICT (lookup) DO NOTHING RETURNING lookup"
 )
 
+_DESCRIBE = (
+    b"SELECT subject, kind, namespace, value, bucket_key, wrapped FROM touchlog.subjects "
+    b"WHERE subject = ANY(%b::uuid[])"
+)
+
 
 class Subjects:
     """The registry of subjects, with the subjects seen lately in memory.
@@ -168,7 +173,9 @@ class Subjects:
         async with self._pool.connection() as conn:
             row = await (
                 await conn.execute(
-                    "SELECT subject FROM touchlog.subjects WHERE lookup = %s", (self._keys.lookup(*named),)
+                    "SELECT subject FROM touchlog.subjects WHERE lookup = %s",
+                    (self._keys.lookup(*named),),
+                    prepare=True,
                 )
             ).fetchone()
         return row[0] if row else None
@@ -210,8 +217,7 @@ class Subjects:
                     prepare=True,
                 )
                 for subject, bucket, wrapped in await curs.fetchall():
-                    content = self._keys.unwrap(subject.bytes, bytes(bucket), bytes(wrapped))
-                    self._read_keys[subject.bytes] = None if content is None else content[:32]
+                    self._read(subject.bytes, bucket, wrapped)
             for one in unknown:
                 self._read_keys.setdefault(one, None)
         found: dict[str, AESGCM | None] = {}
@@ -220,19 +226,23 @@ class Subjects:
             found[text] = None if key is None else AESGCM(key)
         return found
 
+    def _read(self, subject: bytes, bucket: bytes, wrapped: bytes) -> None:
+        """Remember the content key of a row that was read."""
+        content = self._keys.unwrap(subject, bytes(bucket), bytes(wrapped))
+        self._read_keys[subject] = None if content is None else content[:32]
+
     async def describe(self, subjects: Iterable[UUID]) -> dict[UUID, Subject]:
         """Kind, namespace and unsealed value of each subject that exists."""
-        wanted = list(subjects)
-        async with self._pool.connection() as conn:
-            rows = await (
-                await conn.execute(
-                    "SELECT subject, kind, namespace, value FROM touchlog.subjects WHERE subject = ANY(%s)",
-                    (wanted,),
-                )
-            ).fetchall()
-        ciphers = await self.ciphers(str(r[0]) for r in rows)
+        wanted = arrays.uuids([subject.bytes for subject in subjects])
+        async with self._pool.connection() as conn, conn.cursor(binary=True) as curs:
+            await curs.execute(_DESCRIBE, (wanted,), prepare=True)
+            rows = await curs.fetchall()
+        for subject, _, _, _, bucket, wrapped in rows:
+            if subject.bytes not in self._read_keys:
+                self._read(subject.bytes, bucket, wrapped)
+        ciphers = await self.ciphers(str(r[0]) for r in rows)  # no statement: all were read
         found = {}
-        for subject, kind, namespace, value in rows:
+        for subject, kind, namespace, value, _, _ in rows:
             cipher = ciphers.get(str(subject))
             plain: str | None = None
             if cipher is not None and value is not None:

@@ -145,14 +145,17 @@ class Case:
         )
         if until is not None and at >= until:
             return Look(False, "expired", last, last.evidence)
-        for notice in said.superseded:
-            if (
-                notice.material
-                and notice.effective_at <= at
-                and notice.notice_id == last.fact.notice_id
-                and notice.notice_version == last.fact.notice_version
-            ):
-                return Look(False, "notice_stale", last, tuple(sorted((*last.evidence, notice.position))))
+        stale = [
+            notice
+            for notice in said.superseded
+            if notice.material
+            and notice.effective_at <= at
+            and notice.notice_id == last.fact.notice_id
+            and notice.notice_version == last.fact.notice_version
+        ]
+        if stale:  # of several the first is told, in whatever order they are given
+            first = min(stale, key=lambda notice: notice.order)
+            return Look(False, "notice_stale", last, tuple(sorted((*last.evidence, first.position))))
         return Look(True, None, last, last.evidence)
 
     def grants(

@@ -7,6 +7,7 @@ that the sender says to have used. A verdict is a value: it is recorded elsewher
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
@@ -17,7 +18,7 @@ from domain.consent.facts import Word
 from domain.consent.policies import VERSION, grace_until
 from domain.consent.validity import Case, Look, Question
 
-__all__ = ["Judgement", "Outbound", "Verdict", "judge"]
+__all__ = ["GRACIOUS", "Judgement", "Outbound", "Verdict", "decided", "judge", "without_looking"]
 
 Verdict = Literal[
     "compliant",
@@ -69,16 +70,23 @@ class Judgement(msgspec.Struct, frozen=True, gc=False):
         return tuple(sorted({p for look in looks if look is not None for p in look.evidence}))
 
 
+NOT_CONSENT_BASED = Judgement("not_consent_based", None)
+UNDETERMINABLE = Judgement("undeterminable", None)
+GRACIOUS = ("withdrawn", "objected")
+"""What law may give time for, and what a sender may have overlooked who looked too early."""
+
+
 def judge(case: Case, sent: Outbound, *, known_at: int) -> Judgement:
     """The verdict on *sent*, with consent knowledge cut off at position *known_at*.
 
     Args:
         case: every fact about the person and the contact point.
     """
-    if sent.legal_basis is not None and sent.legal_basis.strip().lower() != "consent":
-        return Judgement("not_consent_based", None)
+    unlooked = without_looking(sent.legal_basis, sent.purpose, sent.channel, sent.contact)
+    if unlooked is not None:
+        return unlooked
     if not sent.purpose or not sent.channel or sent.contact is None or sent.erased:
-        return Judgement("undeterminable", None)
+        return UNDETERMINABLE
     question = Question(
         subject=sent.subject,
         purpose=sent.purpose,
@@ -97,22 +105,42 @@ def judge(case: Case, sent: Outbound, *, known_at: int) -> Judgement:
         return looks[knowledge]
 
     actual, known, snapshot = look(known_at), look(then), look(used)
-    verdict: Verdict
-    reason: str | None = None
+    return decided(
+        actual,
+        known,
+        snapshot,
+        proven=lambda: _was_in_the_log(case, question, sent.sent_at, actual, then, known_at),
+        in_grace=lambda: _in_grace(case, question, sent.sent_at, actual, known_at),
+    )
+
+
+def without_looking(
+    legal_basis: str | None, purpose: str | None, channel: str | None, contact: object
+) -> Judgement | None:
+    """The verdict on a message of another basis than consent, or that does not say what to look at; else None."""
+    if legal_basis is not None and legal_basis.strip().lower() != "consent":
+        return NOT_CONSENT_BASED
+    return UNDETERMINABLE if not purpose or not channel or contact is None else None
+
+
+def decided(
+    actual: Look, known: Look, snapshot: Look, *, proven: Callable[[], bool], in_grace: Callable[[], bool]
+) -> Judgement:
+    """The verdict that three looks make (the table of SEMANTICS §5).
+
+    Args:
+        proven: whether the grant behind a valid *actual* was in the log when the message went out.
+        in_grace: whether law still let what is behind an invalid *actual* be on its way.
+    """
     if actual.valid:
-        proven = known.valid and _was_in_the_log(case, question, sent.sent_at, actual, then, known_at)
-        verdict = "compliant" if proven else "unproven_at_send"
-    else:
-        reason = actual.reason
-        if known.valid:
-            verdict = "late_known_breach"
-        elif _in_grace(case, question, sent.sent_at, actual, known_at):
-            verdict = "breach_in_grace"
-        else:
-            verdict = "breach"
-            if snapshot.valid and reason in ("withdrawn", "objected"):
-                reason = "stale_decision"
-    return Judgement(verdict, reason, actual, known, snapshot)
+        verdict: Verdict = "compliant" if known.valid and proven() else "unproven_at_send"
+        return Judgement(verdict, None, actual, known, snapshot)
+    if known.valid:
+        return Judgement("late_known_breach", actual.reason, actual, known, snapshot)
+    if in_grace():
+        return Judgement("breach_in_grace", actual.reason, actual, known, snapshot)
+    stale = snapshot.valid and actual.reason in GRACIOUS
+    return Judgement("breach", "stale_decision" if stale else actual.reason, actual, known, snapshot)
 
 
 def _was_in_the_log(
@@ -131,7 +159,7 @@ def _was_in_the_log(
 def _in_grace(case: Case, question: Question, sent_at: datetime, actual: Look, known_at: int) -> bool:
     """Whether law still let the withdrawal or objection be on its way; never under a law that gives no such time."""
     word = actual.word
-    if word is None or actual.reason not in ("withdrawn", "objected"):
+    if word is None or actual.reason not in GRACIOUS:
         return False
     jurisdiction = word.fact.jurisdiction or _jurisdiction(case.grants(question, sent_at, known_at))
     until = grace_until(jurisdiction, question.channel, word.since)

@@ -16,6 +16,7 @@ from adapters.consent.judge import Judge
 from adapters.consent.ledger import Ledger
 from bin.compose import core
 from bin.judging import judged_once
+from domain.consent import policies
 from domain.entry import moment
 from domain.errors import Already
 from tests.integration.reading_house import OFFICE, House, event, story
@@ -198,6 +199,98 @@ async def test_a_late_withdrawal_rejudges_its_own_purpose_channel_contact_and_ti
     judge = await judged(it)
     assert (judge.judged, judge.recorded) == (1, 1)
     assert (await said_of(it, "of-it"))[-1] in ("late_known_breach", "breach")
+
+
+@story
+async def test_what_is_judged_while_a_verdict_is_being_written_supersedes_that_verdict(it: House) -> None:
+    begin = now() - timedelta(days=2)
+    await it.given(fact("g", "given", begin, **GRANT))
+    await it.given(mail("m", now()))
+    await it.given(fact("w", "withdrawn", begin + timedelta(hours=1), contact=MAIL))
+    judge = judge_of(it, window=1)
+    in_force, record = judge._in_force, judge._record
+    asked_again = asyncio.Event()
+    written: list[int] = []
+
+    async def asking(*what: Any) -> Any:
+        found = await in_force(*what)
+        if written:
+            asked_again.set()
+        return found
+
+    async def writing(stands: Any, verdicts: Any, position: int) -> Any:
+        written.extend([position] * len(verdicts))
+        if written == [2]:
+            await asked_again.wait()  # the next window asks what is in force before this is
+        return await record(stands, verdicts, position)
+
+    judge._in_force, judge._record = asking, writing  # type: ignore[method-assign]
+    async with asyncio.timeout(60):
+        assert await judge.catch_up()
+    await it.projected()
+    rows = await it.rows("SELECT event_id, supersedes, verdict FROM read.consent_verdicts ORDER BY position")
+    assert [(row[1], row[2]) for row in rows] == [(None, "compliant"), (rows[0][0], "late_known_breach")]
+    assert written == [2, 3]
+
+
+class CutOffError(Exception):
+    """A judge was killed."""
+
+
+def test_by_another_policy_every_message_is_judged_anew_once_also_when_it_is_cut_off(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @story
+    async def other_law(it: House) -> None:
+        # given consents under the law of the United States, two of them withdrawn, and mails within ten days of it
+        begin = now() - timedelta(days=2)
+        for name in ("eve", "bob", "ann"):
+            contact = f"email:{name}@example.com"
+            told = GRANT | {"contact": contact, "jurisdiction": "US"}
+            await it.given(fact(f"g-{name}", "given", begin, subject=contact, **told))
+            if name != "eve":
+                gone = {"contact": contact, "jurisdiction": "US"}
+                await it.given(
+                    fact(f"w-{name}", "withdrawn", begin + timedelta(hours=1), subject=contact, **gone)
+                )
+            await it.given(mail(name, now(), subject=contact, contact=contact))
+        assert (await judged(it)).recorded == 3
+        assert await said_of(it, "ann") == ["breach_in_grace"]
+        before = await verdict_events(it)
+        # when a table comes that gives no such time, and its judge is killed behind the second message
+        monkeypatch.setattr(policies, "POLICIES", ())
+        policies.policy_of.cache_clear()
+        monkeypatch.setattr("adapters.consent.judge.MOST_AT_ONCE", 1)
+        killed = judge_of(it, policy="of tomorrow")
+        record, left = killed._record, iter((True, True, False))
+
+        async def once(*what: Any) -> Any:
+            if not next(left):
+                raise CutOffError
+            return await record(*what)
+
+        monkeypatch.setattr(killed, "_record", once)
+        with pytest.raises(CutOffError):
+            await killed.catch_up()
+        # then the next one says of every message what the new law says, once, and of what did not change nothing
+        judge = await judged(it, policy="of tomorrow")
+        assert [await said_of(it, name) for name in ("ann", "bob", "eve")] == [
+            ["breach_in_grace", "breach"],
+            ["breach_in_grace", "breach"],
+            ["compliant"],
+        ]
+        assert (killed.recorded, judge.recorded) == (1, 1)
+        events = await verdict_events(it)
+        assert len(events) == len(before) + 2
+        assert all(times == 1 for _, times in events)
+        ((policy, swept),) = await it.rows("SELECT policy, swept FROM touchlog.judging")
+        assert (policy, swept) == ("of tomorrow", 0)
+        assert (await judged(it, policy="of tomorrow")).judged == 0
+
+    try:
+        other_law(tmp_path, database_url)
+    finally:
+        policies.policy_of.cache_clear()
 
 
 def test_a_report_is_asked_what_it_said_and_names_the_late_fact_that_changed_it(

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.consent.facts import Defect, defects
+from domain.consent.validity import Case, Question
 from tests.unit.consent_log import (
     ANN,
     BOB,
@@ -334,6 +335,18 @@ def test_a_reviewed_restriction_is_lifted_by_a_grant_of_those_whom_it_goes_on_to
     assert log.verdict(450) == breach("withdrawn")
     log.fact("reviewed", 500, of=withdrawal, reviewed=(ANN,))
     assert log.verdict(600) == COMPLIANT
+
+
+def test_of_several_that_supersede_a_notice_the_first_is_told_in_whatever_order_they_are_given(
+    log: Log,
+) -> None:
+    log.given(100)
+    for eff in (170, 150, 160):
+        log.fact("superseded", eff, subject=None, notice_id="privacy", notice_version="3", material=True)
+    case = log.case()
+    question = Question(subject=ANN, purpose="marketing.news", channel="email", contact=MAIL)
+    for facts in (case.facts, list(reversed(case.facts))):
+        assert Case(facts, case.kin).look(question, at(200), EVER).evidence == (1, 2)
 
 
 # ---- any log at all

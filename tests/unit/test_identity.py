@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adapters.identifiers import normalised, read_ref
 from domain.errors import Invalid
 from domain.identity import KINDS, Identifier, in_priority, kind_of, normalise, parse_ref
 from domain.resolution import Link, Merge, Persons, RefusedLink, Split, persons, split_sides
@@ -563,3 +565,28 @@ def test_a_merge_and_its_split_leave_what_was_before(
 ) -> None:
     undo = [Split[str](position=99, merge=m.event_id) for m in merges]
     assert persons(SUBJECTS, links, merges=merges, splits=undo) == persons(SUBJECTS, links)
+
+
+@given(
+    st.one_of(
+        st.from_regex(r"email:[-A-Za-z0-9._+%'\" @]{0,12}@?[-a-zA-Z0-9.ß]{0,8}\n?", fullmatch=True),
+        st.sampled_from(
+            (
+                "email:ann@example.com",
+                "email:0@0",
+                "email:Ann@example.com",
+                "phone:+442079460123",
+                "email:null",
+            )
+        ),
+        st.text(max_size=12),
+    )
+)
+def test_a_ref_that_is_read_is_parsed_and_then_normalised(text: str) -> None:
+    def asked(read: Callable[[], Identifier | None]) -> object:
+        try:
+            return read()
+        except Invalid as wrong:
+            return wrong.problems
+
+    assert asked(lambda: read_ref(text)) == asked(lambda: normalised(parse_ref(text)))
