@@ -32,6 +32,7 @@ __all__ = [
 
 _LONGEST_DIGITS = 30
 _CURRENCY = re.compile(r"[A-Z]{3}\Z")
+_AMOUNT = re.compile(r"(-?[0-9]{1,12})\.([0-9]{1,4})\Z")
 _EARLIEST = datetime(1, 1, 2, tzinfo=UTC)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -124,7 +125,9 @@ def within(value: Any, least: float, most: float) -> float | None:
 
 def currency(value: Any) -> str | None:
     """An ISO 4217 code."""
-    code = value.strip().upper() if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        return None
+    code = value.strip().upper()
     return code if _CURRENCY.match(code) else None
 
 
@@ -136,8 +139,13 @@ def _digits(code: str) -> int:
 
 def minor(amount: Any, code: str | None) -> int | None:
     """An amount of money in minor units of its currency; None without a currency, for its unit is then unknown."""
+    if code is None:
+        return None
+    plain = _AMOUNT.match(amount if type(amount) is str else repr(amount) if type(amount) is float else "")
+    if plain is not None and len(plain[2]) <= (digits := _digits(code)):  # as most are: no rounding
+        return int(plain[1] + plain[2].ljust(digits, "0"))
     number = decimal(amount)
-    if number is None or code is None:
+    if number is None:
         return None
     scaled = int(number.scaleb(_digits(code)).to_integral_value(ROUND_HALF_EVEN))
     return scaled if -(2**63) <= scaled < 2**63 else None
