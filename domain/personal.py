@@ -144,6 +144,7 @@ def part(declared: EventType, data: Data, encode: Callable[[Any], bytes]) -> tup
     *encode* writes canonical JSON; the result is what the entry will hold under `data`.
     """
     plan = _plan(declared, data)
+    loose: tuple[tuple[str, bool, bool], ...] = ()
     if plan is None:  # all fields are declared, and plain
         parts = Parts(data)
         plain = data
@@ -182,23 +183,32 @@ def part(declared: EventType, data: Data, encode: Callable[[Any], bytes]) -> tup
             else:
                 plain[field] = looked
     encoded = encode(plain)
-    if suspicious(encoded, len(plain)):
-        found = False
-        for field, value in list(plain.items()):
-            if _tells_nothing(value) or field in undeclared or field in _FREE_FORM:
+    if loose or suspicious(
+        encoded, len(plain)
+    ):  # what is free-form tells of itself: it is suspicious nearly always
+        changed: dict[str, Any] = {}
+        for field, value in plain.items():
+            kind = type(value)
+            if kind is str:
+                if value.isalnum() or not (
+                    "@" in value or "+" in value or "?" in value or ":" in value or value.count(".") == 3
+                ):
+                    continue
+            elif kind is int or value is None or kind is bool or kind is float:
+                continue
+            if field in undeclared or field in _FREE_FORM:
                 continue
             looked = _free(value, (field,), parts, by_key=False)
-            if looked is _GONE:
-                if plain is data:
-                    parts.plain = plain = dict(data)
-                del plain[field]
-                found = True
-            elif looked is not value:
-                if plain is data:
-                    parts.plain = plain = dict(data)
-                plain[field] = looked
-                found = True
-        if found:
+            if looked is not value:
+                changed[field] = looked
+        if changed:
+            if plain is data:
+                parts.plain = plain = dict(data)
+            for field, looked in changed.items():
+                if looked is _GONE:
+                    del plain[field]
+                else:
+                    plain[field] = looked
             encoded = encode(plain)
     return parts, encoded
 
@@ -320,9 +330,12 @@ _NONE: frozenset[str] = frozenset()
 def _free_list(value: list[Any], path: Path, parts: Parts, *, by_key: bool) -> Any:
     kept: list[Any] | None = None
     for i, inner in enumerate(value):
-        if _tells_nothing(inner):
+        if type(inner) is dict:
+            looked = _free_object(inner, (*path, i), parts, by_key=by_key)
+        elif _tells_nothing(inner):
             continue
-        looked = _free(inner, (*path, i), parts, by_key=by_key)
+        else:
+            looked = _free(inner, (*path, i), parts, by_key=by_key)
         if looked is not inner:
             if kept is None:
                 kept = list(value)

@@ -12,7 +12,7 @@ import orjson
 import structlog
 
 from adapters.cloudevents import Payload, event_of
-from domain.entry import moment
+from domain.entry import moment_once
 from domain.errors import Invalid, Problem
 from domain.identity import kind_of
 
@@ -193,7 +193,7 @@ def touchpoint(
     """
     event: dict[str, Any] = {"specversion": "1.0", "id": id, "source": delivery.source, "type": type}
     if at is not None:
-        event["time"] = moment(at)
+        event["time"] = moment_once(at)
     refs = []
     namespace = delivery.settings.get(NAMESPACE.name)
     odd: dict[str, list[str]] = {}

@@ -41,7 +41,7 @@ from adapters.channels.values import (
     text,
     whole,
 )
-from domain.entry import moment
+from domain.entry import moment_once
 from domain.errors import Invalid, Problem
 
 __all__ = ["CALLS", "LARGEST_BATCH_BYTES", "LARGEST_CALL_BYTES", "SEGMENT"]
@@ -60,8 +60,16 @@ _MILLISECOND = Decimal("0.001")
 class _Sent(NamedTuple):
     """What a whole request says of the times of its items."""
 
-    at: datetime | None
+    skew: (
+        timedelta | None
+    )  # by how much our clock is ahead of the client's; None where it does not tell its time
     historical: bool  # by /v1/import: sent long after, which is no fault of a clock
+
+    @classmethod
+    def of(cls, told: Any, delivery: Delivery) -> _Sent:
+        """Of the member `sentAt`."""
+        at = _time(told)
+        return cls(None if at is None else delivery.received_at - at, delivery.call == "import")
 
 
 def _translate(delivery: Delivery) -> Iterator[Found]:
@@ -69,13 +77,13 @@ def _translate(delivery: Delivery) -> Iterator[Found]:
         item = json_of(delivery.body)
         if not isinstance(item, dict):
             raise _none("", "A call is a JSON object.", "not_an_object")
-        sent = _Sent(_time(item.get("sentAt")), historical=False)
+        sent = _Sent.of(item.get("sentAt"), delivery)
         yield _item(item, delivery, sent, delivery.call, "")
         yield from _preferences(item, delivery, delivery.call, "")
         return
     try:
         envelope = _envelope(delivery.body)
-        sent = _Sent(_time(envelope.sentAt), historical=delivery.call == "import")
+        sent = _Sent.of(envelope.sentAt, delivery)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         yield from _slowly(delivery)
         return
@@ -107,7 +115,7 @@ def _slowly(delivery: Delivery) -> Iterator[Found]:
     batch = inside(body, "batch")
     if not isinstance(batch, list):
         raise _none("/batch", "A batch is a JSON object with the calls in the list 'batch'.", "missing")
-    sent = _Sent(_time(inside(body, "sentAt")), historical=delivery.call == "import")
+    sent = _Sent.of(inside(body, "sentAt"), delivery)
     for place, item in enumerate(batch):
         yield from _call(item, delivery, sent, f"/batch/{place}")
 
@@ -127,9 +135,9 @@ def _call(item: Any, delivery: Delivery, sent: _Sent, place: str) -> Iterable[Fo
         problem = Problem(f"{place}/type", f"'type' is one of {', '.join(CALLS)}.", "not_allowed")
         return (Untranslated(place, [problem]),)
     found = _item(item, delivery, sent, kind, place)
-    if kind != "track":
-        return (found,)
-    return (found, *_preferences(item, delivery, kind, place))
+    if kind == "track" and type(item.get("context")) is dict and "consent" in item["context"]:
+        return (found, *_preferences(item, delivery, kind, place))
+    return (found,)
 
 
 def _none(pointer: str, detail: str, code: str) -> Invalid:
@@ -160,14 +168,15 @@ def _times(item: dict[str, Any], delivery: Delivery, sent: _Sent) -> tuple[datet
     raw = given or original
     if raw is None:
         return None, None
-    sent_at = sent.at or _time(get("sentAt"))
-    if sent_at is None or sent.historical or received is not None:
+    skew = sent.skew
+    if skew is None and "sentAt" in item:
+        skew = _Sent.of(get("sentAt"), delivery).skew
+    if skew is None or sent.historical or received is not None or -_LEAST_SKEW < skew < _LEAST_SKEW:
         return raw, None
     try:
-        corrected = delivery.received_at - (sent_at - raw)
+        return raw, raw + skew
     except OverflowError:
         return raw, None
-    return raw, corrected if abs(corrected - raw) >= _LEAST_SKEW else None
 
 
 def _object(value: Any) -> dict[str, Any]:
@@ -183,7 +192,10 @@ def _whom(user: str | None, anonymous: str | None, *known: Any) -> list[tuple[st
         found.append(("anonymous", anonymous))
     for traits in known:
         if traits and isinstance(traits, dict):
-            found += [("email", text(traits.get("email"))), ("phone", text(traits.get("phone")))]
+            if "email" in traits:
+                found.append(("email", text(traits["email"])))
+            if "phone" in traits:
+                found.append(("phone", text(traits["phone"])))
     return found
 
 
@@ -226,7 +238,7 @@ def _item(item: dict[str, Any], delivery: Delivery, sent: _Sent, kind: str, plac
     data["context"] = context or None
     raw, corrected = _times(item, delivery, sent)
     if corrected is not None:
-        data["corrected_at"] = moment(corrected)
+        data["corrected_at"] = moment_once(corrected)
     if raw is None and get("timestamp") is not None:
         data["timestamp_given"] = item["timestamp"]  # it is no time; it is kept as it came
     canonical, sound = compared_soundly(item, but=_OF_THE_WAY)
@@ -265,12 +277,12 @@ def _lacking(kind: str, place: str, named: str | None, who: str | None) -> Itera
 # ---- what is shown, and where ---------------------------------------------------------------------------
 
 
-_PAGE = ("url", "path", "title", "referrer", "search")
+_PAGE = frozenset(("url", "path", "title", "referrer", "search"))
 _CAMPAIGN = {"source": "source", "medium": "medium", "name": "campaign", "term": "term", "content": "content"}
 
 
 def _shown(item: dict[str, Any], properties: dict[str, Any]) -> dict[str, Any]:
-    rest = {n: v for n, v in properties.items() if not (n in _PAGE and isinstance(v, str))}
+    rest = {n: v for n, v in properties.items() if n not in _PAGE or not isinstance(v, str)}
     name = first(item.get("name"), properties.get("name"))
     return {"name": name, "category": text(item.get("category")), "properties": rest or None}
 
@@ -281,9 +293,8 @@ def _web(data: dict[str, Any], properties: dict[str, Any], context: dict[str, An
     places = (properties, page) if "event" not in data else (page,)
     for place in places:
         if place and isinstance(place, dict):
-            for field in _PAGE:
-                value = place.get(field)
-                if value and field not in data and isinstance(value, str):
+            for field, value in place.items():
+                if field in _PAGE and value and isinstance(value, str) and field not in data:
                     data[field] = value
     url = data.get("url")
     if url is not None and "path" not in data:
@@ -294,9 +305,10 @@ def _web(data: dict[str, Any], properties: dict[str, Any], context: dict[str, An
             value = text(campaign.get(theirs))
             if value is not None:
                 data[f"utm_{ours}"] = value
-    session = first(context.get("sessionId"), inside(context, "session", "id"))
-    if session is not None:
-        data["session_id"] = session
+    if "sessionId" in context or "session" in context:
+        session = first(context.get("sessionId"), inside(context, "session", "id"))
+        if session is not None:
+            data["session_id"] = session
 
 
 # ---- track ----------------------------------------------------------------------------------------------
