@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
@@ -29,6 +30,7 @@ __all__ = [
     "json_of",
     "register",
     "touchpoint",
+    "unnamed",
 ]
 
 log = structlog.get_logger()
@@ -235,6 +237,11 @@ def json_of(body: bytes) -> Any:
         return msgspec.json.decode(body.removeprefix(b"\xef\xbb\xbf"))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
         raise Invalid([Problem("", "The payload is not JSON.", "not_json")]) from None
+
+
+def unnamed(canonical: bytes) -> str:
+    """The id of what its sender gave none: the same for every delivery of the same payload."""
+    return hashlib.blake2b(canonical, digest_size=16).hexdigest()
 
 
 def compared(item: Any, *, but: Iterable[str] = ()) -> bytes:
