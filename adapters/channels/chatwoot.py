@@ -25,6 +25,11 @@ def _at(value: Any) -> datetime | None:
     return at_time(value, zone=UTC) if isinstance(value, str) else at_epoch(value)
 
 
+def _changed(body: dict[str, Any]) -> Any:
+    """When a thing changed: as a text, in seconds, or with a fraction of one."""
+    return next((body[name] for name in ("updated_at", "timestamp") if body.get(name) is not None), None)
+
+
 def _person(contact: Any) -> list[tuple[str, object]]:
     phone = text(inside(contact, "phone_number"))
     return [
@@ -92,11 +97,12 @@ def _translate(delivery: Delivery) -> Iterator[Found]:
         inside(body, "contact", "id"),
         body.get("source_id"),
     )
-    given = body.get("created_at") if event in _ONCE else first(body.get("updated_at"), body.get("timestamp"))
+    given = body.get("created_at") if event in _ONCE else _changed(body)
     at = _at(given) or _at(inside(body, "event_info", "initiated_at", "timestamp"))
     key = f"{first(inside(body, 'account', 'id'), inside(body, 'account_id')) or ''}:{event}:{about or ''}"
     if event not in _ONCE:  # the same thing may change again
-        key += f":{first(body.get('status')) or ''}:{first(given, body.get('last_activity_at')) or ''}"
+        changed = at.isoformat() if at is not None else first(body.get("last_activity_at")) or ""
+        key += f":{first(body.get('status')) or ''}:{changed}"
     if event == "message_created":
         type_, data, whom = _message(body)
     elif event.startswith("conversation_") and "typing" not in event:

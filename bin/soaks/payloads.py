@@ -36,7 +36,7 @@ _VENDORS = {
     "customerio": "customerio/*.json",
     "hubspot": "hubspot/*.json",
     "intercom": "intercom/*.json",
-    "mailgun": "email-mailgun/*.json",
+    "mailgun": "email-mailgun/*_event.json",
     "sendgrid": "email-sendgrid/*_event*.*",
     "sns": "email-amazon_ses/*_event.json",
     "square": "square/webhooks*.json",
