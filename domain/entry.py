@@ -105,11 +105,15 @@ def recorded(position: int, recorded_at: datetime, body: bytes) -> Recorded:
     return Recorded(position, recorded_at, _decode(body))
 
 
+_written = msgspec.json.Encoder().encode
+
+
 def moment_once(at: datetime) -> str:
     """`moment`, of a time that is not asked for again: it is not remembered."""
     if at.tzinfo is not UTC:
         at = at.astimezone(UTC)
-    return f"{at.isoformat(timespec='microseconds')[:26]}Z"
+    text = _written(at).decode()  # a fifth of the cost of isoformat
+    return text[1:-1] if len(text) == 29 else f"{text[1:20]}.000000Z"
 
 
 @lru_cache(maxsize=4096)  # all events of one commit share a time, and readers ask for one after the other

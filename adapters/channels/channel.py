@@ -197,8 +197,8 @@ def touchpoint(
     if at is not None:
         event["time"] = moment_once(at)
     refs = []
-    namespace = delivery.settings.get(NAMESPACE.name)
-    odd: dict[str, list[str]] = {}
+    namespace = delivery.settings.get("namespace") if delivery.settings else None
+    odd: dict[str, list[str]] | None = None
     for kind, value in identifiers:
         if value is None or value is True or value is False:
             continue
@@ -208,6 +208,7 @@ def touchpoint(
         if namespace and "@" not in kind and kind_of(kind).namespace and not kind_of(kind).reference:
             kind = f"{kind}@{namespace}"  # noqa: PLW2901 - said more exactly
         if "," in text:
+            odd = {} if odd is None else odd
             odd.setdefault(kind, []).append(text)
         else:
             refs.append(f"{kind}:{text}")
@@ -220,7 +221,7 @@ def touchpoint(
     if direction is not None:
         event["direction"] = direction
     told = {name: value for name, value in data.items() if value is not None}
-    if odd:
+    if odd is not None:
         told["identifiers"] = odd
     event["data"] = told
     occurred_at = at if at is not None else delivery.received_at

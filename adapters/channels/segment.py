@@ -60,9 +60,7 @@ _MILLISECOND = Decimal("0.001")
 class _Sent(NamedTuple):
     """What a whole request says of the times of its items."""
 
-    skew: (
-        timedelta | None
-    )  # by how much our clock is ahead of the client's; None where it does not tell its time
+    skew: timedelta | None  # by which our clock is ahead of the client's; None where that is not told
     historical: bool  # by /v1/import: sent long after, which is no fault of a clock
 
     @classmethod

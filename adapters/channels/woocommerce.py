@@ -107,7 +107,9 @@ def _whom(body: Body, *, customer: bool) -> list[tuple[str, object]]:
 def _happened(delivery: Delivery, body: Body, order: str) -> Iterator[Found]:
     """What an order, as it is now, says has happened to it: each once."""
     whom = [*_whom(body, customer=False), ("order", order)]
-    told = [(word, type_, at) for word, type_, name in _HAPPENED if (at := _at(body, name)) is not None]
+    told: list[tuple[str, str, datetime | None]] = [
+        (word, type_, at) for word, type_, name in _HAPPENED if (at := _at(body, name)) is not None
+    ]
     if body.get("status") == "cancelled":
         told.append(("cancelled", "order.cancelled", _at(body, "date_modified_gmt")))
     for word, type_, at in told:
@@ -168,7 +170,8 @@ def _translate(delivery: Delivery) -> Iterator[Found]:
         raise Invalid([Problem("/id", "The body has no id.", "missing")])
     whom = _whom(body, customer=topic.startswith("customer."))
     changed = first(body.get("date_modified_gmt"), body.get("date_created_gmt")) or ""
-    type_, data = f"woocommerce.{topic}", {"payload": body}
+    type_ = f"woocommerce.{topic}"
+    data: dict[str, Any] = {"payload": body}
     at = _at(body, "date_modified_gmt", "date_created_gmt")
     if topic == "order.created":
         type_, data, at = "order.placed", _placed(body), _at(body, "date_created_gmt")
