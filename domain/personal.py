@@ -45,6 +45,7 @@ _E164 = re.compile(r"(?<![\w+])\+[1-9](?:[ ().-]?[0-9]){6,14}(?![0-9])")
 _URL = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://\S+\?\S*$|^/\S*\?\S+$")
 _IP = re.compile(r"[\[\]]*[0-9A-Fa-f:.]+(?:%.*|[\[\]]*)\Z", re.DOTALL)
 """What every IP address is made of and most texts (a time, a URL) are not: to try each as an address costs fifty times as much."""
+_IP_BEGINS = frozenset("0123456789ABCDEFabcdef:.[]")
 _PLAIN_QUERY = re.compile(
     r"(?:https?://[a-z0-9.-]+(?::[0-9]+)?(?=[/?])|(?=/[^/]))(?:/[\w.~-]+)*/?\?utm_\w+=[\w-]+(?:&utm_\w+=[\w-]+)*\Z",
     re.ASCII,
@@ -110,7 +111,12 @@ def personal_text(text: str) -> bool:
         return True
     if "+" in text and _E164.search(text):
         return True
-    if 2 <= len(text) <= 45 and (text.count(".") == 3 or ":" in text) and _IP.match(text):
+    if (
+        2 <= len(text) <= 45
+        and (text.count(".") == 3 or ":" in text)
+        and text[0] in _IP_BEGINS
+        and _IP.match(text)
+    ):
         try:
             ip_address(text.strip("[]"))
         except ValueError:
@@ -173,7 +179,7 @@ def part(declared: EventType, data: Data, encode: Callable[[Any], bytes]) -> tup
                 parts.personal[pointer((field,))] = plain.pop(field)
                 continue
             if type(value) is dict:
-                looked = _free_object(value, (field,), parts, by_key=True)
+                looked = _free_object(value, (field,), parts, True)
             elif _tells_nothing(value):
                 continue
             else:
@@ -183,9 +189,8 @@ def part(declared: EventType, data: Data, encode: Callable[[Any], bytes]) -> tup
             else:
                 plain[field] = looked
     encoded = encode(plain)
-    if loose or suspicious(
-        encoded, len(plain)
-    ):  # what is free-form tells of itself: it is suspicious nearly always
+    # Where there is something free-form the look at the bytes is spared: they are suspicious nearly always.
+    if loose or suspicious(encoded, len(plain)):
         changed: dict[str, Any] = {}
         for field, value in plain.items():
             kind = type(value)
@@ -269,7 +274,7 @@ def _free(value: Any, path: Path, parts: Parts, *, by_key: bool) -> Any:
     if isinstance(value, str):
         return _free_text(value, path, parts)
     if isinstance(value, dict):
-        return _free_object(value, path, parts, by_key=by_key)
+        return _free_object(value, path, parts, by_key)
     if isinstance(value, list):
         return _free_list(value, path, parts, by_key=by_key)
     return value
@@ -286,7 +291,7 @@ def _free_text(value: str, path: Path, parts: Parts) -> Any:
     return value
 
 
-def _free_object(value: dict[str, Any], path: Path, parts: Parts, *, by_key: bool) -> Any:
+def _free_object(value: dict[str, Any], path: Path, parts: Parts, by_key: bool) -> Any:
     """The same of an object; what most of its values are is told here, for calls cost."""
     telling = _telling_keys(tuple(value))
     if telling is None:  # a key can be an address too: the whole object is sealed
@@ -298,7 +303,7 @@ def _free_object(value: dict[str, Any], path: Path, parts: Parts, *, by_key: boo
     for key, inner in value.items():
         kind = type(inner)
         if key in telling:
-            if inner in _EMPTY:
+            if not inner and inner in _EMPTY:
                 continue
             parts.personal[pointer((*path, key))] = inner
             looked = _GONE
@@ -309,7 +314,7 @@ def _free_object(value: dict[str, Any], path: Path, parts: Parts, *, by_key: boo
                 continue
             looked = _free_text(inner, (*path, key), parts)
         elif kind is dict:
-            looked = _free_object(inner, (*path, key), parts, by_key=by_key)
+            looked = _free_object(inner, (*path, key), parts, by_key)
         elif kind is int or inner is None or kind is float or kind is bool:
             continue
         else:
@@ -331,7 +336,7 @@ def _free_list(value: list[Any], path: Path, parts: Parts, *, by_key: bool) -> A
     kept: list[Any] | None = None
     for i, inner in enumerate(value):
         if type(inner) is dict:
-            looked = _free_object(inner, (*path, i), parts, by_key=by_key)
+            looked = _free_object(inner, (*path, i), parts, by_key)
         elif _tells_nothing(inner):
             continue
         else:
