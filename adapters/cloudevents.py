@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 import orjson
 
+from adapters.attributes import EMPTY_SUBJECT, is_media_type, not_base64, wrong_extensions
 from adapters.identifiers import normalised
 from domain.consent.opt_outs import EXTENSION as OPT_OUT
 from domain.consent.opt_outs import WORDED, understood
@@ -108,6 +109,8 @@ def _split_slowly(body: bytes) -> Iterator[bytes]:
         raise Invalid("The body is not a JSON array of events.")
     at = skip(at + 1)
     if text[at : at + 1] == "]":
+        if skip(at + 1) != len(text):
+            raise Invalid("The body is not JSON: something follows the array.")
         return
     while True:
         try:
@@ -439,7 +442,9 @@ def draft(payload: Payload, receipt: Receipt, *, inside: bool = False, region: s
         except Invalid as wrong:
             problems.extend(wrong.problems)
     correlation = causation = None
-    if (shape := tuple(event)) in _bare_shapes:  # sources send the same attributes in the same order
+    if (shape := tuple(event)) in _bare_shapes and is_media_type(
+        get("datacontenttype")
+    ):  # sources send the same attributes in the same order
         extensions = personal_extensions = _NOTHING
     else:
         extensions, personal_extensions = _extensions(event, shape, problems)
@@ -592,6 +597,8 @@ def _data(event: dict[str, Any], declared: EventType | None, problems: list[Prob
             )
         elif type(event["data_base64"]) is not str:
             problems.append(Problem("/data_base64", "'data_base64' is a text.", "wrong_type"))
+        elif (broken := not_base64(event["data_base64"])) is not None:
+            problems.append(broken)
         if declared is not None and declared.fields:
             problems.append(
                 Problem(
@@ -627,6 +634,7 @@ _NOTHING: dict[str, Any] = {}
 def _extensions(
     event: dict[str, Any], shape: tuple[str, ...], problems: list[Problem]
 ) -> tuple[dict[str, str | int], dict[str, Any]]:
+    problems.extend(wrong_extensions(event, _KNOWN))
     if _NO_EXTENSION.issuperset(shape):
         if len(_bare_shapes) < 1000:
             _bare_shapes.add(shape)
@@ -748,7 +756,9 @@ def _identifiers(
         if identifier is not None:
             found.append(identifier)
 
-    if subject is not None:
+    if subject == "":
+        problems.append(EMPTY_SUBJECT)
+    elif subject is not None:
         take(subject, "/subject")
     listed = event.get("identifiers")
     if listed is not None:

@@ -24,6 +24,7 @@ __all__ = [
     "first_line",
     "leaf_hash",
     "moment",
+    "moment_once",
     "recorded",
 ]
 
@@ -104,12 +105,21 @@ def recorded(position: int, recorded_at: datetime, body: bytes) -> Recorded:
     return Recorded(position, recorded_at, _decode(body))
 
 
+_written = msgspec.json.Encoder().encode
+
+
+def moment_once(at: datetime) -> str:
+    """`moment`, of a time that is not asked for again: it is not remembered."""
+    if at.tzinfo is not UTC:
+        at = at.astimezone(UTC)
+    text = _written(at).decode()  # a fifth of the cost of isoformat
+    return text[1:-1] if len(text) == 29 else f"{text[1:20]}.000000Z"
+
+
 @lru_cache(maxsize=4096)  # all events of one commit share a time, and readers ask for one after the other
 def moment(at: datetime) -> str:
     """The one spelling of a time in entries: UTC, six decimals, `Z`."""
-    if at.tzinfo is not UTC:
-        at = at.astimezone(UTC)
-    return f"{at.isoformat(timespec='microseconds')[:26]}Z"
+    return moment_once(at)
 
 
 def first_line(log_id: str, position: int, recorded_at: datetime) -> bytes:

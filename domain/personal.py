@@ -45,6 +45,7 @@ _E164 = re.compile(r"(?<![\w+])\+[1-9](?:[ ().-]?[0-9]){6,14}(?![0-9])")
 _URL = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://\S+\?\S*$|^/\S*\?\S+$")
 _IP = re.compile(r"[\[\]]*[0-9A-Fa-f:.]+(?:%.*|[\[\]]*)\Z", re.DOTALL)
 """What every IP address is made of and most texts (a time, a URL) are not: to try each as an address costs fifty times as much."""
+_IP_BEGINS = frozenset("0123456789ABCDEFabcdef:.[]")
 _PLAIN_QUERY = re.compile(
     r"(?:https?://[a-z0-9.-]+(?::[0-9]+)?(?=[/?])|(?=/[^/]))(?:/[\w.~-]+)*/?\?utm_\w+=[\w-]+(?:&utm_\w+=[\w-]+)*\Z",
     re.ASCII,
@@ -110,7 +111,12 @@ def personal_text(text: str) -> bool:
         return True
     if "+" in text and _E164.search(text):
         return True
-    if 2 <= len(text) <= 45 and (text.count(".") == 3 or ":" in text) and _IP.match(text):
+    if (
+        2 <= len(text) <= 45
+        and (text.count(".") == 3 or ":" in text)
+        and text[0] in _IP_BEGINS
+        and _IP.match(text)
+    ):
         try:
             ip_address(text.strip("[]"))
         except ValueError:
@@ -144,6 +150,7 @@ def part(declared: EventType, data: Data, encode: Callable[[Any], bytes]) -> tup
     *encode* writes canonical JSON; the result is what the entry will hold under `data`.
     """
     plan = _plan(declared, data)
+    loose: tuple[tuple[str, bool, bool], ...] = ()
     if plan is None:  # all fields are declared, and plain
         parts = Parts(data)
         plain = data
@@ -164,47 +171,64 @@ def part(declared: EventType, data: Data, encode: Callable[[Any], bytes]) -> tup
                 parts.others.append((f"/{field}", plain.pop(field)))
         if "identifiers" in plain:
             parts.personal["/identifiers"] = plain.pop("identifiers")
-        for field in loose:
-            if field not in plain:
+        for field, whole, by_key in loose:
+            value = plain.get(field)
+            if value is None and field not in plain:
                 continue
-            if _personal_word(field):  # a key can be an address too
+            if whole or (by_key and value not in _EMPTY):
                 parts.personal[pointer((field,))] = plain.pop(field)
                 continue
-            looked = _free(plain[field], (field,), parts, by_key=True)
+            if type(value) is dict:
+                looked = _free_object(value, (field,), parts, True)
+            elif _tells_nothing(value):
+                continue
+            else:
+                looked = _free(value, (field,), parts, by_key=True)
             if looked is _GONE:
                 del plain[field]
             else:
                 plain[field] = looked
     encoded = encode(plain)
-    if suspicious(encoded, len(plain)):
-        found = False
-        for field, value in list(plain.items()):
-            if _tells_nothing(value) or field in undeclared or field in _FREE_FORM:
+    # Where there is something free-form the look at the bytes is spared: they are suspicious nearly always.
+    if loose or suspicious(encoded, len(plain)):
+        changed: dict[str, Any] = {}
+        for field, value in plain.items():
+            kind = type(value)
+            if kind is str:
+                if value.isalnum() or not (
+                    "@" in value or "+" in value or "?" in value or ":" in value or value.count(".") == 3
+                ):
+                    continue
+            elif kind is int or value is None or kind is bool or kind is float:
+                continue
+            if field in undeclared or field in _FREE_FORM:
                 continue
             looked = _free(value, (field,), parts, by_key=False)
-            if looked is _GONE:
-                if plain is data:
-                    parts.plain = plain = dict(data)
-                del plain[field]
-                found = True
-            elif looked is not value:
-                if plain is data:
-                    parts.plain = plain = dict(data)
-                plain[field] = looked
-                found = True
-        if found:
+            if looked is not value:
+                changed[field] = looked
+        if changed:
+            if plain is data:
+                parts.plain = plain = dict(data)
+            for field, looked in changed.items():
+                if looked is _GONE:
+                    del plain[field]
+                else:
+                    plain[field] = looked
             encoded = encode(plain)
     return parts, encoded
 
 
-_Plan = tuple[tuple[tuple[str, str], ...], tuple[str, ...], frozenset[str], tuple[str, ...]]
+_Plan = tuple[
+    tuple[tuple[str, str], ...], tuple[str, ...], frozenset[str], tuple[tuple[str, bool, bool], ...]
+]
 _plans: dict[tuple[str, tuple[str, ...]], _Plan | None] = {}
 
 
 def _plan(declared: EventType, data: Data) -> _Plan | None:
     """What to do with data of this shape; None where all of it is declared and plain.
 
-    (personal fields with their pointers, fields about others, undeclared fields, fields to look through).
+    (personal fields with their pointers, fields about others, undeclared fields, fields to look through, each
+    with whether its key is an address, and whether it names something personal).
 
     Sources send the same fields in the same order again and again: the answer is kept by shape.
     """
@@ -215,11 +239,12 @@ def _plan(declared: EventType, data: Data) -> _Plan | None:
         pass
     fields = data.keys()
     undeclared = frozenset(fields - declared.fields)
+    loose = (*undeclared, *(f for f in data if f in _FREE_FORM and f in declared.fields))
     plan: _Plan | None = (
         tuple((f, "/" + f) for f in data if f in declared.personal),
         tuple(f for f in data if f in declared.others),
         undeclared,
-        (*undeclared, *(f for f in data if f in _FREE_FORM and f in declared.fields)),
+        tuple((f, _personal_word(f), _personal_key(f)) for f in loose),
     )
     if not any(plan or ()) and "identifiers" not in fields:
         plan = None
@@ -246,54 +271,81 @@ _GONE: Any = _Gone()
 
 def _free(value: Any, path: Path, parts: Parts, *, by_key: bool) -> Any:
     """*value* with its personal parts moved to *parts*; `_GONE` where all of it is personal."""
-    if by_key and isinstance(path[-1], str) and _personal_key(path[-1]) and value not in _EMPTY:
+    if isinstance(value, str):
+        return _free_text(value, path, parts)
+    if isinstance(value, dict):
+        return _free_object(value, path, parts, by_key)
+    if isinstance(value, list):
+        return _free_list(value, path, parts, by_key=by_key)
+    return value
+
+
+def _free_text(value: str, path: Path, parts: Parts) -> Any:
+    if personal_text(value):
         parts.personal[pointer(path)] = value
         return _GONE
-    if isinstance(value, str):
-        if personal_text(value):
-            parts.personal[pointer(path)] = value
-            return _GONE
-        bare = plain_url(value)
-        if bare is not None:
-            parts.personal[pointer(path)] = value
-            return bare
-        return value
-    if isinstance(value, dict):
-        telling = _telling_keys(tuple(value))
-        if telling is None:  # a key can be an address too: the whole object is sealed
-            parts.personal[pointer(path)] = value
-            return _GONE
-        changed = None
-        for key, inner in value.items():
-            is_told = by_key and key in telling
-            if is_told and inner in _EMPTY:
-                continue
-            if is_told:
-                parts.personal[pointer((*path, key))] = inner
-                changed = dict(value) if changed is None else changed
-                del changed[key]
-                continue
-            if _tells_nothing(inner):
-                continue
-            looked = _free(inner, (*path, key), parts, by_key=by_key)
-            if looked is not inner:
-                if changed is None:
-                    changed = dict(value)
-                if looked is _GONE:
-                    del changed[key]
-                else:
-                    changed[key] = looked
-        return value if changed is None else changed
-    if isinstance(value, list):
-        kept: list[Any] | None = None
-        for i, inner in enumerate(value):
-            looked = _free(inner, (*path, i), parts, by_key=by_key)
-            if looked is not inner:
-                if kept is None:
-                    kept = list(value)
-                kept[i] = None if looked is _GONE else looked
-        return value if kept is None else kept
+    bare = plain_url(value) if "?" in value else None
+    if bare is not None:
+        parts.personal[pointer(path)] = value
+        return bare
     return value
+
+
+def _free_object(value: dict[str, Any], path: Path, parts: Parts, by_key: bool) -> Any:
+    """The same of an object; what most of its values are is told here, for calls cost."""
+    telling = _telling_keys(tuple(value))
+    if telling is None:  # a key can be an address too: the whole object is sealed
+        parts.personal[pointer(path)] = value
+        return _GONE
+    if not by_key:
+        telling = _NONE
+    changed = None
+    for key, inner in value.items():
+        kind = type(inner)
+        if key in telling:
+            if not inner and inner in _EMPTY:
+                continue
+            parts.personal[pointer((*path, key))] = inner
+            looked = _GONE
+        elif kind is str:
+            if inner.isalnum() or not (
+                "@" in inner or "+" in inner or "?" in inner or ":" in inner or inner.count(".") == 3
+            ):
+                continue
+            looked = _free_text(inner, (*path, key), parts)
+        elif kind is dict:
+            looked = _free_object(inner, (*path, key), parts, by_key)
+        elif kind is int or inner is None or kind is float or kind is bool:
+            continue
+        else:
+            looked = _free(inner, (*path, key), parts, by_key=by_key)
+        if looked is not inner:
+            if changed is None:
+                changed = dict(value)
+            if looked is _GONE:
+                del changed[key]
+            else:
+                changed[key] = looked
+    return value if changed is None else changed
+
+
+_NONE: frozenset[str] = frozenset()
+
+
+def _free_list(value: list[Any], path: Path, parts: Parts, *, by_key: bool) -> Any:
+    kept: list[Any] | None = None
+    for i, inner in enumerate(value):
+        if type(inner) is dict:
+            looked = _free_object(inner, (*path, i), parts, by_key)
+        elif _tells_nothing(inner):
+            continue
+        else:
+            looked = _free(inner, (*path, i), parts, by_key=by_key)
+        if looked is not inner:
+            if kept is None:
+                kept = list(value)
+            kept[i] = None if looked is _GONE else looked
+    return value if kept is None else kept
 
 
 def _tells_nothing(value: Any) -> bool:

@@ -8,28 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from adapters.channels.channel import Channel, Delivery, Found, Setting, Untranslated, register
+from adapters.channels.channel import Channel, Delivery, Found, Untranslated, register
 from domain.errors import Problem
 
 __all__ = ["AWAITED"]
 
-_VERIFY_TOKEN = Setting("verify_token", "the token that Meta's handshake must name", secret=True)
-
 AWAITED = {
-    "chatwoot": "Chatwoot",
-    "customerio": "Customer.io",
-    "hubspot": "HubSpot",
-    "intercom": "Intercom",
     "mailersend": "MailerSend",
-    "mailgun": "Mailgun",
-    "mandrill": "Mandrill",
-    "sendgrid": "SendGrid's event webhook",
-    "slack": "Slack",
-    "sns": "Amazon SNS, and SES by it",
-    "square": "Square",
-    "whatsapp": "WhatsApp Cloud, and all of Meta",
-    "woocommerce": "WooCommerce",
-    "zendesk": "Zendesk",
 }
 
 
@@ -53,6 +38,5 @@ for _name, _vendor in AWAITED.items():
             meaning=f"{_vendor}: verified and kept until it can be translated",
             translate=_kept,
             scheme=_name,
-            settings=(_VERIFY_TOKEN,) if _name == "whatsapp" else (),
         )
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
@@ -12,7 +13,7 @@ import orjson
 import structlog
 
 from adapters.cloudevents import Payload, event_of
-from domain.entry import moment
+from domain.entry import moment_once
 from domain.errors import Invalid, Problem
 from domain.identity import kind_of
 
@@ -25,9 +26,11 @@ __all__ = [
     "Translated",
     "Untranslated",
     "compared",
+    "compared_soundly",
     "json_of",
     "register",
     "touchpoint",
+    "unnamed",
 ]
 
 log = structlog.get_logger()
@@ -58,6 +61,7 @@ class Translated(msgspec.Struct, frozen=True):
     canonical: bytes
     occurred_at: datetime
     number: tuple[str, int] | None = None  # (series, number) in the sender's own numbering
+    sound: bool = False  # every value of `event` stands in `canonical`, which holds nothing that no event may
 
     @property
     def payload(self) -> Payload:
@@ -148,6 +152,8 @@ def register(channel: Channel) -> Channel:
 
 
 def _checked(one: Translated) -> Found:
+    if one.sound:
+        return one
     try:
         encoded = orjson.dumps(one.event)
     except TypeError:
@@ -174,6 +180,7 @@ def touchpoint(
     channel: str | None = None,
     direction: str | None = None,
     number: tuple[str, int] | None = None,
+    sound: bool = False,
 ) -> Translated:
     """One touchpoint of *delivery*.
 
@@ -183,15 +190,17 @@ def touchpoint(
         identifiers: (kind, value) of the person; what is None or blank is left out.
         data: by the type's schema; members that are None are left out.
         canonical: what two deliveries of the same thing have in common (`compared`).
+        sound: of `compared_soundly`, where *id*, *identifiers* and *data* hold nothing that is not in *canonical*:
+            then they are not looked through a second time.
     """
     event: dict[str, Any] = {"specversion": "1.0", "id": id, "source": delivery.source, "type": type}
     if at is not None:
-        event["time"] = moment(at)
+        event["time"] = moment_once(at)
     refs = []
-    namespace = delivery.settings.get(NAMESPACE.name)
-    odd: dict[str, list[str]] = {}
+    namespace = delivery.settings.get("namespace") if delivery.settings else None
+    odd: dict[str, list[str]] | None = None
     for kind, value in identifiers:
-        if value is None or isinstance(value, bool):
+        if value is None or value is True or value is False:
             continue
         text = value.strip() if isinstance(value, str) else str(value).strip()
         if not text:
@@ -199,6 +208,7 @@ def touchpoint(
         if namespace and "@" not in kind and kind_of(kind).namespace and not kind_of(kind).reference:
             kind = f"{kind}@{namespace}"  # noqa: PLW2901 - said more exactly
         if "," in text:
+            odd = {} if odd is None else odd
             odd.setdefault(kind, []).append(text)
         else:
             refs.append(f"{kind}:{text}")
@@ -211,10 +221,11 @@ def touchpoint(
     if direction is not None:
         event["direction"] = direction
     told = {name: value for name, value in data.items() if value is not None}
-    if odd:
+    if odd is not None:
         told["identifiers"] = odd
     event["data"] = told
-    return Translated(place, event, canonical, at if at is not None else delivery.received_at, number)
+    occurred_at = at if at is not None else delivery.received_at
+    return Translated(place, event, canonical, occurred_at, number, sound)
 
 
 def json_of(body: bytes) -> Any:
@@ -229,12 +240,24 @@ def json_of(body: bytes) -> Any:
         raise Invalid([Problem("", "The payload is not JSON.", "not_json")]) from None
 
 
+def unnamed(canonical: bytes) -> str:
+    """The id of what its sender gave none: the same for every delivery of the same payload."""
+    return hashlib.blake2b(canonical, digest_size=16).hexdigest()
+
+
 def compared(item: Any, *, but: Iterable[str] = ()) -> bytes:
     """What two deliveries of the same *item* have in common: its canonical JSON, but for members that count deliveries."""
-    left = frozenset(but)
-    if left and isinstance(item, dict):
-        item = {name: value for name, value in item.items() if name not in left}
+    return compared_soundly(item, but=but)[0]
+
+
+def compared_soundly(item: Any, *, but: Iterable[str] = ()) -> tuple[bytes, bool]:
+    """`compared`, and whether all that it holds may stand in an event: no NUL, no integer beyond 64 bits."""
+    if isinstance(item, dict):
+        left = but if isinstance(but, frozenset) else frozenset(but)
+        if not left.isdisjoint(item):
+            item = {name: value for name, value in item.items() if name not in left}
     try:
-        return orjson.dumps(item, option=orjson.OPT_SORT_KEYS)
+        written = orjson.dumps(item, option=orjson.OPT_SORT_KEYS)
     except TypeError:  # integers beyond 64 bits
-        return json.dumps(item, sort_keys=True, separators=(",", ":")).encode()
+        return json.dumps(item, sort_keys=True, separators=(",", ":")).encode(), False
+    return written, b"\\u0000" not in written

@@ -9,10 +9,11 @@ track the orders, e-mails, leads, loyalty and campaigns of Segment's published s
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -23,7 +24,7 @@ from adapters.channels.channel import (
     Delivery,
     Found,
     Untranslated,
-    compared,
+    compared_soundly,
     json_of,
     register,
     touchpoint,
@@ -40,7 +41,7 @@ from adapters.channels.values import (
     text,
     whole,
 )
-from domain.entry import moment
+from domain.entry import moment_once
 from domain.errors import Invalid, Problem
 
 __all__ = ["CALLS", "LARGEST_BATCH_BYTES", "LARGEST_CALL_BYTES", "SEGMENT"]
@@ -50,7 +51,7 @@ CALLS = ("track", "identify", "page", "screen", "group", "alias")
 LARGEST_CALL_BYTES = 32 * 2**10
 LARGEST_BATCH_BYTES = 500 * 2**10
 
-_OF_THE_WAY = ("sentAt", "writeKey", "receivedAt", "_metadata", "integrations")
+_OF_THE_WAY = frozenset(("sentAt", "writeKey", "receivedAt", "_metadata", "integrations"))
 """Members that speak of the way and not of what happened: a retry may change them."""
 _LEAST_SKEW = timedelta(seconds=1)
 _MILLISECOND = Decimal("0.001")
@@ -59,8 +60,14 @@ _MILLISECOND = Decimal("0.001")
 class _Sent(NamedTuple):
     """What a whole request says of the times of its items."""
 
-    at: datetime | None
+    skew: timedelta | None  # by which our clock is ahead of the client's; None where that is not told
     historical: bool  # by /v1/import: sent long after, which is no fault of a clock
+
+    @classmethod
+    def of(cls, told: Any, delivery: Delivery) -> _Sent:
+        """Of the member `sentAt`."""
+        at = _time(told)
+        return cls(None if at is None else delivery.received_at - at, delivery.call == "import")
 
 
 def _translate(delivery: Delivery) -> Iterator[Found]:
@@ -68,24 +75,36 @@ def _translate(delivery: Delivery) -> Iterator[Found]:
         item = json_of(delivery.body)
         if not isinstance(item, dict):
             raise _none("", "A call is a JSON object.", "not_an_object")
-        sent = _Sent(_time(item.get("sentAt")), historical=False)
+        sent = _Sent.of(item.get("sentAt"), delivery)
         yield _item(item, delivery, sent, delivery.call, "")
         yield from _preferences(item, delivery, delivery.call, "")
         return
     try:
-        envelope = msgspec.json.decode(delivery.body, type=_Envelope)
-        raws = [bytes(raw) for raw in envelope.batch]
-        sent = _Sent(_time(envelope.sentAt), historical=delivery.call == "import")
+        envelope = _envelope(delivery.body)
+        sent = _Sent.of(envelope.sentAt, delivery)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         yield from _slowly(delivery)
         return
-    for place, raw in enumerate(raws):
-        yield from _raw(raw, delivery, sent, f"/batch/{place}")
+    for number, raw in enumerate(envelope.batch):
+        place = f"/batch/{number}"
+        if len(raw) > LARGEST_CALL_BYTES:
+            yield _too_large(len(raw), place)
+            continue
+        try:
+            item = _decoded(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
+            yield Untranslated(place, [Problem(place, "The payload is not JSON.", "not_json")])
+            continue
+        yield from _call(item, delivery, sent, place)
 
 
 class _Envelope(msgspec.Struct):
     batch: list[msgspec.Raw]
     sentAt: str | int | float | None = None  # noqa: N815 - Segment's spelling
+
+
+_envelope = msgspec.json.Decoder(_Envelope).decode
+_decoded: Callable[[msgspec.Raw], Any] = msgspec.json.Decoder().decode
 
 
 def _slowly(delivery: Delivery) -> Iterator[Found]:
@@ -94,43 +113,29 @@ def _slowly(delivery: Delivery) -> Iterator[Found]:
     batch = inside(body, "batch")
     if not isinstance(batch, list):
         raise _none("/batch", "A batch is a JSON object with the calls in the list 'batch'.", "missing")
-    sent = _Sent(_time(inside(body, "sentAt")), historical=delivery.call == "import")
+    sent = _Sent.of(inside(body, "sentAt"), delivery)
     for place, item in enumerate(batch):
         yield from _call(item, delivery, sent, f"/batch/{place}")
 
 
-def _raw(raw: bytes, delivery: Delivery, sent: _Sent, place: str) -> Iterator[Found]:
-    if len(raw) > LARGEST_CALL_BYTES:
-        yield Untranslated(
-            place,
-            [
-                Problem(
-                    place,
-                    f"The call has {len(raw):,} bytes; at most {LARGEST_CALL_BYTES // 1024} KiB are taken, as Segment does.",
-                    "too_large",
-                )
-            ],
-        )
-        return
-    try:
-        item = json_of(raw)
-    except Invalid as wrong:
-        yield Untranslated(place, [msgspec.structs.replace(p, pointer=place) for p in wrong.problems])
-        return
-    yield from _call(item, delivery, sent, place)
+def _too_large(size: int, place: str) -> Untranslated:
+    detail = (
+        f"The call has {size:,} bytes; at most {LARGEST_CALL_BYTES // 1024} KiB are taken, as Segment does."
+    )
+    return Untranslated(place, [Problem(place, detail, "too_large")])
 
 
-def _call(item: Any, delivery: Delivery, sent: _Sent, place: str) -> Iterator[Found]:
+def _call(item: Any, delivery: Delivery, sent: _Sent, place: str) -> Iterable[Found]:
     if not isinstance(item, dict):
-        yield Untranslated(place, [Problem(place, "A call is a JSON object.", "not_an_object")])
-        return
+        return (Untranslated(place, [Problem(place, "A call is a JSON object.", "not_an_object")]),)
     kind = item.get("type") or item.get("action")  # `action` is what the first SDKs wrote
     if kind not in CALLS:
         problem = Problem(f"{place}/type", f"'type' is one of {', '.join(CALLS)}.", "not_allowed")
-        yield Untranslated(place, [problem])
-        return
-    yield _item(item, delivery, sent, kind, place)
-    yield from _preferences(item, delivery, kind, place)
+        return (Untranslated(place, [problem]),)
+    found = _item(item, delivery, sent, kind, place)
+    if kind == "track" and type(item.get("context")) is dict and "consent" in item["context"]:
+        return (found, *_preferences(item, delivery, kind, place))
+    return (found,)
 
 
 def _none(pointer: str, detail: str, code: str) -> Invalid:
@@ -150,55 +155,71 @@ def _time(value: Any) -> datetime | None:
 
 def _times(item: dict[str, Any], delivery: Delivery, sent: _Sent) -> tuple[datetime | None, datetime | None]:
     """(as the client gave it, corrected by the difference of the two clocks)."""
-    given, original = _time(item.get("timestamp")), _time(item.get("originalTimestamp"))
-    received = _time(item.get("receivedAt"))
+    get = item.get
+    given, original, received = _time(get("timestamp")), None, None
+    if "originalTimestamp" in item:
+        original = _time(get("originalTimestamp"))
+    if "receivedAt" in item:
+        received = _time(get("receivedAt"))
     if original is not None and received is not None and given is not None:
         return original, given  # it went through Segment, which corrected it there
     raw = given or original
     if raw is None:
         return None, None
-    sent_at = sent.at or _time(item.get("sentAt"))
-    if sent_at is None or sent.historical or received is not None:
+    skew = sent.skew
+    if skew is None and "sentAt" in item:
+        skew = _Sent.of(get("sentAt"), delivery).skew
+    if skew is None or sent.historical or received is not None or -_LEAST_SKEW < skew < _LEAST_SKEW:
         return raw, None
     try:
-        corrected = delivery.received_at - (sent_at - raw)
+        return raw, raw + skew
     except OverflowError:
         return raw, None
-    return raw, corrected if abs(corrected - raw) >= _LEAST_SKEW else None
 
 
 def _object(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def _whom(user: str | None, anonymous: str | None, *known: Any) -> list[tuple[str, object]]:
+    """Who it was: by the ids, and by what the traits *known* say."""
+    found: list[tuple[str, object]] = []
+    if user is not None:
+        found.append(("user", user))
+    if anonymous is not None:
+        found.append(("anonymous", anonymous))
+    for traits in known:
+        if traits and isinstance(traits, dict):
+            if "email" in traits:
+                found.append(("email", text(traits["email"])))
+            if "phone" in traits:
+                found.append(("phone", text(traits["phone"])))
+    return found
+
+
 def _item(item: dict[str, Any], delivery: Delivery, sent: _Sent, kind: str, place: str) -> Found:
     """One call."""
-    user, anonymous = text(item.get("userId")), text(item.get("anonymousId"))
-    previous = text(item.get("previousId")) if kind == "alias" else None
-    group = text(item.get("groupId")) if kind == "group" else None
-    problems = []
-    if user is None and anonymous is None and not (kind == "alias" and previous):
-        problems.append(Problem(f"{place}/userId", "A call has 'userId' or 'anonymousId'.", "missing"))
-    name = text(item.get("event")) if kind == "track" else None
-    if kind == "track" and name is None:
-        problems.append(
-            Problem(f"{place}/event", "'event' is missing; a track names what happened.", "missing")
-        )
-    if kind == "alias" and previous is None:
-        problems.append(Problem(f"{place}/previousId", "'previousId' is missing.", "missing"))
-    if kind == "group" and group is None:
-        problems.append(Problem(f"{place}/groupId", "'groupId' is missing.", "missing"))
-    if problems:
-        return Untranslated(place, problems)
-    context, traits, properties = (_object(item.get(name)) for name in ("context", "traits", "properties"))
-    identifiers: list[tuple[str, object]] = [("user", user), ("anonymous", anonymous)]
-    if kind != "group":  # the traits of a group are the group's
-        for known in (traits, context.get("traits")):
-            if known and isinstance(known, dict):
-                identifiers += [("email", text(known.get("email"))), ("phone", text(known.get("phone")))]
-    channel = None
+    get = item.get
+    user, anonymous = text(get("userId")), text(get("anonymousId"))
+    name = previous = group = None
     if kind == "track":
-        assert name is not None
+        name = named = text(get("event"))
+    elif kind == "alias":
+        previous = named = text(get("previousId"))
+    elif kind == "group":
+        group = named = text(get("groupId"))
+    else:
+        named = kind
+    if named is None or (user is None and anonymous is None and previous is None):
+        return Untranslated(place, list(_lacking(kind, place, named, user or anonymous)))
+    context, properties = _object(get("context")), _object(get("properties"))
+    traits = _object(get("traits"))
+    if kind == "group":  # the traits of a group are the group's
+        identifiers = _whom(user, anonymous)
+    else:
+        identifiers = _whom(user, anonymous, traits, context.get("traits"))
+    channel = None
+    if name is not None:
         type_, data = _tracked(name, properties)
     elif kind in ("page", "screen"):
         type_, data = "web.page_viewed", _shown(item, properties)
@@ -210,36 +231,56 @@ def _item(item: dict[str, Any], delivery: Delivery, sent: _Sent, kind: str, plac
             data["traits"] = {"group_id": group, "group": traits or None}
         if kind == "alias":
             identifiers.append(("anonymous", previous))
-    if type_.startswith("web."):
+    if type_ in _OF_THE_WEB:
         _web(data, properties, context)
     data["context"] = context or None
     raw, corrected = _times(item, delivery, sent)
     if corrected is not None:
-        data["corrected_at"] = moment(corrected)
-    if raw is None and item.get("timestamp") is not None:
+        data["corrected_at"] = moment_once(corrected)
+    if raw is None and get("timestamp") is not None:
         data["timestamp_given"] = item["timestamp"]  # it is no time; it is kept as it came
+    canonical, sound = compared_soundly(item, but=_OF_THE_WAY)
     return touchpoint(
         delivery,
-        id=text(item.get("messageId")) or f"{delivery.unique}{place}",
+        id=text(get("messageId")) or f"{delivery.unique}{place}",
         type=type_,
         at=raw,
         data=data,
-        canonical=compared(item, but=_OF_THE_WAY),
+        canonical=canonical,
         identifiers=identifiers,
         place=place,
         channel=channel,
+        sound=sound,
     )
+
+
+_OF_THE_WEB = ("web.page_viewed", "web.tracked")
+"""Types that say where on the web it was."""
+
+
+def _lacking(kind: str, place: str, named: str | None, who: str | None) -> Iterator[Problem]:
+    """What a call of this *kind* has to say and does not."""
+    if who is None and not (kind == "alias" and named):
+        yield Problem(f"{place}/userId", "A call has 'userId' or 'anonymousId'.", "missing")
+    if named is not None:
+        return
+    if kind == "track":
+        yield Problem(f"{place}/event", "'event' is missing; a track names what happened.", "missing")
+    elif kind == "alias":
+        yield Problem(f"{place}/previousId", "'previousId' is missing.", "missing")
+    else:
+        yield Problem(f"{place}/groupId", "'groupId' is missing.", "missing")
 
 
 # ---- what is shown, and where ---------------------------------------------------------------------------
 
 
-_PAGE = ("url", "path", "title", "referrer", "search")
+_PAGE = frozenset(("url", "path", "title", "referrer", "search"))
 _CAMPAIGN = {"source": "source", "medium": "medium", "name": "campaign", "term": "term", "content": "content"}
 
 
 def _shown(item: dict[str, Any], properties: dict[str, Any]) -> dict[str, Any]:
-    rest = {n: v for n, v in properties.items() if not (n in _PAGE and isinstance(v, str))}
+    rest = {n: v for n, v in properties.items() if n not in _PAGE or not isinstance(v, str)}
     name = first(item.get("name"), properties.get("name"))
     return {"name": name, "category": text(item.get("category")), "properties": rest or None}
 
@@ -249,211 +290,187 @@ def _web(data: dict[str, Any], properties: dict[str, Any], context: dict[str, An
     page, campaign = context.get("page"), context.get("campaign")
     places = (properties, page) if "event" not in data else (page,)
     for place in places:
-        if isinstance(place, dict):
-            for field in _PAGE:
-                value = place.get(field)
-                if value and field not in data and isinstance(value, str):
+        if place and isinstance(place, dict):
+            for field, value in place.items():
+                if field in _PAGE and value and isinstance(value, str) and field not in data:
                     data[field] = value
-    if "path" not in data and isinstance(data.get("url"), str):
+    url = data.get("url")
+    if url is not None and "path" not in data:
         with suppress(ValueError):
-            data["path"] = urlsplit(data["url"]).path or "/"
+            data["path"] = urlsplit(url).path or "/"
     if isinstance(campaign, dict):
         for theirs, ours in _CAMPAIGN.items():
             value = text(campaign.get(theirs))
             if value is not None:
                 data[f"utm_{ours}"] = value
-    session = first(context.get("sessionId"), inside(context, "session", "id"))
-    if session is not None:
-        data["session_id"] = session
+    if "sessionId" in context or "session" in context:
+        session = first(context.get("sessionId"), inside(context, "session", "id"))
+        if session is not None:
+            data["session_id"] = session
 
 
 # ---- track ----------------------------------------------------------------------------------------------
 
 
-class _Of:
-    """The properties of one track; what is taken out of them is not told a second time."""
+class _Field(NamedTuple):
+    """Where a field of ours stands among the properties of a track."""
 
-    def __init__(self, properties: dict[str, Any]) -> None:
-        self._given = properties
-        self._taken: set[str] = set()
-        self.currency = currency(properties.get("currency"))
+    name: str
+    theirs: tuple[str, ...]  # their names for it, the best first
+    read: Callable[..., Any]  # None where it says nothing
+    priced: bool = False  # read with the currency
 
-    def text(self, *names: str) -> str | None:
-        found: str | None = self._take(text, names)
-        return found
 
-    def whole(self, *names: str) -> int | None:
-        found: int | None = self._take(whole, names)
-        return found
+_Fields = tuple[_Field, ...]
 
-    def money(self, *names: str) -> int | None:
-        found: int | None = self._take(lambda value: minor(value, self.currency), names)
-        return found
 
-    def _take(self, read: Callable[[Any], Any], names: tuple[str, ...]) -> Any:
-        for name in names:
-            value = self._given.get(name)
-            if value is not None and (found := read(value)) is not None:
-                self._taken.add(name)
-                return found
+def _text(name: str, *theirs: str) -> _Field:
+    return _Field(name, theirs or (name,), text)
+
+
+def _whole(name: str, *theirs: str) -> _Field:
+    return _Field(name, theirs or (name,), whole)
+
+
+def _money(name: str, *theirs: str) -> _Field:
+    return _Field(name, theirs, minor, priced=True)
+
+
+_LINE = (
+    _text("sku", "sku", "product_id"),
+    _text("name"),
+    _Field("quantity", ("quantity",), quantity),
+    _money("unit_price_minor", "price"),
+    _text("category"),
+)
+
+
+def _lines(products: Any, code: str | None) -> list[dict[str, Any]] | None:
+    if not isinstance(products, list) or not all(isinstance(p, dict) for p in products):
         return None
-
-    def lines(self) -> list[dict[str, Any]] | None:
-        products = self._given.get("products")
-        if not isinstance(products, list) or not all(isinstance(p, dict) for p in products):
-            return None
-        return [_line(product, self.currency) for product in products] or None
-
-    def rest(self) -> dict[str, Any] | None:
-        if self.currency is not None:
-            self._taken.add("currency")
-        left = {name: value for name, value in self._given.items() if name not in self._taken}
-        return left or None
+    return [_read(_LINE, product, code, set()) for product in products] or None
 
 
-def _line(product: dict[str, Any], code: str | None) -> dict[str, Any]:
-    line = {
-        "sku": first(product.get("sku"), product.get("product_id")),
-        "name": text(product.get("name")),
-        "quantity": quantity(product.get("quantity")),
-        "unit_price_minor": minor(product.get("price"), code),
-        "category": text(product.get("category")),
-    }
-    return {name: value for name, value in line.items() if value is not None}
+_ORDER = (
+    _text("order_id", "order_id", "orderId"),
+    _text("cart_id", "cart_id", "checkout_id"),
+    _Field("currency", ("currency",), lambda _, code: code, priced=True),
+    _money("amount_minor", "total", "revenue", "value"),
+    _text("store", "affiliation"),
+    _Field("lines", ("products",), _lines, priced=True),
+)
+_PLACED = (
+    *_ORDER,
+    _text("coupon"),
+    _money("discount_minor", "discount"),
+    _money("tax_minor", "tax"),
+    _money("shipping_minor", "shipping"),
+    _text("payment_method"),
+    _text("delivery_method", "shipping_method"),
+)
+_REASONED = (*_ORDER, _text("reason"))
+_EMAIL = (
+    _text("message_id", "email_id", "message_id"),
+    _text("campaign_id"),
+    _text("subject", "email_subject", "subject"),
+)
+_CLICKED = (*_EMAIL, _text("url", "link_url", "url"), _text("link", "link_id"))
+_UNSUBSCRIBED = (*_EMAIL, _text("list_id"))
+_PROMOTED = (
+    _text("campaign_id", "promotion_id", "campaign_id"),
+    _text("campaign", "campaign", "name", "campaign_name"),
+    _text("offer", "creative"),
+)
+_LEAD = (_text("lead_id", "lead_id", "leadId", "id"), _text("campaign_id"), _text("agent", "agent", "owner"))
+_CAPTURED = (*_LEAD, _text("lead_source", "lead_source", "source"), _text("interest"), _text("company"))
+_LOYALTY = (
+    _text("program", "program", "program_name"),
+    _text("card_number", "card_number", "loyalty_card"),
+    _text("tier"),
+    _text("store", "store", "store_id"),
+    _text("order_id"),
+    _whole("balance_points", "balance", "balance_points"),
+)
+_POINTS = (*_LOYALTY, _whole("points", "points", "amount"), _text("reward"))
 
 
-def _order(of: _Of) -> dict[str, Any]:
-    return {
-        "order_id": of.text("order_id", "orderId"),
-        "cart_id": of.text("cart_id", "checkout_id"),
-        "currency": of.currency,
-        "amount_minor": of.money("total", "revenue", "value"),
-        "store": of.text("affiliation"),
-        "lines": of.lines(),
-    }
-
-
-def _placed(of: _Of) -> dict[str, Any]:
-    return _order(of) | {
-        "coupon": of.text("coupon"),
-        "discount_minor": of.money("discount"),
-        "tax_minor": of.money("tax"),
-        "shipping_minor": of.money("shipping"),
-        "payment_method": of.text("payment_method"),
-        "delivery_method": of.text("shipping_method"),
-    }
-
-
-def _reasoned(of: _Of) -> dict[str, Any]:
-    return _order(of) | {"reason": of.text("reason")}
-
-
-def _email(of: _Of) -> dict[str, Any]:
-    return {
-        "message_id": of.text("email_id", "message_id"),
-        "campaign_id": of.text("campaign_id"),
-        "subject": of.text("email_subject", "subject"),
-    }
-
-
-def _clicked(of: _Of) -> dict[str, Any]:
-    return _email(of) | {"url": of.text("link_url", "url"), "link": of.text("link_id")}
-
-
-def _unsubscribed(of: _Of) -> dict[str, Any]:
-    return _email(of) | {"list_id": of.text("list_id")}
-
-
-def _promoted(of: _Of) -> dict[str, Any]:
-    return {
-        "campaign_id": of.text("promotion_id", "campaign_id"),
-        "campaign": of.text("campaign", "name", "campaign_name"),
-        "offer": of.text("creative"),
-        "response": "clicked",
-    }
-
-
-def _lead(of: _Of) -> dict[str, Any]:
-    return {
-        "lead_id": of.text("lead_id", "leadId", "id"),
-        "campaign_id": of.text("campaign_id"),
-        "agent": of.text("agent", "owner"),
-    }
-
-
-def _captured(of: _Of) -> dict[str, Any]:
-    return _lead(of) | {
-        "lead_source": of.text("lead_source", "source"),
-        "interest": of.text("interest"),
-        "company": of.text("company"),
-    }
-
-
-def _loyalty(of: _Of) -> dict[str, Any]:
-    return {
-        "program": of.text("program", "program_name"),
-        "card_number": of.text("card_number", "loyalty_card"),
-        "tier": of.text("tier"),
-        "store": of.text("store", "store_id"),
-        "order_id": of.text("order_id"),
-        "balance_points": of.whole("balance", "balance_points"),
-    }
-
-
-def _points(of: _Of) -> dict[str, Any]:
-    return _loyalty(of) | {"points": of.whole("points", "amount"), "reward": of.text("reward")}
-
-
-_SPECS: dict[str, tuple[str, Callable[[_Of], dict[str, Any]]]] = {
+_SPECS: dict[str, tuple[str, _Fields]] = {
     # https://segment.com/docs/connections/spec/ecommerce/v2/
-    "order completed": ("order.placed", _placed),
-    "completed order": ("order.placed", _placed),  # version 1 of the spec
-    "order cancelled": ("order.cancelled", _reasoned),
-    "order canceled": ("order.cancelled", _reasoned),
-    "order refunded": ("order.refunded", _reasoned),
-    "order paid": ("order.paid", _order),
-    "order shipped": ("order.shipped", _order),
-    "order delivered": ("order.delivered", _order),
-    "order returned": ("order.returned", _reasoned),
-    "promotion clicked": ("campaign.responded", _promoted),
+    "order completed": ("order.placed", _PLACED),
+    "completed order": ("order.placed", _PLACED),  # version 1 of the spec
+    "order cancelled": ("order.cancelled", _REASONED),
+    "order canceled": ("order.cancelled", _REASONED),
+    "order refunded": ("order.refunded", _REASONED),
+    "order paid": ("order.paid", _ORDER),
+    "order shipped": ("order.shipped", _ORDER),
+    "order delivered": ("order.delivered", _ORDER),
+    "order returned": ("order.returned", _REASONED),
+    "promotion clicked": ("campaign.responded", _PROMOTED),
     # https://segment.com/docs/connections/spec/email/
-    "email sent": ("email.sent", _email),
-    "email delivered": ("email.delivered", _email),
-    "email opened": ("email.opened", _email),
-    "email link clicked": ("email.clicked", _clicked),
-    "email bounced": ("email.bounced", _email),
-    "email marked as spam": ("email.complained", _email),
-    "unsubscribed": ("email.unsubscribed", _unsubscribed),
-    "email unsubscribed": ("email.unsubscribed", _unsubscribed),
+    "email sent": ("email.sent", _EMAIL),
+    "email delivered": ("email.delivered", _EMAIL),
+    "email opened": ("email.opened", _EMAIL),
+    "email link clicked": ("email.clicked", _CLICKED),
+    "email bounced": ("email.bounced", _EMAIL),
+    "email marked as spam": ("email.complained", _EMAIL),
+    "unsubscribed": ("email.unsubscribed", _UNSUBSCRIBED),
+    "email unsubscribed": ("email.unsubscribed", _UNSUBSCRIBED),
     # names that the sources of sales and loyalty systems use
-    "lead captured": ("lead.captured", _captured),
-    "lead generated": ("lead.captured", _captured),
-    "lead created": ("lead.captured", _captured),
-    "lead assigned": ("lead.assigned", _lead),
-    "lead qualified": ("lead.qualified", _lead),
-    "campaign responded": ("campaign.responded", _promoted),
-    "loyalty enrolled": ("loyalty.enrolled", _loyalty),
-    "loyalty program joined": ("loyalty.enrolled", _loyalty),
-    "loyalty card swiped": ("loyalty.card_swiped", _loyalty),
-    "loyalty points earned": ("loyalty.points_earned", _points),
-    "points earned": ("loyalty.points_earned", _points),
-    "loyalty points redeemed": ("loyalty.points_redeemed", _points),
-    "points redeemed": ("loyalty.points_redeemed", _points),
-    "loyalty points expired": ("loyalty.points_expired", _points),
-    "points expired": ("loyalty.points_expired", _points),
+    "lead captured": ("lead.captured", _CAPTURED),
+    "lead generated": ("lead.captured", _CAPTURED),
+    "lead created": ("lead.captured", _CAPTURED),
+    "lead assigned": ("lead.assigned", _LEAD),
+    "lead qualified": ("lead.qualified", _LEAD),
+    "campaign responded": ("campaign.responded", _PROMOTED),
+    "loyalty enrolled": ("loyalty.enrolled", _LOYALTY),
+    "loyalty program joined": ("loyalty.enrolled", _LOYALTY),
+    "loyalty card swiped": ("loyalty.card_swiped", _LOYALTY),
+    "loyalty points earned": ("loyalty.points_earned", _POINTS),
+    "points earned": ("loyalty.points_earned", _POINTS),
+    "loyalty points redeemed": ("loyalty.points_redeemed", _POINTS),
+    "points redeemed": ("loyalty.points_redeemed", _POINTS),
+    "loyalty points expired": ("loyalty.points_expired", _POINTS),
+    "points expired": ("loyalty.points_expired", _POINTS),
 }
 
 
 def _tracked(name: str, properties: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """(type, data) of a track."""
-    spec = _SPECS.get(" ".join(name.lower().replace("_", " ").split()))
+    spec = _SPECS.get(_folded(name) if len(name) <= _LONGEST_REMEMBERED else _fold(name))
     if spec is None:
         return "web.tracked", {"event": name, "properties": properties or None}
-    type_, read = spec
-    of = _Of(properties)
-    data = {field: value for field, value in read(of).items() if value is not None}
-    data["properties"] = of.rest()
+    type_, fields = spec
+    code = currency(properties.get("currency"))
+    told = {"currency"} if code is not None else set()
+    data = _read(fields, properties, code, told)
+    if type_ == "campaign.responded":
+        data["response"] = "clicked"
+    # What is told is not told twice; of a product a line holds the main things only.
+    data["properties"] = {n: v for n, v in properties.items() if n not in told or n == "products"} or None
     return type_, data
+
+
+def _read(fields: _Fields, given: dict[str, Any], code: str | None, told: set[str]) -> dict[str, Any]:
+    """What *given* says of *fields*; the names that said it are added to *told*."""
+    data = {}
+    for name, theirs, read, priced in fields:
+        for each in theirs:
+            value = given.get(each)
+            if value is not None:
+                found = read(value, code) if priced else read(value)
+                if found is not None:
+                    data[name] = found
+                    told.add(each)
+                    break
+    return data
+
+
+def _fold(name: str) -> str:
+    return " ".join(name.lower().replace("_", " ").split())
+
+
+_folded = lru_cache(maxsize=1_000)(_fold)  # a client tracks the same few names again and again
+_LONGEST_REMEMBERED = 200  # characters
 
 
 _UPDATED = "segment consent preference updated"

@@ -1,7 +1,9 @@
 """Shopify webhooks: orders, fulfilments, refunds, carts, checkouts and customers.
 
 The topic stands in a header; the body is the resource. The key is X-Shopify-Event-Id, which all subscriptions
-to one event share; without it topic, id and updated_at. Amounts are texts, ids go over 2^53.
+to one event share; without it topic, id and updated_at. One act of a merchant may be told under several topics
+with the same id, so that the key has the topic, too; but for orders/create, whose key is the bare id.
+Amounts are texts, ids go over 2^53.
 """
 
 from __future__ import annotations
@@ -10,7 +12,16 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from adapters.channels.channel import Channel, Delivery, Found, compared, json_of, register, touchpoint
+from adapters.channels.channel import (
+    Channel,
+    Delivery,
+    Found,
+    compared,
+    json_of,
+    register,
+    touchpoint,
+    unnamed,
+)
 from adapters.channels.consent_fact import State, consent_fact
 from adapters.channels.values import at_time, currency, first, inside, listed, minor, quantity, text, whole
 from domain.errors import Invalid, Problem
@@ -221,17 +232,22 @@ def _translate(delivery: Delivery) -> Iterator[Found]:
         )
     )
     event_id = text(delivery.headers.get("x-shopify-event-id"))
-    if event_id is None and resource is None:
-        raise Invalid([Problem("/id", "The body has no id, and there is no X-Shopify-Event-Id.", "missing")])
+    if event_id is not None and topic != "orders/create":
+        event_id = f"{event_id}:{topic}"
+    if resource is None:  # as the requests of data protection, which name a customer of a shop
+        resource = first(
+            inside(body, "customer", "id"), body.get("shop_id"), inside(body, "order_edit", "id")
+        )
+    canonical = topic.encode() + b"\n" + compared(body)
     changed = first(body.get("updated_at"), body.get("created_at")) or ""
     number = whole(body.get("order_number")) if topic == "orders/create" else None
     yield touchpoint(
         delivery,
-        id=event_id or f"{topic}:{resource}:{changed}",
+        id=event_id or (f"{topic}:{resource}:{changed}" if resource is not None else unnamed(canonical)),
         type=chosen.type,
         at=at,
         data=chosen.read(body),
-        canonical=topic.encode() + b"\n" + compared(body),
+        canonical=canonical,
         identifiers=[*_whom(topic, body), ("order", _order_ref(topic, body))],
         number=None if number is None else ("orders", number),
     )

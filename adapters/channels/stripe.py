@@ -11,7 +11,7 @@ from typing import Any
 
 from adapters.channels.channel import Channel, Delivery, Found, compared, json_of, register, touchpoint
 from adapters.channels.consent_fact import State, consent_fact
-from adapters.channels.values import at_epoch, currency, first, inside, text, whole
+from adapters.channels.values import at_epoch, at_time, currency, first, inside, text, whole
 from domain.errors import Invalid, Problem
 
 __all__ = ["STRIPE"]
@@ -68,10 +68,19 @@ def _checkout(thing: Body) -> dict[str, Any]:
     }
 
 
+def _subscription_id(invoice: Body) -> str | None:
+    """The subscription that an invoice is of; since API 2025-03-31 its parent tells it."""
+    return first(
+        invoice.get("subscription"),
+        inside(invoice, "subscription", "id"),
+        inside(invoice, "parent", "subscription_details", "subscription"),
+    )
+
+
 def _subscription(thing: Body) -> dict[str, Any]:
     price = inside(thing, "items", "data", 0, "price") or thing.get("plan")
     return {
-        "subscription_id": first(thing.get("subscription"), thing.get("id")),
+        "subscription_id": _subscription_id(thing) or text(thing.get("id")),
         "plan": first(inside(price, "nickname"), inside(price, "id")),
         "currency": currency(inside(price, "currency")) or currency(thing.get("currency")),
         "amount_minor": next(
@@ -105,6 +114,7 @@ _TYPES: dict[str, tuple[str, Callable[[Body], dict[str, Any]]]] = {
     "charge.refunded": ("order.refunded", _refunded),
     "invoice.paid": ("subscription.renewed", _subscription),
     "checkout.session.completed": ("order.placed", _checkout),
+    "checkout.session.async_payment_succeeded": ("order.paid", _paid),
     "customer.subscription.created": ("subscription.started", _subscription),
     "customer.subscription.deleted": ("subscription.ended", _subscription),
     "customer.created": ("profile.updated", _customer),
@@ -129,20 +139,36 @@ def _translate(delivery: Delivery) -> Iterator[Found]:
     if not isinstance(event, dict):
         raise Invalid([Problem("", "The body is no JSON object.", "not_an_object")])
     id_, type_, thing = text(event.get("id")), text(event.get("type")), inside(event, "data", "object")
-    if id_ is None or type_ is None or not isinstance(thing, dict):
-        raise Invalid(
-            [Problem("", "The body is no event of Stripe: id, type and data.object are missing.", "missing")]
+    if id_ is None or type_ is None:
+        raise Invalid([Problem("", "The body is no event of Stripe: id or type is missing.", "missing")])
+    if not isinstance(thing, dict):  # of API v2: it names what it is about, and says no more
+        yield touchpoint(
+            delivery,
+            id=id_,
+            type=f"stripe.{type_}",
+            at=at_epoch(event.get("created")) or at_time(event.get("created")),
+            data={"payload": event},
+            canonical=compared(event, but=_OF_THE_DELIVERY),
         )
+        return
     name, read = _TYPES.get(type_, (f"stripe.{type_}", lambda thing: {"payload": thing}))
-    if name == "subscription.renewed" and text(thing.get("subscription")) is None:
-        name, read = "order.paid", _paid  # an invoice that belongs to no subscription
+    if name == "subscription.renewed" and (
+        _subscription_id(thing) is None or thing.get("billing_reason") == "subscription_create"
+    ):
+        name, read = "order.paid", _paid  # an invoice of no subscription, or the one that it began with
     order = _order_id(thing)
+    data = read(thing) | ({"test": True} if event.get("livemode") is False else {})
+    if name == "order.refunded" and data["amount_minor"] is not None:
+        # `amount_refunded` is the sum of all refunds of a charge; the event tells what it was before this one.
+        before = whole(inside(event, "data", "previous_attributes", "amount_refunded"))
+        if before is not None and 0 <= before <= data["amount_minor"]:
+            data["amount_minor"] -= before
     yield touchpoint(
         delivery,
         id=id_,
         type=name,
         at=at_epoch(event.get("created")),
-        data=read(thing) | ({"test": True} if event.get("livemode") is False else {}),
+        data=data,
         canonical=compared(event, but=_OF_THE_DELIVERY),
         identifiers=[*_whom(thing), ("order", order)],
     )

@@ -135,7 +135,7 @@ def _binary(
         if attribute == "datacontenttype":
             continue
         if not _NAME.match(attribute) or attribute in ("data", "data_base64"):
-            attribute = f"ce-{attribute}"  # no attribute of that name can be; it is kept as it came
+            attribute = f"ce-{attribute}"  # no attribute of that name can be: the ingest tells so
         members.append(orjson.dumps(attribute) + b":" + _header_text(value))
     if content_type is not None:
         members.append(b'"datacontenttype":' + orjson.dumps(content_type))

@@ -78,7 +78,9 @@ def run_fuzz(
     for number in range(cases):
         # Most cases are for those that translate; those that only keep are given some, too.
         some = mute if mute and (number % KEPT_ONE_IN == 0 or not names) else names
-        name = some[number // KEPT_ONE_IN % len(some)] if some is mute else some[number % len(some)]
+        turn = number // KEPT_ONE_IN
+        # The turn shifts the names, so that none falls always on a case of those that only keep.
+        name = some[turn % len(some)] if some is mute else some[(number + turn) % len(some)]
         chance = random.Random(f"{seed}:{number}")  # noqa: S311 - a case that can be made again
         one = _case(name, known[name], foreign, chance)
         counts[name] += 1

@@ -31,6 +31,21 @@ _SHOPIFY = {
 }
 
 
+_VENDORS = {
+    "chatwoot": "chatwoot/*.json",
+    "customerio": "customerio/*.json",
+    "hubspot": "hubspot/*.json",
+    "intercom": "intercom/*.json",
+    "mailgun": "email-mailgun/*_event.json",
+    "sendgrid": "email-sendgrid/*_event*.*",
+    "sns": "email-amazon_ses/*_event.json",
+    "square": "square/webhooks*.json",
+    "whatsapp": "whatsapp/[a-z]*.json",
+    "zendesk": "zendesk/*.json",
+}
+"""Where the bodies of these stand, that say all by themselves."""
+
+
 def shared(folder: str, pattern: str) -> Iterator[bytes]:
     for file in sorted((PAYLOADS / folder).glob(pattern)):
         yield file.read_bytes()
@@ -157,6 +172,15 @@ def _known() -> Iterator[tuple[str, str, bytes, dict[str, str]]]:
         yield "segment", "batch", body.partition(b"\r\n\r\n")[2], JSON
     for body in shared("segment", "*.json"):
         yield "segment", "identify", body, JSON  # no event has a name in it
+    for channel, pattern in _VENDORS.items():
+        folder, _, names = pattern.partition("/")
+        for body in shared(folder, names):
+            yield channel, "", body, JSON
+    for body in shared("slack", "*.form"):
+        yield "slack", "", body, FORM
+    for body in shared("woocommerce", "order*.json"):
+        for topic in ("order.created", "order.updated"):
+            yield "woocommerce", "", body, {**JSON, "x-wc-webhook-topic": topic}
     event = {
         "specversion": "1.0",
         "id": "e-1",

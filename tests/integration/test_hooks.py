@@ -24,6 +24,7 @@ from adapters.channels.values import at_time
 from adapters.postgres.endpoints import Endpoints
 from bin.compose import core
 from bin.rejected import retry
+from tests.contract.test_vendors import SAMPLES, Known
 from tests.integration.running import Served, served_http
 from tests.unit.test_signatures import VECTORS_OF_ALL, Vector, passes, with_body
 from tests.waiting import wait_until
@@ -212,6 +213,32 @@ def test_each_vendors_vector_is_taken_and_changed_stale_or_under_another_secret_
 def _one_bit_off(body: bytes, at: int) -> bytes:
     at = (at + len(body) // 2) % len(body)  # from the middle on
     return body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    "vendor", sorted({known.channel for known in SAMPLES.values()} - {"delighted", "webhook"})
+)
+def test_all_that_a_vendor_sends_is_answered_200_and_recorded_once(served: Served, vendor: str) -> None:
+    # given an endpoint for a vendor, and each of our samples of what it sends
+    path = f"{added(served, vendor, 'samples', 's3cret', scheme='token')}?token=s3cret"
+    known = [sample for sample in SAMPLES.values() if sample.channel == vendor]
+
+    def post(sample: Known) -> dict[str, int]:
+        with served.client("") as http:
+            answer = http.post(path, content=sample.body, headers=sample.headers)
+        assert answer.status_code == 200, (sample.name, answer.text)
+        told: dict[str, int] = answer.json()
+        return told
+
+    # when all of it comes, and comes again
+    first, again = [post(sample) for sample in known], [post(sample) for sample in known]
+
+    # then nothing is refused, and nothing is there twice
+    assert sum(told["rejected"] + told["conflicts"] for told in first + again) == 0
+    assert sum(told["recorded"] for told in first) > 0
+    assert sum(told["recorded"] for told in again) == 0
+    with served.client("") as http:
+        assert http.post(path[:-1], content=known[0].body, headers=known[0].headers).status_code == 401
 
 
 def test_a_rotated_secret_is_taken_beside_the_old_one_for_as_long_as_was_said(served: Served) -> None:

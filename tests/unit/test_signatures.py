@@ -418,19 +418,31 @@ def test_every_scheme_that_was_asked_for_has_a_vector() -> None:
     assert tried >= set(SCHEMES)
 
 
-def test_every_vector_of_the_files_is_tried_whose_body_is_at_hand() -> None:
-    def listed(found: Any) -> Iterator[dict[str, Any]]:
-        if isinstance(found, dict) and ("expected" in found or "signature" in found):
-            yield found
-        elif isinstance(found, dict | list):
-            for inner in found.values() if isinstance(found, dict) else found:
-                yield from listed(inner)
+def listed(found: Any) -> Iterator[dict[str, Any]]:
+    """The vectors of a file, wherever they stand in it."""
+    if isinstance(found, dict) and ("expected" in found or "signature" in found):
+        yield found
+    elif isinstance(found, dict | list):
+        for inner in found.values() if isinstance(found, dict) else found:
+            yield from listed(inner)
 
-    vectors = [
-        one for file in sorted(VECTORS.glob("*.json")) for one in listed(json.loads(file.read_bytes()))
-    ]
-    at_hand = [one for one in vectors if "body_file" not in one or body_of(one) is not None]
-    assert len([*computed(), *published(), *recorded()]) >= len(at_hand)
+
+@pytest.mark.skipif(not VECTORS.is_dir(), reason="the shared vectors are not beside this checkout")
+def test_every_vector_of_every_file_is_tried() -> None:
+    # given all signatures that are tried, in headers or in bodies
+    tried = [*computed(), *published(), *recorded()]
+    signed = {text for one in tried for text in one.arrived.headers.values()}
+    signed |= {
+        json.loads(one.arrived.body)["signature"]["signature"] for one in tried if one.signature == "body"
+    }
+
+    for file in sorted(VECTORS.iterdir()):
+        vectors = list(listed(json.loads(file.read_bytes())))
+        assert vectors, f"{file.name} holds no vector that is understood"
+        for vector in vectors:
+            if "body_file" in vector and body_of(vector) is None:
+                continue  # its body is not among the samples of this machine: a like one is in `made`
+            assert vector.get("expected", vector.get("signature")) in signed, (file.name, vector)
 
 
 # ---- Amazon SNS, with a certificate of our own ----------------------------------------------------------
