@@ -87,6 +87,7 @@ class Library:
                 as_of_us=None if as_of is None else micros(as_of),
                 closed=self._closed,
                 closed_version=self._closed_version,
+                all_chunks=[*self._segments.values(), *(chunk for _, chunk in self._blocks)],
             )
             everybody = self._moments.at(conn, as_of, known_at)
             row = conn.execute(
@@ -121,8 +122,9 @@ class Library:
             self._reset(manifest)
         if manifest != self._manifest or set(self._segments) != {s.name for s in manifest.segments}:
             self._take(manifest)
-        if known_at > self._tail_to:
-            for batch in followed(conn, self._tail_to, known_at):
+        # To the head, whatever is asked: what there is to ask for must not hang on what was read before.
+        if max(known_at, head) > self._tail_to:
+            for batch in followed(conn, self._tail_to, max(known_at, head)):
                 self._append(batch.rows)
                 self._tail_ends += batch.closed
                 self._tail_to = batch.position

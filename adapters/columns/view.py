@@ -65,8 +65,10 @@ class View:
         as_of_us: int | None = None,
         closed: Mapping[int, Sequence[int]] | None = None,
         closed_version: int = 0,
+        all_chunks: Sequence[Chunk] = (),
     ) -> None:
         self.chunks = [c for c in chunks if c.rows]
+        self._all_chunks = [c for c in all_chunks if c.rows] or self.chunks
         self.vocabularies = vocabularies
         self.known_at = known_at
         self._until = NEVER if as_of_us is None else as_of_us
@@ -75,10 +77,13 @@ class View:
 
     @property
     def known(self) -> Known:
-        """The types and properties there are to ask for."""
-        types = {self.vocabularies["type"].values[c] for chunk in self.chunks for c in chunk.types}
+        """The types and properties there are to ask for, those known later included.
+
+        They only ever become more, so a question that was answered at a moment is answered at it for ever.
+        """
+        types = {self.vocabularies["type"].values[c] for chunk in self._all_chunks for c in chunk.types}
         paths: dict[str, frozenset[str]] = {}
-        for chunk in self.chunks:
+        for chunk in self._all_chunks:
             for path, kinds in chunk.kinds.items():
                 paths[path] = paths.get(path, frozenset()) | kinds
         return Known(frozenset(types), paths)
