@@ -128,8 +128,9 @@ class Library:
             self._reset(manifest)
         if manifest != self._manifest or set(self._segments) != {s.name for s in manifest.segments}:
             self._take(manifest)
-        if known_at > self._tail_to:
-            for batch in followed(conn, self._tail_to, known_at):
+        # To the head, whatever is asked: what there is to ask for must not hang on what was read before.
+        if max(known_at, head) > self._tail_to:
+            for batch in followed(conn, self._tail_to, max(known_at, head)):
                 self._append(batch.rows)
                 self._tail_ends += batch.closed
                 self._tail_to = batch.position

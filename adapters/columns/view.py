@@ -88,10 +88,14 @@ class View:
 
     @property
     def known(self) -> Known:
-        """The types and properties there are to ask for."""
-        types = {self.vocabularies["type"].values[c] for chunk in self.chunks for c in chunk.types}
+        """The types and properties there are to ask for, those known later included.
+
+        They only ever become more, so a question that was answered at a moment is answered at it for ever.
+        """
+        everything = [*self.chunks, *self.beside]
+        types = {self.vocabularies["type"].values[c] for chunk in everything for c in chunk.types}
         paths: dict[str, frozenset[str]] = {}
-        for chunk in self.chunks:
+        for chunk in everything:
             for path, kinds in chunk.kinds.items():
                 paths[path] = paths.get(path, frozenset()) | kinds
         return Known(frozenset(types), paths)

@@ -16,6 +16,7 @@ import msgspec
 
 from domain.errors import Invalid, Problem
 from domain.event import TYPES
+from domain.funnels.declared import declared_kinds
 from domain.funnels.property import ENVELOPE, OPS, Condition, kind_of_value, path_of
 from domain.funnels.question import Count, Entry, Exclusion, Funnel, Order, Policy, Step, Trend
 from domain.funnels.span import NO_SPAN, read_span
@@ -47,9 +48,9 @@ def micros(at: datetime) -> int:
     return (span.days * 86_400 + span.seconds) * _MICROSECOND + span.microseconds
 
 
-def _nearest(name: str, names: Iterable[str], of: str) -> str:
-    near = get_close_matches(name, sorted(names), n=3, cutoff=0.5)
-    return f"; did you mean {' or '.join(near)}?" if near else f". {of}"
+def _nearest(name: str, names: Iterable[str], of: str, first: Iterable[str] = ()) -> str:
+    near = [*first, *get_close_matches(name, sorted(names), n=3, cutoff=0.5)]
+    return f"; did you mean {' or '.join(dict.fromkeys(near[:3]))}?" if near else f". {of}"
 
 
 class Reader:
@@ -121,8 +122,10 @@ class Reader:
                 )
         return tuple(dict.fromkeys(listed))
 
-    def path(self, raw: Any, pointer: str, types: tuple[str, ...] = (), *, envelope: bool = True) -> str:
-        """The path of a property that there is, and that is not sealed."""
+    def path(
+        self, raw: Any, pointer: str, types: tuple[str, ...] = (), *, also: tuple[str, ...] = ENVELOPE
+    ) -> str:
+        """The path of a property that there is, and that is not sealed; *also* are the words beside those of data."""
         if not isinstance(raw, str) or not raw or raw == "data.":
             self.wrong(
                 pointer, "A property is named channel, direction, source or data.<path>.", "not_a_property"
@@ -130,7 +133,7 @@ class Reader:
             return "channel"
         path = path_of(raw)
         if path in ENVELOPE:
-            if not envelope:
+            if path not in also:
                 self.wrong(
                     pointer, "Only properties of data, such as data.session_id, go here.", "not_allowed"
                 )
@@ -145,13 +148,19 @@ class Reader:
                 f"'{path}' is personal: it is sealed, and no analysis reads it. Ask by another property.",
                 "personal",
             )
-        elif not any(field in t.fields for t in declared):
-            names = (
-                set(self._seen)
-                | {f"data.{f}" for t in declared for f in t.fields - t.personal}
-                | set(ENVELOPE)
+        elif not any(declared_kinds(t, path) for t in types or self._types):
+            names = {
+                f"data.{f}"
+                for t in declared
+                for f in t.fields - t.personal
+                if declared_kinds(t.name, f"data.{f}")
+            }
+            near = _nearest(
+                path,
+                names | set(self._seen),
+                "GET /v1/types/{name} lists the fields of a type.",
+                get_close_matches(raw, also, n=1),
             )
-            near = _nearest(path, names, "GET /v1/types/{name} lists the fields of a type.")
             self.wrong(pointer, f"No event was ever recorded with '{path[:80]}'{near}", "unknown_property")
         return path
 
@@ -229,27 +238,7 @@ class Reader:
         """The kinds of value that a property was seen with, or is declared to have; empty: any."""
         if path in ENVELOPE:
             return {"text"}
-        found = set(self._seen.get(path, ()))
-        field = path.removeprefix("data.")
-        for name in types:
-            if name in TYPES and field in TYPES[name].fields:
-                schema = msgspec.json.schema(TYPES[name].cls)
-                inner = schema.get("$defs", {}).get(schema.get("$ref", "").rpartition("/")[2], schema)
-                wanted = inner.get("properties", {}).get(field, {})
-                parts = [w.get("type") for w in wanted.get("anyOf", [wanted])]
-                words = {
-                    "string": "text",
-                    "integer": "number",
-                    "number": "number",
-                    "boolean": "flag",
-                    "array": "list",
-                }
-                if any(p not in words and p != "null" for p in parts):
-                    return set()
-                found |= {words[p] for p in parts if p in words}
-            elif not found:
-                return set()
-        return found
+        return set(self._seen.get(path, ())).union(*(declared_kinds(t, path) for t in types))
 
     def steps(self, raw: Any) -> tuple[Step, ...]:
         """2 to 20 steps."""
@@ -341,7 +330,7 @@ class Reader:
     def unit(self, raw: Mapping[str, Any]) -> str:
         """Whose events are looked at: a person's, or those that share the value of a property of data."""
         unit = raw.get("unit") or "person"
-        return unit if unit == "person" else self.path(unit, "/unit", envelope=False)
+        return unit if unit == "person" else self.path(unit, "/unit", also=("person",))
 
     def zone(self, raw: Any) -> str:
         """A time zone by its name."""

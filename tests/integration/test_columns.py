@@ -147,6 +147,33 @@ class shelf_written:  # noqa: N801 - reads as what it does
 
 
 @pytest.mark.parametrize("on_the_shelf", [False, True], ids=["read from the log", "written down"])
+def test_what_can_be_asked_for_at_a_moment_does_not_hang_on_what_was_read_before(
+    served: Served, http: httpx.Client, on_the_shelf: bool
+) -> None:
+    field = f"first_seen_{on_the_shelf}"
+    question = {"steps": [{"type": "web.page_viewed", "where": {f"properties.{field}": 1}}, "cart.updated"]}
+    before = given(http, web(f"q1-{on_the_shelf}", "user:q", "/q", 1))
+    if on_the_shelf:
+        with shelf_written(served):
+            pass
+    given(http, web(f"q2-{on_the_shelf}", "user:q", "/q", 2, data={"properties": {field: 1}}))
+    if on_the_shelf:
+        with shelf_written(served):
+            pass
+    served.project()
+
+    library = Library(served.database_url, served.settings.data / "columns")
+    try:
+        view, owners, known_us = library.view(before, None)
+        funnel = read_funnel({**question, "window": "1h"}, view.known)
+        answer = ask(funnel, view, owners, as_of=None, as_of_us=None, known_us=known_us)
+    finally:
+        library.close()
+
+    assert [s.count for s in answer.steps] == [0, 0]
+
+
+@pytest.mark.parametrize("on_the_shelf", [False, True], ids=["read from the log", "written down"])
 def test_merges_and_splits_count_from_when_they_are_known_and_change_no_answer_of_before(
     served: Served, http: httpx.Client, on_the_shelf: bool
 ) -> None:
