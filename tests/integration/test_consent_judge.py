@@ -56,7 +56,8 @@ class Someone:
 
     def event(self, type_: str, data: dict[str, Any], **more: Any) -> dict[str, Any]:
         self.count += 1
-        found = {"specversion": "1.0", "id": f"{self.count:03}", "source": f"test/{self.name}", "type": type_}
+        found: dict[str, Any] = {"specversion": "1.0", "id": f"{self.count:03}"}
+        found |= {"source": f"test/{self.name}", "type": type_}
         subject = self.chance.choice((*self.refs, *self.refs[:1] * 6))
         found |= {"time": self.at(), "subject": subject, "data": data} | more
         if self.chance.random() < 0.15:
@@ -249,7 +250,7 @@ def lived(seed: int, served: Served, client: httpx.Client) -> Counter[str]:
     return told.compared()
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(20))
 def test_a_judge_written_from_the_rules_alone_says_the_same_of_every_message_at_every_cut(
     seed: int, office: tuple[Served, httpx.Client]
 ) -> None:

@@ -224,7 +224,8 @@ async def test_what_is_judged_while_a_verdict_is_being_written_supersedes_that_v
             await asked_again.wait()  # the next window asks what is in force before this is
         return await record(stands, verdicts, position)
 
-    judge._in_force, judge._record = asking, writing  # type: ignore[method-assign]
+    replaced: Any = judge
+    replaced._in_force, replaced._record = asking, writing
     async with asyncio.timeout(60):
         assert await judge.catch_up()
     await it.projected()
