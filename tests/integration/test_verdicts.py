@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from adapters.consent.breaches import Breaches
+from adapters.consent.consents import Asked, Consents
 from adapters.consent.judge import Judge
 from adapters.consent.ledger import Ledger
 from bin.compose import core
@@ -199,6 +200,29 @@ async def test_a_late_withdrawal_rejudges_its_own_purpose_channel_contact_and_ti
     judge = await judged(it)
     assert (judge.judged, judge.recorded) == (1, 1)
     assert (await said_of(it, "of-it"))[-1] in ("late_known_breach", "breach")
+
+
+@story
+async def test_a_withdrawal_that_names_an_order_alone_binds_the_person_of_the_order(it: House) -> None:
+    begin = now() - timedelta(days=2)
+    everything = {"purpose": "*", "channel": "*"}
+    await it.given(event("o", identifiers="order:17", time=moment(begin)), fact("g", "given", begin, **GRANT))
+    await it.given(mail("m", now()), mail("to-bob", now(), subject=BOB))
+    assert (await judged(it)).judged == 2
+    await it.given(fact("w", "withdrawn", begin + timedelta(hours=1), subject="order:17", **everything))
+    assert (await judged(it)).judged == 1
+    assert await said_of(it, "m") == ["compliant", "late_known_breach"]
+    await it.given(mail("n", now()))
+    await judged(it)
+    assert await said_of(it, "n") == ["breach"]
+    asked = [Asked(contact=MAIL, purpose="marketing.news", channel="email")]
+    for many in (asked, asked * 30):
+        found = await Consents(it.core.pool, it.core.subjects, it.core.histories).check(many)
+        assert {one["reason"] for one in found.results} == {"withdrawn"}
+    await it.given(fact("w2", "withdrawn", begin, subject="order:99", **everything), mail("k", now()))
+    await it.given(event("p", identifiers="order:99", subject=BOB, time=moment(begin)))
+    await judged(it)
+    await ledger_equals_the_rule(it)
 
 
 @story
