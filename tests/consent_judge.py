@@ -68,7 +68,9 @@ def persons(log: list[Entry], as_of: datetime | None = None) -> list[set[str]]:
     """Who is one, by what this log says, whatever the time of it or as of a time."""
     undone = {entry.event.get("merge") for entry in log if entry.event["type"] == "split"}
     splits = [(entry.position, *sides(entry, log)) for entry in log if "person" in entry.event]
-    steps = []
+    steps: list[
+        tuple[Any, ...]
+    ] = []  # in their order: (time, source, id, place), who, and of a merge its position
     for entry in log:
         event = entry.event
         if as_of is not None and time_of(event["time"]) > as_of:
@@ -77,9 +79,9 @@ def persons(log: list[Entry], as_of: datetime | None = None) -> list[set[str]]:
             if entry.key not in undone:
                 steps.append((time_of(event["time"]), *entry.key, 0, event["a"], event["b"], entry.position))
         elif event["type"] != "split":
-            first, *others = named_by(event) or [None]
-            for place, other in enumerate(others, 1):
-                steps.append((time_of(event["time"]), *entry.key, place, first, other, None))
+            named = named_by(event)
+            for place, linked in enumerate(named[1:], 1):
+                steps.append((time_of(event["time"]), *entry.key, place, named[0], linked, None))
     found: list[set[str]] = []
     for *_, a, b, merged in sorted(steps, key=lambda step: step[:4]):
         one = next((group for group in found if a in group), {a})
@@ -158,7 +160,7 @@ def owners(
 def over_before_it_began(said: dict[str, Any]) -> bool:
     """Whether a fact has no effect because its validity ends before it begins."""
     until = said.get("valid_until")
-    return bool(until) and time_of(until) <= time_of(said["effective_at"])
+    return until is not None and time_of(until) <= time_of(said["effective_at"])
 
 
 def corrected(entry: Entry, log: list[Entry], void: set[tuple[str, str]]) -> dict[str, Any]:

@@ -36,6 +36,10 @@ UNION ALL SELECT uuid_send(b_cluster) FROM read.merges WHERE b_cluster = ANY(%(c
 UNION ALL SELECT uuid_send(cluster) FROM read.splits WHERE cluster = ANY(%(linked)b::uuid[])
 UNION ALL SELECT uuid_send(cluster) FROM read.clusters WHERE cluster = ANY(%(linked)b::uuid[]) AND refused > 0
 UNION ALL SELECT uuid_send(reference) FROM read.references WHERE reference = ANY(%(clusters)b::uuid[])
+UNION ALL SELECT uuid_send(coalesce(i.cluster, r.subject)) FROM read.references r
+            LEFT JOIN read.identities i ON i.subject = r.subject
+           WHERE r.subject = ANY(%(everybody)b::uuid[])
+             AND EXISTS (SELECT FROM read.consent_facts f WHERE f.subject = r.reference)
 """
 _FACTS = """
 SELECT f.position, f.recorded_at, f.state, f.effective_at, f.source, f.source_id, uuid_send(f.subject), uuid_send(f.contact),
@@ -125,10 +129,12 @@ async def plainly(
                 if not still:
                     intricate.add(cluster)
             intricate |= linked - tied.keys()  # by merges alone
+        everybody = set(subjects).union(*persons.values()) if persons else subjects
         asked = {"clusters": _packed({*subjects, *linked}), "linked": _packed(linked)}
+        asked["everybody"] = _packed(everybody)
         intricate |= {row[0] for row in await _rows(curs, _INTRICATE, asked)}
         named = {
-            "subjects": _packed(set(subjects).union(*persons.values()) if persons else subjects),
+            "subjects": _packed(everybody),
             "contacts": _packed(contacts),
             "known_at": known_at,
         }

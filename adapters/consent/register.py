@@ -46,7 +46,11 @@ WITH own AS MATERIALIZED (
     UNION ALL
     SELECT {COLUMNS} FROM read.consent_facts WHERE subject IN (
         SELECT unnest(%(subjects)b::uuid[]) UNION SELECT unnest(%(clusters)b::uuid[])
-        UNION SELECT subject FROM read.identities WHERE cluster = ANY(%(clusters)b::uuid[]))
+        UNION SELECT subject FROM read.identities WHERE cluster = ANY(%(clusters)b::uuid[])
+        UNION SELECT reference FROM read.references WHERE subject = ANY(%(subjects)b::uuid[])
+        UNION SELECT reference FROM read.references WHERE subject = ANY(%(clusters)b::uuid[])
+        UNION SELECT r.reference FROM read.identities i JOIN read.references r ON r.subject = i.subject
+               WHERE i.cluster = ANY(%(clusters)b::uuid[]))
 )
 SELECT * FROM own
 UNION ALL SELECT {COLUMNS} FROM read.consent_facts WHERE of IN (SELECT event_id FROM own)
@@ -222,8 +226,12 @@ async def load(
         merged, members, linked, parted, told = [await each.fetchall() for each in asked]
         component, kinds, ties, splits = _kinship(merged, members, linked, parted)
         facts, points = await _facts(conn, told, set(component) | everybody, set(contacts), widened=widened)
-        for reference, owner, _, _ in owners:
-            component[reference] = component.setdefault(owner, owner)
+        # Whose the references are under which something was told: an order is of whoever placed it.
+        strangers = {f.subject for f in facts if f.subject is not None} - set(component) - everybody
+        if strangers:
+            owned = await (await ask(conn, _OWNERS, [packed(strangers)])).fetchall()
+            owners += [row for row in owned if row not in owners]
+        _owned(component, owners)
         times = await _times(conn, facts, ties, splits, owners)
     facts = _at_their_times(facts, {position: at for at, position in times})
     parts: dict[UUID, tuple[list[Tie], list[Split[UUID]], list[Any]]] = {}
@@ -234,7 +242,11 @@ async def load(
             parts.setdefault(component[split.subject], ([], [], []))[1].append(split)
     for row in owners:
         parts.setdefault(component[row[0]], ([], [], []))[2].append(tuple(row))
-    kin = {one: Kin(kinds, tied, splits=parted, owners=owned) for one, (tied, parted, owned) in parts.items()}
+    under = {row[0] for row in owners} & {fact.subject for fact in facts}
+    kin = {
+        one: Kin(kinds, tied, splits=parted, owners=owned, told_under=under)
+        for one, (tied, parted, owned) in parts.items()
+    }
     notices = [fact for fact in facts if fact.state in ("superseded", "published")]
     return Register(facts, notices, component, kin, times, points)
 
@@ -399,6 +411,24 @@ def _components(ties: Iterable[Tie]) -> dict[UUID, UUID]:
         one, other = root(tie.by.a), root(tie.by.b)
         parent[one] = other
     return {s: root(s) for s in list(parent)}
+
+
+def _owned(component: dict[UUID, UUID], owners: Iterable[Any]) -> None:
+    """Put each reference into one component with all whose it was ever said to be."""
+    joined: dict[UUID, UUID] = {}
+
+    def root(of: UUID) -> UUID:
+        while of in joined:
+            of = joined[of]
+        return of
+
+    for reference, owner, _, _ in owners:
+        other = root(component.setdefault(owner, owner))
+        one = root(component.setdefault(reference, other))
+        if one != other:
+            joined[one] = other
+    if joined:
+        component.update({subject: root(found) for subject, found in component.items()})
 
 
 async def _times(

@@ -8,7 +8,7 @@ taken back), restrictions recorded before keep binding both sides until an offic
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -36,6 +36,7 @@ class Kin:
         ties: all evidence and merges about them, also what was taken back or undone since.
         splits: of subjects from their persons.
         owners: whose a reference is: (reference, subject, known from, known to), the earliest told first.
+        told_under: references that facts name as their subject.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Kin:
         *,
         splits: Sequence[Split[UUID]] = (),
         owners: Sequence[tuple[UUID, UUID, int, int | None]] = (),
+        told_under: Collection[UUID] = (),
     ) -> None:
         self._kinds = kinds
         self._ties = ties
@@ -52,6 +54,7 @@ class Kin:
         self._owners: dict[UUID, list[tuple[UUID, int, int | None]]] = {}
         for reference, subject, known_from, known_to in owners:
             self._owners.setdefault(reference, []).append((subject, known_from, known_to))
+        self._told_under = [reference for reference in self._owners if reference in told_under]
         self._partings = sorted(
             {tie.known_to for tie in ties if tie.known_to is not None} | {s.position for s in splits}
         )
@@ -63,10 +66,22 @@ class Kin:
         self._found: dict[tuple[int, datetime | None], Mapping[UUID, frozenset[UUID]]] = {}
 
     def person(self, subject: UUID, known_at: int, as_of: datetime | None = None) -> frozenset[UUID]:
-        """All subjects of the person whom *subject* names; of a reference, of the person it belongs to."""
-        for owner, known_from, known_to in self._owners.get(subject, ()):
+        """All subjects of the person whom *subject* names, and references under which something was told; of a reference the same of the person it belongs to."""
+        owner = self._owner(subject, known_at)
+        if owner is not None:
+            return self.person(owner, known_at, as_of) | {subject}
+        found = self._linked(subject, known_at, as_of)
+        if not self._told_under:
+            return found
+        return found.union(ref for ref in self._told_under if self._owner(ref, known_at) in found)
+
+    def _owner(self, reference: UUID, known_at: int) -> UUID | None:
+        for owner, known_from, known_to in self._owners.get(reference, ()):
             if known_from <= known_at and (known_to is None or known_to > known_at):
-                return self.person(owner, known_at, as_of) | {subject}
+                return owner
+        return None
+
+    def _linked(self, subject: UUID, known_at: int, as_of: datetime | None) -> frozenset[UUID]:
         if not self._ties:
             return frozenset((subject,))
         place = bisect_right(self.changes, known_at)

@@ -43,6 +43,7 @@ class Someone:
         self.name = f"s{seed}"
         self.begin = now() - timedelta(minutes=20)
         self.law = self.chance.choice(("DE", "DE", "US"))
+        self.is_merged_often = self.chance.random() < 0.5
         self.points = [f"email:{self.name}@example.com", f"phone:+44207946{seed:04}"]
         self.refs = [*(f"{kind}:{self.name}" for kind in ("user", "crm", "loyalty_card")), *self.points]
         self.ids: list[str] = []
@@ -56,7 +57,8 @@ class Someone:
 
     def event(self, type_: str, data: dict[str, Any], **more: Any) -> dict[str, Any]:
         self.count += 1
-        found = {"specversion": "1.0", "id": f"{self.count:03}", "source": f"test/{self.name}", "type": type_}
+        found: dict[str, Any] = {"specversion": "1.0", "id": f"{self.count:03}"}
+        found |= {"source": f"test/{self.name}", "type": type_}
         subject = self.chance.choice((*self.refs, *self.refs[:1] * 6))
         found |= {"time": self.at(), "subject": subject, "data": data} | more
         if self.chance.random() < 0.15:
@@ -98,7 +100,7 @@ class Someone:
             scope = {"contact": self.points[1]}
         else:
             scope["purpose"] = chance.choice(("marketing", "marketing.news", "*", "service", "market", None))
-            if chance.random() < 0.4:
+            if chance.random() < (0.8 if self.is_merged_often else 0.4):
                 del scope["contact"]
             if chance.random() < 0.3:
                 scope["channel"] = chance.choice(("*", None))
@@ -212,6 +214,9 @@ class Told:
         chance = self.someone.chance
         a, b = chance.sample(self.someone.refs, 2)
         what = chance.choice(("merge", "merge", "undo", "split"))
+        if self.someone.is_merged_often:  # the one to whom most is sent, with somebody, and apart again
+            a, b = self.someone.refs[0], chance.choice(self.someone.refs[1:])
+            what = "undo" if self.merges else "merge"
         if what == "merge":
             self.changed("merge", {"type": "merge", "a": a, "b": b}, a=a, b=b)
         elif what == "undo" and self.merges:
@@ -244,12 +249,12 @@ def lived(seed: int, served: Served, client: httpx.Client) -> Counter[str]:
     for _ in range(9):
         events = [told.someone.fact() for _ in range(told.someone.chance.randrange(1, 5))]
         told.given(events + [told.someone.message(told.head) for _ in range(2)])
-        if told.someone.chance.random() < 0.4:
+        if told.someone.chance.random() < (0.9 if told.someone.is_merged_often else 0.4):
             told.persons_changed()
     return told.compared()
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(20))
 def test_a_judge_written_from_the_rules_alone_says_the_same_of_every_message_at_every_cut(
     seed: int, office: tuple[Served, httpx.Client]
 ) -> None:

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from adapters.consent.breaches import Breaches
+from adapters.consent.consents import Asked, Consents
 from adapters.consent.judge import Judge
 from adapters.consent.ledger import Ledger
 from bin.compose import core
@@ -202,6 +203,29 @@ async def test_a_late_withdrawal_rejudges_its_own_purpose_channel_contact_and_ti
 
 
 @story
+async def test_a_withdrawal_that_names_an_order_alone_binds_the_person_of_the_order(it: House) -> None:
+    begin = now() - timedelta(days=2)
+    everything = {"purpose": "*", "channel": "*"}
+    await it.given(event("o", identifiers="order:17", time=moment(begin)), fact("g", "given", begin, **GRANT))
+    await it.given(mail("m", now()), mail("to-bob", now(), subject=BOB))
+    assert (await judged(it)).judged == 2
+    await it.given(fact("w", "withdrawn", begin + timedelta(hours=1), subject="order:17", **everything))
+    assert (await judged(it)).judged == 1
+    assert await said_of(it, "m") == ["compliant", "late_known_breach"]
+    await it.given(mail("n", now()))
+    await judged(it)
+    assert await said_of(it, "n") == ["breach"]
+    asked = [Asked(contact=MAIL, purpose="marketing.news", channel="email")]
+    for many in (asked, asked * 30):
+        found = await Consents(it.core.pool, it.core.subjects, it.core.histories).check(many)
+        assert {one["reason"] for one in found.results} == {"withdrawn"}
+    await it.given(fact("w2", "withdrawn", begin, subject="order:99", **everything), mail("k", now()))
+    await it.given(event("p", identifiers="order:99", subject=BOB, time=moment(begin)))
+    await judged(it)
+    await ledger_equals_the_rule(it)
+
+
+@story
 async def test_what_is_judged_while_a_verdict_is_being_written_supersedes_that_verdict(it: House) -> None:
     begin = now() - timedelta(days=2)
     await it.given(fact("g", "given", begin, **GRANT))
@@ -224,7 +248,8 @@ async def test_what_is_judged_while_a_verdict_is_being_written_supersedes_that_v
             await asked_again.wait()  # the next window asks what is in force before this is
         return await record(stands, verdicts, position)
 
-    judge._in_force, judge._record = asking, writing  # type: ignore[method-assign]
+    replaced: Any = judge
+    replaced._in_force, replaced._record = asking, writing
     async with asyncio.timeout(60):
         assert await judge.catch_up()
     await it.projected()
