@@ -119,7 +119,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
         found: list[Found] = []
         try:
             for one in self.translate(delivery):
-                found.append(_checked(one) if isinstance(one, Translated) else one)  # noqa: PERF401 - what came before an error stays
+                found.append(_checked(one) if isinstance(one, Translated) and not one.sound else one)  # noqa: PERF401 - what came before an error stays
         except Invalid as wrong:
             found.append(Untranslated("", wrong.problems))
         except Exception as error:
@@ -152,8 +152,6 @@ def register(channel: Channel) -> Channel:
 
 
 def _checked(one: Translated) -> Found:
-    if one.sound:
-        return one
     try:
         encoded = orjson.dumps(one.event)
     except TypeError:

@@ -441,7 +441,7 @@ def _tracked(name: str, properties: dict[str, Any]) -> tuple[str, dict[str, Any]
         return "web.tracked", {"event": name, "properties": properties or None}
     type_, fields = spec
     code = currency(properties.get("currency"))
-    told = {"currency"} if code is not None else set()
+    told: set[str] = set()
     data = _read(fields, properties, code, told)
     if type_ == "campaign.responded":
         data["response"] = "clicked"

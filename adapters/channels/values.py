@@ -146,8 +146,8 @@ def minor(amount: Any, code: str | None) -> int | None:
     if code is None:
         return None
     if type(amount) is float and -_EXACT < amount < _EXACT:
-        scale = 10 ** _digits(code)
-        found = round(amount * scale)
+        scale: int = 10 ** _digits(code)
+        found: int = round(amount * scale)
         if found / scale == amount:  # it has no more digits: nothing is to be rounded
             return found
     number = decimal(amount)

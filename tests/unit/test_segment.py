@@ -99,6 +99,36 @@ def test_a_track_is_of_the_type_that_its_spec_says_and_else_of_web_tracked(name:
     assert one({"event": name, "properties": {"x": 1}})["type"] == type_
 
 
+@pytest.mark.parametrize(("name", "told"), [("Email Opened", False), ("Order Completed", True)])
+def test_what_a_type_of_ours_has_no_place_for_stays_among_the_properties(name: str, told: bool) -> None:
+    event = one({"event": name, "properties": {"currency": "EUR", "total": 1, "seat": "4a"}})
+    assert ("currency" in event["data"]["properties"]) is not told
+    assert event["data"]["properties"]["seat"] == "4a"
+    assert event["data"].get("currency") == ("EUR" if told else None)
+
+
+def test_a_name_is_the_same_however_it_is_spaced() -> None:
+    for name in (
+        "Order Completed",
+        "order_completed",
+        "ORDER  Completed ",
+        "order" + " " * 300 + "completed",
+    ):
+        assert one({"event": name, "properties": {}})["type"] == "order.placed"
+
+
+@pytest.mark.parametrize(("bad", "code"), [({"n": 2**70}, "integer_too_large"), ({"s": "a\x00b"}, "nul")])
+def test_what_no_event_may_hold_is_told_of_its_call_alone(bad: dict[str, Any], code: str) -> None:
+    good = {"type": "page", "userId": "u", "messageId": "1", "properties": {"a": 1}}
+    first, wrong, last = read(
+        {"batch": [good, {**good, "messageId": "2", "properties": bad}, {**good, "messageId": "3"}]}
+    )
+    assert isinstance(first, Translated)
+    assert isinstance(last, Translated)
+    assert isinstance(wrong, Untranslated)
+    assert [problem.code for problem in wrong.problems] == [code]
+
+
 def test_all_calls_say_whom_they_are_about() -> None:
     tracked = one({"event": "x", "anonymousId": "a-1", "context": {"traits": {"email": "ann@example.com"}}})
     assert refs(tracked) == ["user:u-1", "anonymous:a-1", "email:ann@example.com"]
