@@ -6,7 +6,7 @@ The colours are those of Okabe and Ito, which the colour-blind tell apart; every
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from domain.funnels.answer import Answer
@@ -183,6 +183,12 @@ def _named(steps: Sequence[str]) -> list[str]:
     return [f"{i}. {name}" for i, name in enumerate(steps, start=1)]
 
 
+def _whole(counts: Iterable[int]) -> dict[str, Any]:
+    """The axis of some counts: of few it tells each whole number, as nobody is half a person."""
+    most = max(counts)
+    return {"values": list(range(most + 1)), "format": "d"} if most < 10 else {}
+
+
 def _steps(answer: Answer, steps: Sequence[str]) -> dict[str, Any]:
     rows = [
         {"step": name, "count": s.count, "told": f"{s.count:,}" + (f"  {s.conversion:.1%}" if s.conversion is not None else "")}
@@ -194,7 +200,12 @@ def _steps(answer: Answer, steps: Sequence[str]) -> dict[str, Any]:
         "height": {"step": 30},
         "encoding": {
             "y": {"field": "step", "type": "nominal", "sort": None, "title": None},
-            "x": {"field": "count", "type": "quantitative", "title": "reached"},
+            "x": {
+                "field": "count",
+                "type": "quantitative",
+                "title": "reached",
+                "axis": _whole(s.count for s in answer.steps),
+            },
         },
         "layer": [
             {"mark": {"type": "bar", "color": _COLOURS[0]}},
@@ -274,6 +285,11 @@ def _times(answer: Answer) -> dict[str, Any]:
         "encoding": {
             "x": {"field": "from", "type": "quantitative", "title": unit, "bin": {"binned": True}},
             "x2": {"field": "to"},
-            "y": {"field": "count", "type": "quantitative", "title": "converted"},
+            "y": {
+                "field": "count",
+                "type": "quantitative",
+                "title": "converted",
+                "axis": _whole(b.count for b in whole.histogram),
+            },
         },
     }
