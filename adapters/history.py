@@ -143,6 +143,14 @@ SELECT h.position, h.recorded_at, h.occurred_at, h.source, h.source_id, h.body, 
  ORDER BY h.occurred_at DESC, h.source DESC, h.source_id DESC LIMIT %(limit)s
 """
 
+_EVER = """
+SELECT EXISTS (SELECT FROM read.contact_history WHERE subject = ANY(%(members)s) AND known_from <= %(known_at)s)
+    OR EXISTS (SELECT FROM read.links l
+                WHERE l.cluster IN (SELECT i.cluster FROM read.identities i WHERE i.subject = ANY(%(members)s))
+                  AND l.known_from <= %(known_at)s AND (l.a = ANY(%(members)s) OR l.b = ANY(%(members)s)))
+    OR EXISTS (SELECT FROM read.references WHERE reference = ANY(%(members)s) AND known_from <= %(known_at)s)
+"""
+
 _FILTERS = {
     "now": "AND known_to IS NULL",
     "known_at": "AND known_from <= %(known_at)s AND (known_to IS NULL OR known_to > %(known_at)s)",
@@ -357,14 +365,16 @@ class Histories:
     async def _known(self, ref: str, members: list[UUID], at: Moment) -> None:
         """Make sure that somebody was known by then: whoever came later is answered as when nobody had come.
 
+        Known is who was named, also by an event that belongs to another: its link was refused, or taken back.
+
         Raises:
             NotFound: in the very words of before the first event.
         """
         async with self._pool.connection() as conn:
             row = await (
                 await conn.execute(
-                    "SELECT EXISTS (SELECT FROM read.contact_history WHERE subject = ANY(%s) AND known_from <= %s)",
-                    (members, at.known_at),
+                    _EVER,
+                    {"members": members, "known_at": at.known_at},
                     prepare=True,
                 )
             ).fetchone()

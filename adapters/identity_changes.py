@@ -97,11 +97,12 @@ class IdentityChanges:
         first = next(
             (m for m in _standing(reach) if {m.a, m.b} == {one, two}), None
         )  # this very merge, sent before
-        if first is None and found.of(one) == found.of(two):
+        together = found.of(one) == found.of(two)
+        if first is None and together:
             raise Already(
                 "These two are one person already; `touchlog persons why` tells by which links. Nothing was recorded."
             )
-        if first is not None:
+        if first is not None and together:  # not where a later split parted them: then this is a later merge
             sides = await self._without(reach, first)
             return self._told(
                 "merge", "duplicate", sides, str(first.event_id), first.known_from, [], position

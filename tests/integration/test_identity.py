@@ -195,6 +195,44 @@ async def test_a_subject_that_was_split_off_stays_away_from_evidence_but_not_fro
 
 
 @story
+async def test_the_same_merge_after_a_split_of_the_subject_is_a_later_one_and_joins_again(it: House) -> None:
+    # given a merge, and a subject that was taken out after it: the merge stands, and no longer joins
+    await it.given(names("1", "user:1", ANN), event("call", subject=BOB))
+    first = await merged(it, ANN, BOB)
+    await changes(it).part(ANN, BOB, OFFICE, reason="his own")
+    await it.projected()
+    assert await refs_of(it, BOB) == {BOB}
+
+    # when the same two are merged again
+    tried = await merged(it, ANN, BOB, dry_run=True)
+    again = await merged(it, ANN, BOB)
+
+    # then that is recorded, and they are one person
+    assert (tried.status, again.status) == ("dry_run", "recorded")
+    assert again.event_id != first.event_id
+    assert await refs_of(it, BOB) == {"user:1", ANN, BOB}
+
+
+@story
+async def test_who_was_named_and_whose_link_was_refused_is_known_at_the_position_that_was_told(
+    it: House,
+) -> None:
+    # given a second customer number for one user: the link is refused, and no event is the number's own
+    await it.given(names("1", "user:1", "crm:1"), names("2", "user:1", "crm:2", "order:7"))
+    now = await it.core.histories.page("crm:2")
+
+    # when it is asked again with what was resolved, then the answer is the same
+    assert await it.core.histories.page("crm:2", known_at=now.head) == now
+    assert await refs_of(it, "crm:2", known_at=now.head) == {"crm:2"}
+
+    # and before it was named, nobody was known
+    with pytest.raises(NotFound):
+        await it.core.histories.page("crm:2", known_at=1)
+    with pytest.raises(NotFound):
+        await it.core.histories.person("crm:2", known_at=1)
+
+
+@story
 async def test_what_cannot_be_done_is_refused_with_the_reason(it: House) -> None:
     await it.given(
         names("1", "user:1", ANN), names("2", "user:2", BOB), event("o", subject="order:77", data={})
