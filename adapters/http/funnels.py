@@ -20,7 +20,7 @@ from adapters.ingest import Principal
 from adapters.postgres.outage import through_outages
 from domain.errors import Invalid, Problem
 
-__all__ = ["PROBLEMS", "ROUTES", "asked"]
+__all__ = ["PROBLEMS", "ROUTES", "asked", "asked_in_zone"]
 
 PROBLEMS = {
     400: ResponseSpec(ProblemDocument, description="The question is not valid", generate_examples=False),
@@ -28,6 +28,17 @@ PROBLEMS = {
 }
 _NAME = Annotated[str, PathParameter(description="Name of a saved funnel")]
 _MOST_BYTES = 1 << 20
+
+
+async def asked_in_zone(request: Request[Any, Any, Any]) -> Any:
+    """The same, where days may be cut: in the installation's time zone, unless the question names another.
+
+    A question that is saved keeps the zone of then.
+    """
+    raw = await asked(request)
+    if isinstance(raw, dict) and raw.get("timezone") is None:
+        return {**raw, "timezone": house_of(request).core.settings.timezone}
+    return raw
 
 
 async def asked(request: Request[Any, Any, Any]) -> Any:
@@ -59,7 +70,7 @@ async def query_funnel(
     reader: NamedDependency[Principal],  # noqa: ARG001 - who may not read is refused by it
 ) -> Response[bytes]:
     """Answer a question."""
-    taken, raw, after = timed(), await asked(request), after_of(request)
+    taken, raw, after = timed(), await asked_in_zone(request), after_of(request)
     core = house_of(request).core
     found = await through_outages(lambda: core.funnels.query(raw, after=after), within_s=3)
     if wants_drawing(request):
@@ -85,7 +96,7 @@ async def list_persons(
     request: Request[Any, Any, Any], reader: NamedDependency[Principal]
 ) -> Response[bytes]:
     """Answer with the persons of one bar."""
-    taken, raw, after = timed(), await asked(request), after_of(request)
+    taken, raw, after = timed(), await asked_in_zone(request), after_of(request)
     core = house_of(request).core
     found: Members = await through_outages(lambda: core.funnels.members(raw, after=after), within_s=3)
     about = tuple(str(m["person"]) for m in found.persons if "person" in m)
@@ -104,7 +115,7 @@ async def save_funnel(
     request: Request[Any, Any, Any], reader: NamedDependency[Principal], name: _NAME
 ) -> Response[bytes]:
     """Answer with the version that is kept."""
-    raw = await asked(request)
+    raw = await asked_in_zone(request)
     core = house_of(request).core
     return json_answer(await through_outages(lambda: core.funnels.save(name, raw, reader.key_id), within_s=3))
 

@@ -11,7 +11,7 @@ from litestar.params import PathParameter, QueryParameter
 
 from adapters.http.auth import house_of
 from adapters.http.drawing import drawn, wants_drawing
-from adapters.http.funnels import PROBLEMS, asked
+from adapters.http.funnels import PROBLEMS, asked_in_zone
 from adapters.http.persons import access_recorded
 from adapters.http.problems import ProblemDocument
 from adapters.http.reading import after_of, json_answer, timed
@@ -40,7 +40,7 @@ async def query_retention(
     reader: NamedDependency[Principal],  # noqa: ARG001 - who may not read is refused by it
 ) -> Response[bytes]:
     """Answer a question."""
-    taken, raw, after = timed(), await asked(request), after_of(request)
+    taken, raw, after = timed(), await asked_in_zone(request), after_of(request)
     core = house_of(request).core
     found = await through_outages(lambda: core.retentions.query(raw, after=after), within_s=3)
     if wants_drawing(request):
@@ -65,7 +65,7 @@ async def list_retained(
     request: Request[Any, Any, Any], reader: NamedDependency[Principal]
 ) -> Response[bytes]:
     """Answer with the persons of one cell."""
-    taken, raw, after = timed(), await asked(request), after_of(request)
+    taken, raw, after = timed(), await asked_in_zone(request), after_of(request)
     core = house_of(request).core
     found = await through_outages(lambda: core.retentions.members(raw, after=after), within_s=3)
     about = tuple(str(m["person"]) for m in found.persons if "person" in m)
@@ -84,7 +84,7 @@ async def save_retention(
     request: Request[Any, Any, Any], reader: NamedDependency[Principal], name: _NAME
 ) -> Response[bytes]:
     """Answer with the version that is kept."""
-    raw = await asked(request)
+    raw = await asked_in_zone(request)
     core = house_of(request).core
     return json_answer(
         await through_outages(lambda: core.retentions.save(name, raw, reader.key_id), within_s=3)

@@ -11,7 +11,7 @@ from litestar.openapi import ResponseSpec
 from litestar.params import PathParameter, QueryParameter
 
 from adapters.http.auth import house_of
-from adapters.http.funnels import PROBLEMS, asked
+from adapters.http.funnels import PROBLEMS, asked, asked_in_zone
 from adapters.http.persons import access_recorded
 from adapters.http.problems import ProblemDocument
 from adapters.http.reading import after_of, json_answer, timed
@@ -64,7 +64,7 @@ async def query_segment(
     reader: NamedDependency[Principal],  # noqa: ARG001 - who may not read is refused by it
 ) -> Response[bytes]:
     """Answer a question about a segment."""
-    taken, raw, after = timed(), await asked(request), after_of(request)
+    taken, raw, after = timed(), await asked_in_zone(request), after_of(request)
     core = house_of(request).core
     return json_answer(
         await through_outages(lambda: core.segments.query(raw, after=after), within_s=3), taken

@@ -65,12 +65,23 @@ class Served:
 
 @contextmanager
 def served_http(
-    data: Path, database_url: str, *, nats_url: str | None = None, subject_prefix: str = "touchlog"
+    data: Path,
+    database_url: str,
+    *,
+    nats_url: str | None = None,
+    subject_prefix: str = "touchlog",
+    timezone: str | None = None,
 ) -> Iterator[Served]:
     """Run HTTP on a free port until the block ends."""
     data.mkdir(parents=True, exist_ok=True)
+    environ = {"TOUCHLOG_TIMEZONE": timezone} if timezone else {}
     settings = Settings.load(
-        {}, data=data, database_url=database_url, nats_url=nats_url, subject_prefix=subject_prefix, port=0
+        environ,
+        data=data,
+        database_url=database_url,
+        nats_url=nats_url,
+        subject_prefix=subject_prefix,
+        port=0,
     )
     listener = socket.create_server(("127.0.0.1", 0), backlog=256)
     parts: list[HttpPart] = []
