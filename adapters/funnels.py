@@ -225,7 +225,11 @@ class Funnels:
     async def moment(self, raw: Any, after: int) -> tuple[datetime | None, int]:
         """(as_of, the position that known_at of a question resolves to: the head of the log where none is given)."""
         given = raw if isinstance(raw, dict) else {}
-        as_of = _time(given.get("as_of"), "/as_of")
+        wanted = given.get("as_of")
+        if isinstance(wanted, str) and wanted[:1] == "@" and wanted[1:].isdigit() and len(wanted) < 20:
+            as_of: datetime | None = await self._histories.recorded_at(int(wanted[1:]), "/as_of")
+        else:
+            as_of = _time(wanted, "/as_of")
         known = given.get("known_at")
         if isinstance(known, str) and known.startswith("@") and known[1:].isascii() and known[1:].isdigit():
             known = int(known[1:20])
@@ -393,7 +397,7 @@ def _time(raw: Any, pointer: str) -> datetime | None:
     except msgspec.ValidationError:
         at = None
     if at is None or at.tzinfo is None:
-        position = " or a position such as @123" if pointer == "/known_at" else ""
+        position = " or a position such as @123" if pointer in ("/known_at", "/as_of") else ""
         raise Invalid(
             [
                 Problem(

@@ -294,6 +294,30 @@ class Histories:
         assert row is not None
         return int(row[0])
 
+    async def recorded_at(self, position: int, place: str) -> datetime:
+        """When the event at *position* was recorded.
+
+        Args:
+            place: where the position was asked for, a JSON pointer for the error.
+
+        Raises:
+            Invalid: the position is not in the log.
+        """
+        async with self._pool.connection() as conn:
+            row = await (
+                await conn.execute(
+                    "SELECT e.recorded_at, h.position FROM touchpoint_log.head h "
+                    "LEFT JOIN touchpoint_log.events e ON e.position = %s",
+                    (position,),
+                )
+            ).fetchone()
+        assert row is not None
+        if row[0] is None:
+            detail = f"Position {position:,} is not in the log; its newest is {row[1]:,}."
+            raise Invalid([Problem(place, detail, "out_of_range")])
+        at: datetime = row[0]
+        return at
+
     async def person(
         self,
         ref: str,

@@ -53,7 +53,7 @@ async def list_conversations(
     """Answer with one page."""
     taken = timed()
     core = house_of(request).core
-    after, happened, known = after_of(request), as_of_of(as_of), known_at_of(known_at)
+    after, happened, known = after_of(request), await as_of_of(request, as_of), known_at_of(known_at)
 
     async def asked() -> ConversationsPage:
         return await Conversations(core.pool, core.histories).page(
@@ -93,7 +93,7 @@ async def show_conversation(
     """Answer with the conversation."""
     taken = timed()
     core = house_of(request).core
-    after, happened, known = after_of(request), as_of_of(as_of), known_at_of(known_at)
+    after, happened, known = after_of(request), await as_of_of(request, as_of), known_at_of(known_at)
     wanted = str(key).removeprefix("/")
 
     async def asked() -> ConversationAnswer:

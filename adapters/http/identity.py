@@ -246,7 +246,7 @@ async def show_why(
 ) -> Response[bytes]:
     """Answer for one moment."""
     taken = timed()
-    after, at, known = after_of(request), as_of_of(as_of), known_at_of(known_at)
+    after, at, known = after_of(request), await as_of_of(request, as_of), known_at_of(known_at)
 
     async def asked() -> Why:
         return await whys_of(request).why(ref, as_of=at, known_at=known, after=after)

@@ -39,7 +39,7 @@ async def why_page(
 ) -> Response[str]:
     """Show why somebody is one person."""
     house = house_of(request)
-    at, known = as_of_of(as_of or None), known_at_of(known_at or None)
+    at, known = await as_of_of(request, as_of or None), known_at_of(known_at or None)
 
     async def asked() -> Why:
         return await whys_of(request).why(ref, as_of=at, known_at=known, after=after)

@@ -90,7 +90,7 @@ async def person_page(
     )
     person = await person_of(request, reader, ref, as_of, known_at or f"@{page.known_at}", recorded=False)
     persons = Persons(house.core.pool, house.core.subjects, house.core.histories)
-    known = await persons.of(person, as_of=as_of_of(as_of))
+    known = await persons.of(person, as_of=await as_of_of(request, as_of))
     traits = {name: trait.value for name, trait in known.profile.traits.items()}
     given = {name: value for name, value in asked_for.items() if value}
     return rendered(

@@ -54,7 +54,7 @@ async def person_of(
 ) -> Person:
     """Who *ref* names; the access is recorded before this returns, also when nobody is found."""
     house = house_of(request)
-    after, at, known = after_of(request), as_of_of(as_of), known_at_of(known_at)
+    after, at, known = after_of(request), await as_of_of(request, as_of), known_at_of(known_at)
 
     async def asked() -> Person:
         return await house.core.histories.person(ref, as_of=at, known_at=known, after=after)
@@ -85,7 +85,7 @@ async def history_of(
 ) -> Page:
     """One page of a history; the access is recorded before this returns."""
     house = house_of(request)
-    after, at, known = after_of(request), as_of_of(as_of), known_at_of(known_at)
+    after, at, known = after_of(request), await as_of_of(request, as_of), known_at_of(known_at)
 
     async def asked() -> Page:
         return await house.core.histories.page(
@@ -197,7 +197,7 @@ async def show_person(
     """Answer with the person, all identifiers, profile, first and last contact, and events by channel."""
     taken = timed()
     person = await person_of(request, reader, ref, as_of, known_at)
-    numbers = _persons(house_of(request)).of(person, as_of=as_of_of(as_of))
+    numbers = _persons(house_of(request)).of(person, as_of=await as_of_of(request, as_of))
     return json_answer(await numbers, taken)
 
 

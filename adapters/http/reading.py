@@ -10,6 +10,7 @@ import msgspec
 from litestar import Request, Response
 from litestar.params import QueryParameter
 
+from adapters.http.auth import house_of
 from domain.errors import Invalid, Problem
 
 __all__ = [
@@ -28,7 +29,10 @@ AsOf = Annotated[
     str | None,
     QueryParameter(
         name="as_of",
-        description="What had happened by then: an RFC 3339 time with its zone. Absent: no cut.",
+        description=(
+            "What had happened by then: an RFC 3339 time with its zone, or a position such as @123 for the time at which "
+            "that was recorded. Absent: no cut."
+        ),
     ),
 ]
 KnownAt = Annotated[
@@ -62,13 +66,23 @@ def _time(text: str, place: str) -> datetime:
     return at
 
 
-def as_of_of(text: str | None) -> datetime | None:
-    """Read `as_of`.
+async def as_of_of(request: Request[Any, Any, Any], text: str | None) -> datetime | None:
+    """Read `as_of`: a time, or a position written `@123`, which is the time at which that was recorded.
 
     Raises:
-        Invalid: no time, or one without a zone.
+        Invalid: neither, a time without a zone, or a position that is not in the log.
     """
-    return None if not text else _time(text, "/as_of")
+    if not text:
+        return None
+    if text.startswith("@"):
+        return await house_of(request).core.histories.recorded_at(_position(text, "/as_of"), "/as_of")
+    return _time(text, "/as_of")
+
+
+def _position(text: str, place: str) -> int:
+    if text[1:].isascii() and text[1:].isdigit() and len(text) < 20:
+        return int(text[1:])
+    raise Invalid([Problem(place, "A position is written @ and digits, e.g. @123.", "not_a_position")])
 
 
 def time_of(text: str | None, place: str) -> datetime | None:
@@ -89,11 +103,7 @@ def known_at_of(text: str | None) -> datetime | int | None:
     if not text:
         return None
     if text.startswith("@"):
-        if text[1:].isascii() and text[1:].isdigit() and len(text) < 20:
-            return int(text[1:])
-        raise Invalid(
-            [Problem("/known_at", "A position is written @ and digits, e.g. @123.", "not_a_position")]
-        )
+        return _position(text, "/known_at")
     return _time(text, "/known_at")
 
 

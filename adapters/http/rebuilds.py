@@ -68,7 +68,7 @@ async def start_rebuild(
             f"The key {principal.key_id} is of role {principal.role} and may not rebuild; use one of role admin.",
         )
     wish = _wish(await request.body())
-    as_of = as_of_of(wish.as_of)
+    as_of = await as_of_of(request, wish.as_of)
     known_at = wish.known_at if isinstance(wish.known_at, int) else known_at_of(wish.known_at)
     position = await house.core.histories.resolve_known_at(known_at)
 

@@ -73,7 +73,7 @@ async def show_trail(
     """Answer with one page."""
     taken = timed()
     core = house_of(request).core
-    after, happened, known = after_of(request), as_of_of(as_of), known_at_of(known_at)
+    after, happened, known = after_of(request), await as_of_of(request, as_of), known_at_of(known_at)
     of_day = _day(day)
     trails = AuditTrails(core.pool, core.histories, zone=ZoneInfo(core.settings.timezone))
 

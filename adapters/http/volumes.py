@@ -54,7 +54,7 @@ async def show_volumes(
     taken = timed()
     core = house_of(request).core
     after, begin, end = after_of(request), time_of(from_, "/from"), time_of(to, "/to")
-    happened, known = as_of_of(as_of), known_at_of(known_at)
+    happened, known = await as_of_of(request, as_of), known_at_of(known_at)
     volumes = Volumes(core.pool, core.histories, zone=ZoneInfo(core.settings.timezone))
 
     async def asked() -> VolumesAnswer:
