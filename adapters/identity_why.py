@@ -22,7 +22,7 @@ from domain.entry import Body, decode_body, moment
 from domain.errors import Invalid, Problem
 from domain.identity import KINDS, OWN_KIND, Identifier
 from domain.resolution import Link, RefusedLink
-from projections.linking import Evidence
+from projections.linking import Evidence, order_of_link
 
 __all__ = ["Kinds", "Refusals", "Why", "Whys", "kinds_table"]
 
@@ -131,10 +131,12 @@ class Whys:
         joining = {frozenset((s.a, s.b)) for s in found.joining if isinstance(s, Link)}
         refused_pairs = {frozenset((r.evidence.a, r.evidence.b)) for r in refused}
         links: list[dict[str, Any]] = []
-        for pair, rows in by_pair.items():
+        for rows in by_pair.values():
+            rows.sort(key=order_of_link)
+        # by their place in the event, too: the order of arrival is no order
+        for pair, rows in sorted(by_pair.items(), key=lambda item: order_of_link(item[1][0])):
             if pair in refused_pairs:
                 continue
-            rows.sort(key=lambda e: (e.occurred_at, e.source, e.source_id, e.place))
             links.append(
                 {
                     "a": _end(rows[0].a, named),
@@ -145,9 +147,6 @@ class Whys:
                     "evidence": [events[row.position] for row in rows],
                 }
             )
-        links.sort(
-            key=lambda link: (link["since"], link["evidence"][0]["source"], link["evidence"][0]["source_id"])
-        )
         told_merges = []
         for m in merges:
             undone = events[m.known_to] if m.known_to is not None and m.known_to <= person.known_at else None

@@ -311,6 +311,16 @@ async def test_why_tells_every_link_with_its_evidence_and_who_stated_it(it: Hous
 
 
 @story
+async def test_why_tells_the_links_of_one_event_in_its_order_whatever_came_first(it: House) -> None:
+    # given evidence of the second link of an event that arrives before the event itself
+    await it.given(
+        names("late", "crm:1", "phone:+442079460123", time="2026-02-01T10:00:00Z"),
+        names("early", "crm:1", ANN, "phone:+442079460123", time="2026-01-01T10:00:00Z"),
+    )
+    assert [link["b"]["ref"] for link in (await why(it, "crm:1")).links] == [ANN, "phone:+442079460123"]
+
+
+@story
 async def test_refused_links_are_listed_page_by_page_each_once(it: House) -> None:
     await it.given(
         *(names(f"{n}-{m}", f"user:u{m}", f"email:{n}@example.com") for n in range(4) for m in range(4))
