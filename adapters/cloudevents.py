@@ -712,7 +712,7 @@ def _ref(text: Any, place: str, warnings: list[Problem], region: str | None) -> 
         warnings.append(
             Problem(
                 place,
-                "This value names nobody (a placeholder, blank, or too long); it was dropped, the event is recorded.",
+                "This value names nobody (a placeholder, blank, too long, or with control characters in it); it was dropped, the event is recorded.",
                 "identifier_refused",
             )
         )

@@ -212,7 +212,7 @@ class Histories:
         identifier = normalised(identifier, self._region)
         if identifier is None:
             raise NotFound(
-                "This value names nobody: it is a placeholder, blank, or too long to be an identifier."
+                "This value names nobody: it is a placeholder, blank, too long to be an identifier, or holds control characters."
             )
         found = await self._subjects.find((identifier.kind, identifier.namespace, identifier.value))
         if found is None:
