@@ -18,7 +18,15 @@ from psycopg_pool import AsyncConnectionPool
 from adapters.cloudevents import Draft, event_of
 from adapters.history import Histories
 from adapters.ingest import Ingest, Principal, Result
-from domain.correction import CORRECTION, RETRACTION, Amendment, amended, correctable, target_of
+from domain.correction import (
+    CORRECTION,
+    RETRACTION,
+    Amendment,
+    amended,
+    correctable,
+    target_of,
+    undone_with,
+)
 from domain.entry import Body, Recorded, decode_body, event_id_of, moment, uuid_text
 from domain.errors import Problem
 
@@ -238,10 +246,23 @@ class Corrections:
                 elif of is not None:
                     self._behind.setdefault(uuid_text(event_id_of(*of)), []).append(one)
             self._read = head
-        for target in targets:
-            if target in self._behind:
-                found.setdefault(target, []).extend(self._behind[target])
-        return found
+            for target in targets:
+                if target in self._behind:
+                    found.setdefault(target, []).extend(self._behind[target])
+            imports = {a.recorded.event.import_id for stated in found.values() for a in stated} - {None}
+            if not imports:
+                return found
+            await curs.execute(
+                "SELECT a.target, min(a.position) FROM touchlog.amendments a JOIN touchpoint_log.events r ON r.position = a.position "
+                "WHERE a.target = ANY(%s::uuid[]) AND a.position <= %s AND r.type = %s GROUP BY a.target",
+                (list(imports), self._noted, RETRACTION),
+            )
+            retracted = {str(target): position for target, position in await curs.fetchall()}
+        for name in imports:
+            for one in self._behind.get(name or "", []):
+                if one.retracts:
+                    retracted.setdefault(name or "", one.recorded.position)
+        return {target: undone_with(stated, retracted) for target, stated in found.items()}
 
 
 def _amendment(position: int, at: datetime, body: bytes) -> Amendment:

@@ -190,7 +190,8 @@ class _Amendments:
         )
         for at, recorded_at, body in curs:
             one = Amendment(Recorded(at, recorded_at, decode_body(body)), b"")
-            found.setdefault(places[at], []).append(one)
+            if one.recorded.event.import_id not in self.retractions:  # else it went with its import
+                found.setdefault(places[at], []).append(one)
         return found
 
 

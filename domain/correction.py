@@ -7,7 +7,7 @@ they arrived.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,6 +24,7 @@ __all__ = [
     "correctable",
     "patched",
     "target_of",
+    "undone_with",
 ]
 
 CORRECTION = "correction.recorded"
@@ -36,10 +37,15 @@ _BEYOND = (
 
 
 class Amendment(msgspec.Struct, frozen=True):
-    """A correction of one event, or a retraction of its import."""
+    """A correction of one event, or a retraction of its import.
+
+    `undone` is the position at which the import that a correction itself came with was taken back, where that is known:
+    such a correction is none any more.
+    """
 
     recorded: Recorded
     body: bytes
+    undone: int | None = None
 
     @property
     def order(self) -> tuple[datetime, str, str]:
@@ -66,6 +72,19 @@ def target_of(correction: Body) -> tuple[str, str] | None:
     return None
 
 
+def undone_with(amendments: Iterable[Amendment], retracted: Mapping[str, int]) -> list[Amendment]:
+    """*amendments*, with those marked that came with an import which was taken back.
+
+    Args:
+        retracted: the position at which each import was first taken back.
+    """
+    if not retracted:
+        return list(amendments)
+    return [
+        msgspec.structs.replace(a, undone=retracted.get(a.recorded.event.import_id or "")) for a in amendments
+    ]
+
+
 def amended(recorded: Recorded, amendments: Iterable[Amendment]) -> tuple[Recorded, tuple[bytes, ...]] | None:
     """(the event as it holds, bodies of the corrections that apply), or None where it was taken back.
 
@@ -75,6 +94,8 @@ def amended(recorded: Recorded, amendments: Iterable[Amendment]) -> tuple[Record
     present = True
     patches: list[Amendment] = []
     for amendment in sorted(amendments, key=lambda a: a.order):
+        if amendment.undone is not None:
+            continue
         if amendment.retracts:
             present = False
         elif correctable(recorded.event.type):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from domain.correction import CORRECTION, RETRACTION, Amendment, amended, target_of
+from domain.correction import CORRECTION, RETRACTION, Amendment, amended, target_of, undone_with
 from domain.entry import Recorded, event_id_of, uuid_text
 from projections.projection import Effective, Step
 
@@ -121,7 +121,8 @@ class Steps:
                 target = uuid_text(event_id_of(*of))
                 there = passed.get(target) or targets.get(target)
                 before = held(*there) if there is not None else None
-                known.setdefault(target, []).append(Amendment(recorded, body))
+                undone = recorded.position if event.import_id in self._retracted else None
+                known.setdefault(target, []).append(Amendment(recorded, body, undone))
                 if there is None:
                     self._waiting.add(target)
                     continue
@@ -129,7 +130,7 @@ class Steps:
                     known |= self._amendments.of([there[0].event.import_id], start)
                     known[target].pop()
                     before = held(*there)
-                    known[target].append(Amendment(recorded, body))
+                    known[target].append(Amendment(recorded, body, undone))
                 after = held(*there)
                 if before != after:
                     yield Step(recorded.position, before, after)
@@ -139,13 +140,42 @@ class Steps:
                 self._retracted.add(import_id)
                 members = self._amendments.of_import(import_id, start)
                 members += [one for one in passed.values() if one[0].event.import_id == import_id]
+                members += self._corrected_by(members, passed, start)
+                named = [m[0].event.event_id for m in members] + [m[0].event.import_id or "" for m in members]
                 for target, stated in self._amendments.of(
-                    [m[0].event.event_id for m in members if m[0].event.event_id not in known], start
+                    [name for name in named if name and name not in known], start
                 ).items():
                     known.setdefault(target, stated)
                 befores = [held(*member) for member in members]
                 known.setdefault(import_id, []).append(Amendment(recorded, body))
+                for target, stated in known.items():  # the corrections that came with it go with it
+                    if any(a.recorded.event.import_id == import_id and a.undone is None for a in stated):
+                        known[target] = undone_with(stated, {import_id: recorded.position} | _undone(stated))
                 for member, before in zip(members, befores, strict=True):
                     after = held(*member)
                     if before != after:
                         yield Step(recorded.position, before, after)
+
+    def _corrected_by(
+        self,
+        members: Sequence[tuple[Recorded, bytes]],
+        passed: Mapping[str, tuple[Recorded, bytes]],
+        start: int,
+    ) -> list[tuple[Recorded, bytes]]:
+        """The events, none of *members*, of which corrections among *members* speak."""
+        of = [target_of(r.event) for r, _ in members if r.event.type == CORRECTION]
+        targets = {uuid_text(event_id_of(*target)) for target in of if target is not None}
+        targets -= {r.event.event_id for r, _ in members}
+        if not targets:
+            return []
+        found = {t: passed[t] for t in targets if t in passed}
+        return [*(found | self._amendments.events(targets - found.keys(), start)).values()]
+
+
+def _undone(stated: Iterable[Amendment]) -> dict[str, int]:
+    """The imports that are known to have been taken back, of those that these came with."""
+    return {
+        a.recorded.event.import_id: a.undone
+        for a in stated
+        if a.undone is not None and a.recorded.event.import_id is not None
+    }

@@ -185,18 +185,23 @@ def _place(step: Step) -> tuple[int, int]:
 
 def _life(recorded: Recorded, body: bytes, stated: Sequence[Amendment]) -> Iterator[Step]:
     """The steps of one event that was corrected or taken back."""
-    stated = sorted(stated, key=lambda a: a.recorded.position)
+    moments = {a.recorded.position for a in stated} | {a.undone for a in stated if a.undone is not None}
 
-    def held(count: int) -> Effective | None:
-        whole = amended(recorded, stated[:count])
+    def held(position: int) -> Effective | None:
+        """As it held behind *position*."""
+        by_then = [
+            a if a.undone is None or a.undone <= position else msgspec.structs.replace(a, undone=None)
+            for a in stated
+            if a.recorded.position <= position
+        ]
+        whole = amended(recorded, by_then)
         return None if whole is None else Effective(whole[0], body, whole[1])
 
-    known = sum(a.recorded.position < recorded.position for a in stated)
-    before = held(known)
+    before = held(recorded.position)
     if before is not None:
         yield Step(recorded.position, None, before)
-    for count in range(known + 1, len(stated) + 1):
-        after = held(count)
+    for position in sorted(moment for moment in moments if moment > recorded.position):
+        after = held(position)
         if after != before:
-            yield Step(stated[count - 1].recorded.position, before, after)
+            yield Step(position, before, after)
         before = after

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import psycopg
 
-from domain.correction import CORRECTION, RETRACTION, Amendment, amended
+from domain.correction import CORRECTION, RETRACTION, Amendment, amended, undone_with
 from domain.entry import Recorded, decode_body, event_id_of, uuid_text
 from projections.projection import Effective
 
@@ -52,7 +52,20 @@ class StoredAmendments:
             found.setdefault(str(target), []).append(
                 Amendment(Recorded(position, recorded_at, decode_body(body)), body)
             )
+        imports = {a.recorded.event.import_id for stated in found.values() for a in stated} - {None}
+        if imports:  # a correction that came with an import goes with it
+            retracted = self._retracted_at(imports, until)
+            found = {target: undone_with(stated, retracted) for target, stated in found.items()}
         return found
+
+    def _retracted_at(self, imports: Iterable[str | None], until: int) -> dict[str, int]:
+        """The position at which each of these imports was first taken back, of those that were by *until*."""
+        rows = self._connection().execute(
+            "SELECT a.target, min(a.position) FROM touchlog.amendments a JOIN touchpoint_log.events r ON r.position = a.position "
+            "WHERE a.target = ANY(%s::uuid[]) AND a.position <= %s AND r.type = %s GROUP BY a.target",
+            (list(imports), until, RETRACTION),
+        )
+        return {str(target): position for target, position in rows}
 
     def waiting(self, until: int) -> set[str]:
         """Targets of corrections whose event is not in the log up to *until*."""

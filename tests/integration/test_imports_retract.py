@@ -14,6 +14,7 @@ import pytest
 import structlog
 from typer.testing import CliRunner
 
+from adapters.checking.checker import check_now
 from adapters.correcting import Corrections
 from adapters.import_runs import ImportRuns
 from bin import cli
@@ -31,14 +32,14 @@ def runs(it: House) -> ImportRuns:
     return ImportRuns(it.core.pool, it.core.ingest, it.core.histories)
 
 
-async def imported(it: House, import_id: str, *events: dict[str, Any]) -> None:
+async def imported(it: House, import_id: str, *events: dict[str, Any], projected: bool = True) -> None:
     """Bring events in as one import, as `touchlog ingest` does."""
     await it.rows(
         "INSERT INTO touchlog.imports (import_id, principal, format, files) VALUES (%s, 'cli:x', 'test', '{f.csv}') RETURNING 1",
         import_id,
     )
     await runs(it).started(import_id, OFFICE, format_name="test", files=["f.csv"])
-    await it.given(*events, import_id=import_id)
+    await it.given(*events, import_id=import_id, projected=projected)
 
 
 async def retracted(it: House, import_id: str) -> Any:
@@ -269,3 +270,40 @@ def test_a_file_is_imported_listed_taken_back_and_restored_by_commands(
             )
 
     assert "ann@example.com" not in asyncio.run(names()), "a file's name may be a person's, and is sealed"
+
+
+@pytest.mark.parametrize("of_it_too", [False, True], ids=["of an event before", "of an event of the import"])
+def test_a_correction_that_came_with_an_import_goes_with_it(
+    tmp_path: Path, database_url: str, of_it_too: bool
+) -> None:
+    @story
+    async def told(it: House) -> None:
+        # given a call, and an import that corrects it, beside a correction that came by itself
+        await it.given(event("call"))
+        await it.given(correction("mine", "call", {"data": {"duration_s": 61}}))
+        before = (await it.rows("SELECT position FROM touchpoint_log.head"))[0][0]
+        more = [event("new")] if of_it_too else []
+        theirs = correction(
+            "theirs", "call", {"channel": "fax", "data": {"duration_s": 99}}, time="2026-04-01T00:00:00Z"
+        )
+        also = [correction("also", "new", {"channel": "fax"})] if of_it_too else []
+        await imported(it, A, *more, theirs, *also)
+        there = (await it.rows("SELECT position FROM touchpoint_log.head"))[0][0]
+        (entry,) = [e for e in await it.entries() if e["provenance"]["source_id"] == "call"]
+        assert (entry["channel"], entry["data"]["duration_s"]) == ("fax", 99)
+        # when the import is taken back
+        await retracted(it, A)
+        # then the call holds as corrected by the other one alone, and as known before as it was known
+        (entry,) = await it.entries()
+        assert (entry["channel"], entry["data"]["duration_s"], len(entry["corrections"])) == ("phone", 61, 1)
+        (entry,) = [e for e in await it.entries(known_at=there) if e["provenance"]["source_id"] == "call"]
+        assert (entry["channel"], entry["data"]["duration_s"], len(entry["corrections"])) == ("fax", 99, 2)
+        (entry,) = await it.entries(known_at=before)
+        assert (entry["channel"], entry["data"]["duration_s"]) == ("phone", 61)
+        # and so does every read model, built anew in any batches, by the check, and in a replay
+        live = await it.digests()
+        for batch in (1, 2, 50):
+            assert await it.built_anew(batch=batch) == live
+        assert not [one for one in check_now(database_url) if one.differences]
+
+    told(tmp_path, database_url)
