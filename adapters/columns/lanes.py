@@ -207,7 +207,7 @@ class Lanes:
                 return
             for key, lane in sorted(self._kept.items(), key=lambda item: item[1].used):
                 if lane.used == self._tick:
-                    lane.forget(self._tick)
+                    lane.forget(self._tick - 1)  # a breakdown is looked at only after this
                 else:
                     del self._kept[key]
                 if self._bytes() <= self._budget:
