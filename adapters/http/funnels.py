@@ -31,10 +31,7 @@ _MOST_BYTES = 1 << 20
 
 
 async def asked_in_zone(request: Request[Any, Any, Any]) -> Any:
-    """The same, where days may be cut: in the installation's time zone, unless the question names another.
-
-    A question that is saved keeps the zone of then.
-    """
+    """The same, where days may be cut: in the installation's time zone, unless the question names another."""
     raw = await asked(request)
     if isinstance(raw, dict) and raw.get("timezone") is None:
         return {**raw, "timezone": house_of(request).core.settings.timezone}
@@ -115,7 +112,7 @@ async def save_funnel(
     request: Request[Any, Any, Any], reader: NamedDependency[Principal], name: _NAME
 ) -> Response[bytes]:
     """Answer with the version that is kept."""
-    raw = await asked_in_zone(request)
+    raw = await asked(request)
     core = house_of(request).core
     return json_answer(await through_outages(lambda: core.funnels.save(name, raw, reader.key_id), within_s=3))
 

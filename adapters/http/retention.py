@@ -11,7 +11,7 @@ from litestar.params import PathParameter, QueryParameter
 
 from adapters.http.auth import house_of
 from adapters.http.drawing import drawn, wants_drawing
-from adapters.http.funnels import PROBLEMS, asked_in_zone
+from adapters.http.funnels import PROBLEMS, asked, asked_in_zone
 from adapters.http.persons import access_recorded
 from adapters.http.problems import ProblemDocument
 from adapters.http.reading import after_of, json_answer, timed
@@ -84,7 +84,7 @@ async def save_retention(
     request: Request[Any, Any, Any], reader: NamedDependency[Principal], name: _NAME
 ) -> Response[bytes]:
     """Answer with the version that is kept."""
-    raw = await asked_in_zone(request)
+    raw = await asked(request)
     core = house_of(request).core
     return json_answer(
         await through_outages(lambda: core.retentions.save(name, raw, reader.key_id), within_s=3)
