@@ -294,6 +294,8 @@ def test_alone_in_its_own_folder_and_interrupted_it_goes_on_where_it_was(tmp_pat
             text=True,
             cwd=ROOT,
             env=environment,
+            # Where the tests run in the background, Ctrl-C is ignored, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads are forked
         )
         assert process.stdin is not None
         process.stdin.writelines(lines[:20_000])

@@ -317,6 +317,11 @@ def test_a_deployed_version_builds_itself_beside_and_takes_over(
         wait_until(lambda: live(database_url, "pages_seen") == (2, 220), "version 2 to answer", within_s=60)
         log.append(history(10, 230)[220:])
         wait_until(lambda: live(database_url, "pages_seen") == (2, 230), "it to be kept up", within_s=60)
+        wait_until(
+            lambda: any(kind == "rebuild.swapped" for kind, _, _ in acts(database_url)),
+            "the swap, which comes first, to be on record",
+            within_s=60,
+        )
     finally:
         part.end()
         log.datastore.close()
