@@ -141,7 +141,8 @@ def _done(conn: psycopg.Connection[Any], head: int) -> bool:
 def _project(url: str, apart: bool, turn: Any, ready: Any, stop: Any, told: Any) -> None:
     """One projector process: folds what it holds, and steals when it is its turn."""
     reader, store = connect_log(url, pool=1, role=APP_ROLE), _Thief(url)
-    projector = Projector(reader, store, [type(each)() for each in PROJECTIONS.values()])
+    # Batches as small as those that are recorded: how many there are hangs on the events, not on the machine's speed.
+    projector = Projector(reader, store, [type(each)() for each in PROJECTIONS.values()], batch=BATCH)
     steals = lost = batches = 0
     projector.take_leases()
     ready.release()
