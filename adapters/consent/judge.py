@@ -68,6 +68,17 @@ class _InForce(NamedTuple):
     digest: bytes
 
 
+class _Worded(NamedTuple):
+    """What a judgement says, put into words: its digest and the parts of its event."""
+
+    judgement: Judgement
+    digest: bytes
+    evidence: list[int]
+    actual: orjson.Fragment
+    known: orjson.Fragment
+    snapshot: orjson.Fragment
+
+
 class _Writing(NamedTuple):
     """Verdicts that are being written, while the next are judged.
 
@@ -346,6 +357,7 @@ class Judge:
         verdicts: list[_Said] = []
         at = moment(self._clock())
         sweeping = stands.policy != self._policy
+        worded: dict[tuple[Any, ...], _Worded] = {}
         for place, sent in enumerate(chunk.messages):
             if place % 100 == 0:
                 await asyncio.sleep(0)  # what is being written goes on meanwhile
@@ -360,12 +372,12 @@ class Judge:
                 if before is not None and knowledge <= before.knowledge and not sweeping:
                     continue  # of a run that was cut off
                 self.judged += 1
-                digest = blake2b(said(judgement), digest_size=16).digest()
-                if before is not None and before.digest == digest:
+                words = _words(judgement, worded)
+                if before is not None and before.digest == words.digest:
                     continue
-                verdict = self._verdict(sent, knowledge, judgement, before, digest, at)
+                verdict = self._verdict(sent, knowledge, words, before, at)
                 verdicts.append(verdict)
-                before = in_force[sent.event_id] = _InForce(verdict.event_id, knowledge, digest)
+                before = in_force[sent.event_id] = _InForce(verdict.event_id, knowledge, words.digest)
         return verdicts, in_force
 
     async def _in_force(self, messages: Iterable[bytes]) -> dict[bytes, _InForce]:
@@ -379,25 +391,26 @@ class Judge:
         self,
         sent: Sent,
         knowledge: int,
-        judgement: Judgement,
+        words: _Worded,
         before: _InForce | None,
-        digest: bytes,
         at: str,
     ) -> _Said:
         """The event of a verdict. Its id follows from the message, what it supersedes, the evidence and the policy."""
         message = uuid_text(sent.event_id)
         supersedes = None if before is None else uuid_text(before.verdict)
-        evidence = list(judgement.evidence)
-        key = f"{message} {supersedes} {evidence} {self._policy}"
+        judgement = words.judgement
+        key = f"{message} {supersedes} {words.evidence} {self._policy}"
         id_ = sha256(key.encode()).hexdigest()[:32]
         raw = event_id_of(SOURCE, id_)
         data: dict[str, Any] = {
             "of": {"source": sent.source, "id": sent.source_id},
             "verdict": judgement.verdict,
             "known_at_position": knowledge,
-            "evidence_positions": evidence,
+            "evidence_positions": words.evidence,
             "policy_version": self._policy,
-            **_looks(judgement),
+            "actual": words.actual,
+            "known": words.known,
+            "snapshot": words.snapshot,
             "channel": sent.channel,
         }
         if judgement.reason is not None:
@@ -421,7 +434,7 @@ class Judge:
         }
         encoded = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
         item = Item(raw, "verdict.recorded", encoded, self._keys.payload_hash(orjson.dumps(data)))
-        return _Said(sent.event_id, raw, knowledge, digest, item)
+        return _Said(sent.event_id, raw, knowledge, words.digest, item)
 
     async def _record(self, stands: Judging, verdicts: Sequence[_Said], position: int) -> Judging | None:
         """Write verdicts, memory and the judge's position in one transaction; None where another judge was first.
@@ -458,25 +471,29 @@ class Judge:
         return Judging(*row)
 
 
-def _looks(judgement: Judgement) -> dict[str, Any]:
+def _words(judgement: Judgement, worded: dict[tuple[Any, ...], _Worded]) -> _Worded:
+    """What a judgement says; of thousands about one person most say the same, with the same looks."""
     actual, known, snapshot = judgement.actual, judgement.known, judgement.snapshot
-    told = _look(actual)  # most often all three say the same
-    return {
-        "actual": told,
-        "known": told if known is actual else _look(known),
-        "snapshot": told if snapshot is actual else _look(snapshot),
-    }
+    key = (judgement.verdict, judgement.reason, id(actual), id(known), id(snapshot))
+    found = worded.get(key)
+    if found is None:
+        found = worded[key] = _Worded(  # holds the looks, so that no other can come to their ids
+            judgement,
+            blake2b(said(judgement), digest_size=16).digest(),
+            list(judgement.evidence),
+            _look(actual),
+            _look(known),
+            _look(snapshot),
+        )
+    return found
 
 
-def _look(look: Look | None) -> dict[str, Any]:
-    if look is None:
-        return {"valid": None, "reason": None, "position": None, "evidence_positions": []}
-    return {
-        "valid": look.valid,
-        "reason": look.reason,
-        "position": look.position,
-        "evidence_positions": list(look.evidence),
-    }
+def _look(look: Look | None) -> orjson.Fragment:
+    told: dict[str, Any] = {"evidence_positions": [], "position": None, "reason": None, "valid": None}
+    if look is not None:
+        told["evidence_positions"], told["position"] = list(look.evidence), look.position
+        told["reason"], told["valid"] = look.reason, look.valid
+    return orjson.Fragment(orjson.dumps(told))
 
 
 def _end_of_chunk(messages: Sequence[Sent], at: int) -> int:

@@ -95,7 +95,9 @@ class Case:
     def __init__(self, facts: Iterable[Fact], kin: Kin | None = None) -> None:
         self.facts: Sequence[Fact] = list(facts)
         self.kin = kin or _EVERYBODY_ALONE
-        self._known: dict[tuple[int, datetime | None], Known] = {}
+        self._known: dict[tuple[int, int | None], tuple[Known, list[datetime]]] = {}
+        self._looks: dict[tuple[Question, int, int | None, int], Look] = {}
+        self._grants: dict[tuple[Question, int, int], list[Word]] = {}
 
     @cached_property
     def _changes(self) -> list[int]:
@@ -112,15 +114,25 @@ class Case:
         """The positions behind *after* up to *until* at which something here became known, or no longer was."""
         return self._changes[bisect_right(self._changes, after) : bisect_right(self._changes, until)]
 
-    def known(self, known_at: int, without_late_grants: datetime | None = None) -> Known:
-        """What the facts say as known at *known_at*."""
-        place = (self.knowledge(known_at), without_late_grants)
+    @cached_property
+    def _recorded(self) -> list[datetime]:
+        return sorted({f.recorded_at for f in self.facts})
+
+    def _known_at(
+        self, known_at: int, without_late_grants: datetime | None = None
+    ) -> tuple[tuple[int, int | None], Known, list[datetime]]:
+        """(what it is of all that may be known here, as numbers; what the facts say; when that may change an answer)."""
+        late = None if without_late_grants is None else bisect_right(self._recorded, without_late_grants)
+        place = (self.knowledge(known_at), late)
         found = self._known.get(place)
         if found is None:
-            found = known(self.facts, known_at, without_late_grants=without_late_grants)
-            if without_late_grants is None:
-                self._known[place] = found
-        return found
+            said = known(self.facts, known_at, without_late_grants=without_late_grants)
+            found = self._known[place] = said, _moments(said)
+        return place, *found
+
+    def known(self, known_at: int) -> Known:
+        """What the facts say as known at *known_at*."""
+        return self._known_at(known_at)[1]
 
     def look(
         self,
@@ -130,9 +142,19 @@ class Case:
         *,
         without_late_grants: datetime | None = None,
     ) -> Look:
-        """Whether consent holds at *at*, as known at position *known_at*; see `facts.known` for the last argument."""
-        said = self.known(known_at, without_late_grants)
-        grants = self.grants(question, at, known_at, said)
+        """Whether consent holds at *at*, as known at position *known_at*; see `facts.known` for the last argument.
+
+        Between two moments at which a word begins or ends the answer is one, and it is found once.
+        """
+        place, said, moments = self._known_at(known_at, without_late_grants)
+        key = (question, *place, bisect_right(moments, at))
+        found = self._looks.get(key)
+        if found is None:
+            found = self._looks[key] = self._look(question, at, known_at, said)
+        return found
+
+    def _look(self, question: Question, at: datetime, known_at: int, said: Known) -> Look:
+        grants = self._grants_of(question, at, known_at, said)
         restriction = self._standing_restriction(question, at, known_at, said, grants)
         if restriction is not None:
             state: Reason = restriction.fact.state  # type: ignore[assignment]
@@ -140,9 +162,7 @@ class Case:
         if not grants:
             return self._without_words(question, at, known_at, said)
         last = max(grants, key=lambda word: word.order)
-        until = last.fact.valid_until or implied_until(
-            last.fact.jurisdiction, last.fact.legal_basis, last.fact.method, last.since
-        )
+        until = _until(last)
         if until is not None and at >= until:
             return Look(False, "expired", last, last.evidence)
         stale = [
@@ -158,11 +178,16 @@ class Case:
             return Look(False, "notice_stale", last, tuple(sorted((*last.evidence, first.position))))
         return Look(True, None, last, last.evidence)
 
-    def grants(
-        self, question: Question, at: datetime, known_at: int, said: Known | None = None
-    ) -> list[Word]:
+    def grants(self, question: Question, at: datetime, known_at: int) -> list[Word]:
         """The grants that are words for *question* at *at*: exactly its purpose, channel, contact point and person."""
-        said = said or self.known(known_at)
+        (place, _), said, moments = self._known_at(known_at)
+        key = question, place, bisect_right(moments, at)
+        found = self._grants.get(key)
+        if found is None:
+            found = self._grants[key] = self._grants_of(question, at, known_at, said)
+        return found
+
+    def _grants_of(self, question: Question, at: datetime, known_at: int, said: Known) -> list[Word]:
         found = [
             word
             for word in said.grants
@@ -246,3 +271,17 @@ class Case:
             last = max(candidates, key=lambda word: word.order)
             return Look(False, "unevidenced", last, last.evidence)
         return Look(False, "no_consent", None, ())
+
+
+def _until(grant: Word) -> datetime | None:
+    """When a grant ends: as it says itself, or as law ends what is implied."""
+    fact = grant.fact
+    return fact.valid_until or implied_until(fact.jurisdiction, fact.legal_basis, fact.method, grant.since)
+
+
+def _moments(said: Known) -> list[datetime]:
+    """Every time with which an answer compares the one it is asked for, in order; each counts from itself on."""
+    found = {word.since for word in (*said.grants, *said.restrictions)}
+    found.update(until for grant in said.grants if (until := _until(grant)) is not None)
+    found.update(fact.effective_at for fact in (*said.unevidenced, *said.superseded))
+    return sorted(found)

@@ -141,8 +141,8 @@ class Log:
                 ties.append(Tie(replace(link, position=position), position, gone))
         return Case(facts, Kin(self.kinds, ties, splits=splits))
 
-    def send(self, sent: float, *, known: float = EVER, **how: Any) -> Judgement:
-        """Judge a message of *sent*, by what was known at *known*."""
+    def outbound(self, sent: float, **how: Any) -> Outbound:
+        """Give a message of *sent*."""
         fields: dict[str, Any] = {
             "subject": ANN,
             "purpose": "marketing.news",
@@ -150,14 +150,17 @@ class Log:
             "contact": MAIL,
         }
         snapshot = how.pop("snapshot", None)
-        told = Outbound(
+        return Outbound(
             position=EVER,
             sent_at=at(sent),
             known_at=self.known_at(sent),
             snapshot=None if snapshot is None else self.known_at(snapshot),
             **(fields | how),
         )
-        return judge(self.case(), told, known_at=self.known_at(known))
+
+    def send(self, sent: float, *, known: float = EVER, **how: Any) -> Judgement:
+        """Judge a message of *sent*, by what was known at *known*."""
+        return judge(self.case(), self.outbound(sent, **how), known_at=self.known_at(known))
 
     def verdict(self, sent: float, *, known: float = EVER, **how: Any) -> tuple[str, str | None]:
         """Give (verdict, reason)."""

@@ -6,11 +6,12 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.consent.facts import Defect, defects
 from domain.consent.validity import Case, Question
+from domain.consent.verdicts import judge
 from tests.unit.consent_log import (
     ANN,
     BOB,
@@ -481,6 +482,44 @@ def test_what_takes_effect_after_the_send_is_irrelevant(
     log.spaced(12)
     add(log, more, state=state, eff=sent + 1)
     assert log.verdict(sent) == before
+
+
+@settings(max_examples=200)
+@given(logs(), st.lists(st.tuples(st.integers(6, 13), _SNAPSHOT), min_size=1, max_size=3), st.randoms())
+def test_a_case_that_was_asked_much_answers_as_one_that_was_asked_nothing(
+    log: Log, knowledge: list[tuple[int, int | None]], chance: Any
+) -> None:
+    case = log.case()
+    asked = [(sent, cut, snapshot) for sent in range(14) for cut, snapshot in knowledge]
+    chance.shuffle(asked)
+    for sent, cut, snapshot in asked:
+        told, known_at = log.outbound(sent, snapshot=snapshot), log.known_at(cut)
+        assert judge(case, told, known_at=known_at) == judge(log.case(), told, known_at=known_at)
+
+
+def test_a_case_that_was_asked_much_knows_from_when_on_a_grant_lacks_evidence(log: Log) -> None:
+    log.given(100, method=None)
+    case = log.case()
+    reasons = [judge(case, log.outbound(sent), known_at=EVER).reason for sent in (50, 150, 50, 100)]
+    assert reasons == ["no_consent", "unevidenced", "no_consent", "unevidenced"]
+
+
+def test_a_case_that_was_asked_much_knows_what_could_be_relied_on_when(log: Log) -> None:
+    grant = log.given(0)
+    log.corrected(grant, 50, effective_at=at(2))
+    log.withdrawn(1, rec=100)  # overtaken by the grant only as corrected
+    case = log.case()
+    verdicts = [judge(case, log.outbound(sent), known_at=EVER).verdict for sent in (40, 60, 40, 60)]
+    assert verdicts == ["unproven_at_send", "compliant", "unproven_at_send", "compliant"]
+
+
+def test_a_case_that_was_asked_much_knows_when_what_is_implied_ends(log: Log) -> None:
+    log.given(0, legal_basis="implied_consent", method="purchase", jurisdiction="CA")
+    case = log.case()
+    question = Question(subject=ANN, purpose="marketing.news", channel="email", contact=MAIL)
+    day = 86_400
+    looks = [case.look(question, at(n * day), EVER).reason for n in (1, 700, 740, 1, 740)]
+    assert looks == [None, None, "expired", None, "expired"]
 
 
 def test_a_withdrawal_of_another_persons_contact_point_known_late_is_told_as_late(log: Log) -> None:
