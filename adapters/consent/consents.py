@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -39,6 +40,9 @@ __all__ = [
 ]
 
 MOST_RECIPIENTS = 10_000
+_PART = 2_500
+"""Recipients that are checked together."""
+_PARTS_AT_ONCE = 2
 
 
 class EventKey(msgspec.Struct, frozen=True):
@@ -164,33 +168,24 @@ class Consents:
             )
         when = at or datetime.now(UTC)
         position = await self._position(known_at, after)
-        refs: list[tuple[str, str]] = []
-        for number, asked in enumerate(recipients):
-            place = f"/recipients/{number}"
-            refs.append((asked.contact, f"{place}/contact"))
-            if asked.person is not None:
-                refs.append((asked.person, f"{place}/person"))
-        surrogates = await self._surrogates(refs)
-        sought: list[Sought | None] = []
-        for asked in recipients:
-            contact = surrogates[asked.contact]
-            subject = surrogates[asked.person] if asked.person else contact
-            sought.append(
-                None
-                if contact is None
-                else Sought(subject, contact, asked.purpose, asked.channel, asked.controller)
-            )
-        looks = await looked_at(self._pool, sought, when, position)
-        results = []
-        allowed = 0
-        for asked, (valid, reason, decided, evidence) in zip(recipients, looks, strict=True):
-            found: dict[str, Any] = {"contact": asked.contact}
-            if asked.person is not None:
-                found["person"] = asked.person
-            found["allowed"], found["reason"] = valid, reason
-            found["position"], found["evidence"] = decided, evidence
-            allowed += valid
-            results.append(found)
+        named = self._named(recipients)
+        turns = asyncio.Semaphore(_PARTS_AT_ONCE)
+
+        async def checked(part: Sequence[Asked]) -> list[dict[str, Any]]:
+            async with turns:  # while the database answers one part, another is thought about
+                return await self._checked(part, named, when, position)
+
+        parts = [
+            asyncio.ensure_future(checked(recipients[start : start + _PART]))
+            for start in range(0, len(recipients), _PART)
+        ]
+        try:
+            await asyncio.gather(*parts)
+        finally:
+            for part in parts:
+                part.cancel()  # where one failed, nobody waits for the others
+        results = [result for part in parts for result in part.result()]
+        allowed = sum(result["allowed"] for result in results)
         return Checked(
             results=results,
             allowed_count=allowed,
@@ -201,25 +196,60 @@ class Consents:
             head=position,
         )
 
-    async def _surrogates(self, refs: Sequence[tuple[str, str]]) -> dict[str, bytes | None]:
-        """The 16 bytes of each REF's surrogate (with its place for the error); None where nobody was recorded under it.
+    async def _checked(
+        self,
+        recipients: Sequence[Asked],
+        named: Mapping[str, Identifier | None],
+        when: datetime,
+        position: int,
+    ) -> list[dict[str, Any]]:
+        texts = {asked.contact for asked in recipients}
+        texts.update(asked.person for asked in recipients if asked.person)
+        surrogates = await self._surrogates({text: named[text] for text in texts})
+        sought: list[Sought | None] = []
+        for asked in recipients:
+            contact = surrogates[asked.contact]
+            if contact is None:
+                sought.append(None)
+                continue
+            subject = surrogates[asked.person] if asked.person else contact
+            sought.append(Sought(subject, contact, asked.purpose, asked.channel, asked.controller))
+        looks = await looked_at(self._pool, sought, when, position)
+        results = []
+        for asked, (valid, reason, decided, evidence) in zip(recipients, looks, strict=True):
+            found: dict[str, Any] = {"contact": asked.contact}
+            if asked.person is not None:
+                found["person"] = asked.person
+            found["allowed"], found["reason"] = valid, reason
+            found["position"], found["evidence"] = decided, evidence
+            results.append(found)
+        return results
+
+    def _named(self, recipients: Sequence[Asked]) -> dict[str, Identifier | None]:
+        """The identifier of each REF that recipients name; None where it names nobody.
 
         Raises:
             Invalid: with a problem for each that is no REF.
         """
         problems: list[Problem] = []
-        named: dict[str, Identifier | None] = {}
-        for text, place in refs:
-            if text in named:
-                continue
-            try:
-                named[text] = read_ref(text, self._region, pointer=place)
-            except Invalid as wrong:
-                problems += wrong.problems
+        found: dict[str, Identifier | None] = {}
+        for number, asked in enumerate(recipients):
+            for member, text in (("contact", asked.contact), ("person", asked.person)):
+                if text is None or text in found:
+                    continue
+                try:
+                    found[text] = read_ref(text, self._region)
+                except Invalid:
+                    found[text] = None
+                    problems += _wrong(text, self._region, f"/recipients/{number}/{member}")
         if problems:
             raise Invalid(problems)
+        return found
+
+    async def _surrogates(self, named: Mapping[str, Identifier | None]) -> dict[str, bytes | None]:
+        """The 16 bytes of each REF's surrogate; None where nobody was recorded under it."""
         found: dict[str, bytes | None] = dict.fromkeys(named)
-        missing: dict[bytes, list[str]] = {}
+        missing: dict[bytes, str | list[str]] = {}  # most are named in one way alone
         for text, one in named.items():
             if one is None:
                 continue
@@ -227,13 +257,16 @@ class Consents:
                 found[text] = UUID(one.value).bytes
                 continue
             lookup = self._subjects.lookup((one.kind, one.namespace, one.value))
-            missing.setdefault(lookup, []).append(text)
+            before = missing.setdefault(lookup, text)
+            if before is not text:
+                missing[lookup] = [text, *([before] if isinstance(before, str) else before)]
         if missing:
             async with self._pool.connection() as conn:
                 curs = conn.cursor(binary=True)
                 await curs.execute(_FIND.encode(), (arrays.byteas(list(missing)),), prepare=True)
                 for key, subject in await curs.fetchall():
-                    for text in missing[key]:
+                    texts = missing[key]
+                    for text in (texts,) if isinstance(texts, str) else texts:
                         found[text] = subject
         return found
 
@@ -309,7 +342,8 @@ class Consents:
         if contact == ref:
             point = subject  # one surrogate, whatever is asked of it
         elif contact is not None:
-            point = uuid_of((await self._surrogates([(contact, "/contact")]))[contact])
+            identifier = read_ref(contact, self._region, pointer="/contact")
+            point = uuid_of((await self._surrogates({contact: identifier}))[contact])
         register = await load(
             self._pool, {subject}, {point} if point is not None else (), widened=contact is None
         )  # what others recorded for the person's contact points binds here too
@@ -361,6 +395,15 @@ class Consents:
             known_at=position,
             head=position,
         )
+
+
+def _wrong(text: str, region: str | None, place: str) -> Sequence[Problem]:
+    """What is wrong with a REF that is none, told for its place."""
+    try:
+        read_ref(text, region, pointer=place)
+    except Invalid as wrong:
+        return wrong.problems
+    return ()
 
 
 def outbound(row: Sequence[Any], register: Register) -> Outbound:

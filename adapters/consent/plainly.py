@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from msgspec.structs import replace
+from psycopg.rows import args_row
 from psycopg_pool import AsyncConnectionPool
 
 from adapters.postgres import arrays
@@ -45,14 +46,14 @@ _FACTS = """
 SELECT f.position, f.recorded_at, f.state, f.effective_at, f.source, f.source_id, uuid_send(f.subject), uuid_send(f.contact),
        f.purpose, f.channel, f.controller, f.notice_version, f.method, f.legal_basis, f.jurisdiction, f.valid_until,
        f.known_to IS NOT NULL OR f.known_from <> f.position OR f.double_opt_in OR f.of IS NOT NULL
-       OR EXISTS (SELECT FROM read.consent_facts s WHERE s.of = f.event_id), f.notice_id
+       OR EXISTS (SELECT FROM read.consent_facts s WHERE s.of = f.event_id AND s.of IS NOT NULL), f.notice_id
   FROM read.consent_facts f
  WHERE f.known_from <= %(known_at)s AND (f.subject = ANY(%(subjects)b::uuid[]) OR f.contact = ANY(%(contacts)b::uuid[]))
 """
 # What speaks of a superseded notice may change what it says.
 _SUPERSEDED = """
 SELECT notice_id, notice_version, effective_at, spoken_of OR known_to IS NOT NULL FROM (
-    SELECT f.*, EXISTS (SELECT FROM read.consent_facts s WHERE s.of = f.event_id) AS spoken_of
+    SELECT f.*, EXISTS (SELECT FROM read.consent_facts s WHERE s.of = f.event_id AND s.of IS NOT NULL) AS spoken_of
       FROM read.consent_facts f WHERE f.notice_id = ANY(%s) AND f.state = 'superseded') f
  WHERE material OR spoken_of
 """
@@ -138,28 +139,26 @@ async def plainly(
             "contacts": _packed(contacts),
             "known_at": known_at,
         }
-        rows = await _rows(curs, _FACTS, named)
-        notices = {row[17] for row in rows if row[17] is not None}
+        facts: list[PlainFact] = await _rows(
+            conn.cursor(binary=True, row_factory=args_row(PlainFact)), _FACTS, named
+        )
+        notices = {fact.notice_id for fact in facts if fact.notice_id is not None}
         stale: dict[tuple[str, str | None], datetime] = {}
         for notice, version, at, always in await _rows(curs, _SUPERSEDED, [list(notices)]) if notices else ():
             # A correction may give another version: then any of them may be superseded.
             key, since = (notice, None if always else version), _EVER if always else at
             stale[key] = min(since, stale.get(key, since))
-    if stale:
-        facts = [
-            replace(PlainFact(*row[:17]), stale_from=_stale_from(stale, row[17], row[11])) for row in rows
-        ]
-    else:
-        facts = [PlainFact(*row[:17]) for row in rows]
+        if stale:
+            facts = [replace(fact, stale_from=_stale_from(stale, fact)) for fact in facts]
     return Plainly(facts, cluster_of, persons, tied, intricate)
 
 
-def _stale_from(
-    stale: dict[tuple[str, str | None], datetime], notice: str | None, version: str | None
-) -> datetime | None:
+def _stale_from(stale: dict[tuple[str, str | None], datetime], fact: PlainFact) -> datetime | None:
+    notice = fact.notice_id
     if notice is None:
         return None
-    found = [at for key in ((notice, version), (notice, None)) if (at := stale.get(key)) is not None]
+    versions = fact.notice_version, None
+    found = [at for version in versions if (at := stale.get((notice, version))) is not None]
     return min(found, default=None)
 
 

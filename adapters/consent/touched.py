@@ -32,7 +32,7 @@ _NEW = f"SELECT {MESSAGE_COLUMNS} FROM read.consent_messages WHERE {_IN_WINDOW}"
 # speaks of them, they speak of nothing, and nobody else was ever one person with theirs.
 _MAY_TOUCH = """
 of IS NOT NULL OR state IN ('superseded', 'published', 'reviewed', 'corrected') OR EXISTS (
-    SELECT FROM read.consent_facts s WHERE s.of = f.event_id) OR EXISTS (
+    SELECT FROM read.consent_facts s WHERE s.of = f.event_id AND s.of IS NOT NULL) OR EXISTS (
     SELECT FROM read.identities i WHERE i.subject = f.subject) OR EXISTS (
     SELECT FROM read.merges m WHERE m.a_cluster = f.subject) OR EXISTS (
     SELECT FROM read.merges m WHERE m.b_cluster = f.subject) OR EXISTS (

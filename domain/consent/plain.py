@@ -46,6 +46,7 @@ class PlainFact(msgspec.Struct, frozen=True, gc=False):
     jurisdiction: str | None
     valid_until: datetime | None
     intricate: bool
+    notice_id: str | None = None
     stale_from: datetime | None = None
 
 
