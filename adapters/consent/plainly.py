@@ -50,12 +50,16 @@ SELECT f.position, f.recorded_at, f.state, f.effective_at, f.source, f.source_id
   FROM read.consent_facts f
  WHERE f.known_from <= %(known_at)s AND (f.subject = ANY(%(subjects)b::uuid[]) OR f.contact = ANY(%(contacts)b::uuid[]))
 """
-# What speaks of a superseded notice may change what it says.
+# What speaks of a superseded notice may change what it says; a correction may make it one of another notice.
 _SUPERSEDED = """
 SELECT notice_id, notice_version, effective_at, spoken_of OR known_to IS NOT NULL FROM (
     SELECT f.*, EXISTS (SELECT FROM read.consent_facts s WHERE s.of = f.event_id AND s.of IS NOT NULL) AS spoken_of
-      FROM read.consent_facts f WHERE f.notice_id = ANY(%s) AND f.state = 'superseded') f
+      FROM read.consent_facts f WHERE f.notice_id = ANY(%(notices)s) AND f.state = 'superseded') f
  WHERE material OR spoken_of
+UNION ALL
+SELECT notice_id, notice_version, effective_at, true FROM read.consent_facts f
+ WHERE notice_id = ANY(%(notices)s) AND state = 'corrected'
+   AND EXISTS (SELECT FROM read.consent_facts s WHERE s.event_id = f.of AND s.state = 'superseded')
 """
 _EVER = datetime(1, 1, 1, tzinfo=UTC)
 
@@ -144,7 +148,9 @@ async def plainly(
         )
         notices = {fact.notice_id for fact in facts if fact.notice_id is not None}
         stale: dict[tuple[str, str | None], datetime] = {}
-        for notice, version, at, always in await _rows(curs, _SUPERSEDED, [list(notices)]) if notices else ():
+        for notice, version, at, always in (
+            await _rows(curs, _SUPERSEDED, {"notices": list(notices)}) if notices else ()
+        ):
             # A correction may give another version: then any of them may be superseded.
             key, since = (notice, None if always else version), _EVER if always else at
             stale[key] = min(since, stale.get(key, since))

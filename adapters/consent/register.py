@@ -30,11 +30,18 @@ COLUMNS = (
     "purpose, channel, legal_basis, notice_id, notice_version, method, jurisdiction, controller, valid_until, "
     "double_opt_in, of, patch, material"
 )
+# A notice's own facts, and corrections by which a fact about another notice becomes one about this.
+_OF_NOTICES = f"""
+SELECT {COLUMNS} FROM read.consent_facts f WHERE notice_id IN (SELECT notice_id FROM named) AND (
+    state IN ('superseded', 'published') OR state = 'corrected' AND EXISTS (
+        SELECT FROM read.consent_facts s WHERE s.event_id = f.of AND s.state IN ('superseded', 'published')))
+"""  # noqa: S608 - constants of ours
 _SPEAKING = f"""
+WITH named AS (SELECT unnest(%(notices)s::text[]) AS notice_id)
 SELECT {COLUMNS} FROM read.consent_facts WHERE of = ANY(%(events)b::uuid[])
 UNION ALL SELECT {COLUMNS} FROM read.consent_facts WHERE event_id = ANY(%(targets)b::uuid[])
 UNION ALL SELECT {COLUMNS} FROM read.consent_facts WHERE contact = ANY(%(contacts)b::uuid[])
-UNION ALL SELECT {COLUMNS} FROM read.consent_facts WHERE notice_id = ANY(%(notices)s) AND state IN ('superseded', 'published')
+UNION ALL {_OF_NOTICES}
 """  # noqa: S608 - constants of ours
 _IN_ORDER = f"""
 SELECT {COLUMNS} FROM read.consent_facts
@@ -51,12 +58,11 @@ WITH own AS MATERIALIZED (
         UNION SELECT reference FROM read.references WHERE subject = ANY(%(clusters)b::uuid[])
         UNION SELECT r.reference FROM read.identities i JOIN read.references r ON r.subject = i.subject
                WHERE i.cluster = ANY(%(clusters)b::uuid[]))
-)
+), named AS (SELECT DISTINCT notice_id FROM own)
 SELECT * FROM own
 UNION ALL SELECT {COLUMNS} FROM read.consent_facts WHERE of IN (SELECT event_id FROM own)
 UNION ALL SELECT {COLUMNS} FROM read.consent_facts WHERE event_id IN (SELECT of FROM own)
-UNION ALL SELECT {COLUMNS} FROM read.consent_facts
-           WHERE notice_id IN (SELECT DISTINCT notice_id FROM own) AND state IN ('superseded', 'published')
+UNION ALL {_OF_NOTICES}
 """  # noqa: S608
 _REACH = """
 WITH RECURSIVE reach (cluster) AS (
@@ -92,13 +98,15 @@ _FEW = 20
 _PLANNED_ONCE = "SELECT set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true)"
 
 
+_ABOUT_NOTICES = ("superseded", "published")
+
+
 class Register:
     """Facts and kinship of some persons and contact points; see `load`."""
 
     def __init__(
         self,
         facts: Sequence[Fact],
-        notices: Sequence[Fact],
         component: dict[UUID, UUID],
         kin: dict[UUID, Kin],
         times: Sequence[tuple[datetime, int]],
@@ -109,9 +117,7 @@ class Register:
         self._component = component
         self._kin = kin
         self._times = times
-        self._notices: dict[str, list[Fact]] = {}
-        for notice in notices:
-            self._notices.setdefault(notice.notice_id or "", []).append(notice)
+        self._notices: dict[str, list[Fact]] = {}  # what was said of a notice, with all that speaks of that
         self._of_person: dict[UUID, list[Fact]] = {}
         self._of_contact: dict[UUID, list[Fact]] = {}
         self._file(facts)
@@ -136,6 +142,8 @@ class Register:
                     self._of_person.setdefault(self.component_of(root.subject), []).append(root)
                 if root.contact is not None and root.state != "corrected":
                     self._of_contact.setdefault(root.contact, []).append(root)
+                if root.state in _ABOUT_NOTICES:
+                    self._notices.setdefault(root.notice_id or "", []).append(root)
                 continue
             whole = [root]
             for fact in whole:
@@ -145,6 +153,9 @@ class Register:
                 self._of_person.setdefault(subject, []).extend(whole)
             for contact in {c for fact in whole if (c := _contact_of(fact)) is not None}:
                 self._of_contact.setdefault(contact, []).extend(whole)
+            if root.state in _ABOUT_NOTICES:
+                for name in {name for fact in whole for name in _notices_of(fact)}:
+                    self._notices.setdefault(name, []).extend(whole)
 
     def component_of(self, subject: UUID) -> UUID:
         """One of all subjects that *subject* was ever one person with, the same for each of them."""
@@ -247,8 +258,7 @@ async def load(
         one: Kin(kinds, tied, splits=parted, owners=owned, told_under=under)
         for one, (tied, parted, owned) in parts.items()
     }
-    notices = [fact for fact in facts if fact.state in ("superseded", "published")]
-    return Register(facts, notices, component, kin, times, points)
+    return Register(facts, component, kin, times, points)
 
 
 async def batches(

@@ -6,7 +6,7 @@ who is one person touches all that this person was sent. Nothing else is loaded,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -219,7 +219,7 @@ async def _wholes(conn: Any, fresh: list[Any]) -> list[list[Fact]]:
                 rows.append(row)
         events = {row[4] for row in fresh} - asked
         targets = {row[21] for row in fresh if row[21] is not None} - asked
-        notices = {row[14] for row in fresh if row[7] == "superseded" and row[14] is not None} - told
+        notices = _superseded(row for rows in found.values() for row in rows) - told
         if not events and not targets and not notices:
             break
         asked |= events
@@ -237,7 +237,7 @@ async def _wholes(conn: Any, fresh: list[Any]) -> list[list[Fact]]:
             root_of[key] = key = root_of[root_of[key]]
         return key
 
-    superseded = {fact.notice_id for fact in facts if fact.state == "superseded"}
+    superseded = _superseded(row for rows in found.values() for row in rows)
     for fact in facts:
         if fact.of is not None:
             root_of[root(fact.of)] = root(fact.event_id)
@@ -247,3 +247,14 @@ async def _wholes(conn: Any, fresh: list[Any]) -> list[list[Fact]]:
     for fact in facts:
         by_key.setdefault(root(fact.event_id), []).append(fact)
     return list(by_key.values())
+
+
+def _superseded(rows: Iterable[Any]) -> set[str]:
+    """The notices that these facts supersede, as recorded or as any correction has it."""
+    kept = list(rows)
+    told = {row[4] for row in kept if row[7] == "superseded"}
+    return {
+        row[14]
+        for row in kept
+        if row[14] is not None and (row[4] in told or (row[7] == "corrected" and row[21] in told))
+    }

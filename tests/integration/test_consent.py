@@ -193,6 +193,41 @@ async def test_a_fact_is_a_fact_whatever_direction_its_source_gives_it(it: House
     assert await verdict(it, "m") == ("compliant", None)
 
 
+def superseded(id_: str, at: datetime, *, subject: str | None = None, **more: Any) -> dict[str, Any]:
+    """Give a notice that was superseded, which speaks of nobody unless told."""
+    said = {"notice": {"id": "privacy", "version": "3"}, "material": True} | more
+    return fact(id_, "notice.superseded", at, subject=subject, **said)
+
+
+@story
+async def test_what_is_said_of_a_superseded_notice_that_names_nobody_counts(it: House) -> None:
+    day = timedelta(days=1)
+    await it.given(
+        fact("g", "given", now() - 9 * day, **GRANT), mail("m1", now() - 5 * day), mail("m2", now() - 2 * day)
+    )
+    await it.given(superseded("s", now() - 7 * day))
+    assert await verdict(it, "m1") == await verdict(it, "m2") == ("breach", "notice_stale")
+    patch = {"effective_at": moment(now() - 3 * day)}
+    await it.given(fact("c", "corrected", now(), subject=None, of=of("s"), patch=patch))
+    assert await verdict(it, "m1") == ("unproven_at_send", None)
+    assert await verdict(it, "m2") == ("breach", "notice_stale")
+    await it.given(fact("i", "invalidated", now(), subject=None, of=of("s")))
+    assert await verdict(it, "m2") == ("unproven_at_send", None)
+
+
+@story
+async def test_a_superseded_notice_that_is_corrected_to_name_another_counts_for_grants_under_that_one(
+    it: House,
+) -> None:
+    day = timedelta(days=1)
+    await it.given(fact("g", "given", now() - 9 * day, **GRANT), mail("m", now() - 2 * day))
+    await it.given(superseded("s", now() - 7 * day, notice={"id": "terms", "version": "1"}))
+    assert await verdict(it, "m") == ("unproven_at_send", None)
+    patch = {"notice": {"id": "privacy", "version": "3"}}
+    await it.given(fact("c", "corrected", now(), subject=None, of=of("s"), patch=patch))
+    assert await verdict(it, "m") == ("breach", "notice_stale")
+
+
 REFS = (ANN, BOB, "phone:+442079460018", "crm:7")
 POINTS = (MAIL, MAIL, "email:other@example.com", None)
 
@@ -220,10 +255,12 @@ async def given_anything(it: House, chance: Random) -> list[str]:
                         {"contact": chance.choice(POINTS)},
                         {"subject": chance.choice(REFS)},
                         {"purpose": "marketing.news"},
+                        {"notice": {"id": chance.choice(("privacy", "terms")), "version": "3"}},
                     ]
                     data["patch"] = chance.choice(patches)
             elif state == "notice.superseded":
-                data = {"notice": {"id": "privacy", "version": "3"}, "material": chance.random() < 0.5}
+                notice = chance.choice(("privacy", "privacy", "terms"))
+                data = {"notice": {"id": notice, "version": "3"}, "material": chance.random() < 0.7}
             elif state == "contact.reassigned":
                 data = {"contact": MAIL}
             else:
@@ -232,6 +269,8 @@ async def given_anything(it: House, chance: Random) -> list[str]:
                 data["purpose"] = chance.choice(("marketing", "marketing.news", "marketing.news"))
             ids.append(id_)
             one = fact(id_, state, at, subject=chance.choice((*REFS, ANN, ANN)), **data)
+            if state == "notice.superseded" and chance.random() < 0.7:
+                del one["subject"]
             if chance.random() < 0.15:
                 one["identifiers"] = chance.choice(REFS)
             events.append(one)

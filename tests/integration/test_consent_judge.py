@@ -20,7 +20,7 @@ from tests.integration.test_consent import now
 BATCH = {"Content-Type": "application/cloudevents-batch+json"}
 STATES = (
     "given given given given given given given given renewed renewed withdrawn objected refused revoked "
-    "confirmed confirmed corrected corrected corrected invalidated reviewed notice.superseded contact.reassigned"
+    "confirmed confirmed corrected corrected corrected invalidated reviewed notice.superseded notice.superseded contact.reassigned"
 ).split()
 
 
@@ -48,6 +48,7 @@ class Someone:
         self.refs = [*(f"{kind}:{self.name}" for kind in ("user", "crm", "loyalty_card")), *self.points]
         self.ids: list[str] = []
         self.grants: list[str] = []
+        self.notices: list[str] = []
         self.count = 0
 
     def at(self) -> str:
@@ -67,7 +68,7 @@ class Someone:
 
     def fact(self) -> dict[str, Any]:
         chance, state = self.chance, self.chance.choice(STATES)
-        notice = {"id": f"n-{self.name}", "version": chance.choice("12")}
+        notice = {"id": f"{chance.choice('nnnt')}-{self.name}", "version": chance.choice("12")}
         point = chance.choice((*self.points[:1] * 3, self.points[1]))
         scope: dict[str, Any] = {
             "contact": chance.choice((*(point,) * 9, None)),
@@ -85,6 +86,8 @@ class Someone:
             others = [*self.ids[-8:], *self.grants[-4:], f"{self.count + 2:03}", "001"]
             if state == "confirmed":
                 others = [*self.grants, *self.grants, *others]
+            elif self.notices and chance.random() < 0.3:
+                others = self.notices[-3:]
             scope = {"of": {"source": f"test/{self.name}", "id": chance.choice(others)}}
             if state == "corrected":
                 scope["patch"] = {}
@@ -113,6 +116,8 @@ class Someone:
         self.ids.append(found["id"])
         if state in ("given", "renewed"):
             self.grants.append(found["id"])
+        if state == "notice.superseded":
+            self.notices.append(found["id"])
         return found
 
     def patch(self, notice: dict[str, Any]) -> dict[str, Any]:

@@ -90,6 +90,26 @@ async def ledger_equals_the_rule(it: House) -> None:
             assert row[4]["valid"] == (None if look is None else look.valid)
 
 
+@story
+async def test_what_is_said_of_a_superseded_notice_judges_again_whoever_was_sent_something_under_it(
+    it: House,
+) -> None:
+    day = timedelta(days=1)
+    await it.given(fact("g", "given", now() - 9 * day, **GRANT), mail("m", now() - 2 * day))
+    notice = {"notice": {"id": "terms", "version": "1"}, "material": True}
+    await it.given(fact("s", "notice.superseded", now() - 7 * day, subject=None, **notice))
+    await judged(it)
+    of = {"source": "test/consents", "id": "s"}
+    patch = {"notice": {"id": "privacy", "version": "3"}}
+    await it.given(fact("c", "corrected", now(), subject=None, of=of, patch=patch))
+    await judged(it)
+    await it.given(fact("i", "invalidated", now(), subject=None, of=of))
+    await judged(it)
+    rows = await it.rows("SELECT verdict, reason FROM read.consent_verdicts ORDER BY knowledge")
+    assert rows == [("unproven_at_send", None), ("breach", "notice_stale"), ("unproven_at_send", None)]
+    await ledger_equals_the_rule(it)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_at_every_position_the_ledger_says_what_the_rule_says_however_the_judge_was_interrupted(
     seed: int, tmp_path: Path, database_url: str
