@@ -336,14 +336,22 @@ class Consents:
             Invalid, NotFound, FutureTime, Behind.
         """
         when = at or datetime.now(UTC)
-        position = await self._position(known_at, after)
-        subject = await self._histories.subject_of(ref)
+        finding = asyncio.ensure_future(self._histories.subject_of(ref))
+        try:
+            position = await self._position(known_at, after)
+            subject = await finding
+        finally:
+            finding.cancel()
         point = None
-        if contact == ref:
-            point = subject  # one surrogate, whatever is asked of it
-        elif contact is not None:
+        refs: dict[UUID, str | None] = {}
+        if contact is not None:
             identifier = read_ref(contact, self._region, pointer="/contact")
-            point = uuid_of((await self._surrogates({contact: identifier}))[contact])
+            if contact == ref:
+                point = subject  # one surrogate, whatever is asked of it
+            else:
+                point = uuid_of((await self._surrogates({contact: identifier}))[contact])
+            if point is not None and identifier is not None and identifier.kind != "subject":
+                refs[point] = str(identifier)
         register = await load(
             self._pool, {subject}, {point} if point is not None else (), widened=contact is None
         )  # what others recorded for the person's contact points binds here too
@@ -359,8 +367,18 @@ class Consents:
         keys = _keys(register, subject, people, points, when, position)
         if purpose is not None and channel is not None and point is not None:
             keys = {(purpose, channel, point)}
-        described = await self._subjects.describe({*points, *people})
-        refs = {s: _ref(found) for s, found in described.items()}
+        seen = {f.position: f for p in (*points, None) for f in register.case(subject, p).facts}
+        facts = sorted(
+            (
+                f
+                for f in seen.values()
+                if f.known_from <= position and (f.known_to is None or f.known_to > position)
+            ),
+            key=lambda f: (f.effective_at, f.source, f.source_id),
+        )
+        unnamed = {key[2] for key in keys} | {f.contact for f in facts if f.contact is not None}
+        if unnamed := unnamed - refs.keys():
+            refs |= {s: _ref(found) for s, found in (await self._subjects.describe(unnamed)).items()}
         answers = []
         for key in sorted(keys, key=lambda k: (k[0], k[1], refs.get(k[2]) or "", str(k[2]))):
             if (purpose is not None and key[0] != purpose) or (channel is not None and key[1] != channel):
@@ -372,15 +390,6 @@ class Consents:
                 | _look(look)
                 | {"resting_on": _resting_on(look)}
             )
-        seen = {f.position: f for p in (*points, None) for f in register.case(subject, p).facts}
-        facts = sorted(
-            (
-                f
-                for f in seen.values()
-                if f.known_from <= position and (f.known_to is None or f.known_to > position)
-            ),
-            key=lambda f: (f.effective_at, f.source, f.source_id),
-        )
         named = await named_by_notices(self._pool, position)
         return PersonConsent(
             person=str(min(people)),

@@ -75,7 +75,10 @@ WITH RECURSIVE reach (cluster) AS (
         SELECT b_cluster AS cluster FROM read.merges WHERE a_cluster = r.cluster
         UNION ALL SELECT a_cluster FROM read.merges WHERE b_cluster = r.cluster) m
 )
-SELECT cluster FROM reach
+SELECT cluster, EXISTS (SELECT FROM read.identities i WHERE i.cluster = reach.cluster)
+             OR EXISTS (SELECT FROM read.merges m WHERE m.a_cluster = reach.cluster)
+             OR EXISTS (SELECT FROM read.splits s WHERE s.cluster = reach.cluster)
+  FROM reach
 """
 _MERGES = """
 SELECT event_id, a, a_kind, a_namespace, b, b_kind, b_namespace, occurred_at, source, source_id, known_from, known_to
@@ -230,11 +233,15 @@ async def load(
         asked = [await ask(conn, _OWNERS, [given]), await ask(conn, _REACH, {"subjects": given})]
         owners, reached = [await each.fetchall() for each in asked]
         everybody = {*subjects, *(owner for _, owner, _, _ in owners)}
-        clusters = packed(cluster for (cluster,) in reached)
-        asked = [await ask(conn, statement, [clusters]) for statement in (_MERGES, _MEMBERS, _LINKS, _SPLITS)]
-        named = {"subjects": packed(everybody), "contacts": packed(contacts), "clusters": clusters}
+        asked = []
+        if tied := [cluster for cluster, is_tied in reached if is_tied]:
+            kinship, clusters = (_MERGES, _MEMBERS, _LINKS, _SPLITS), packed(tied)
+            asked = [await ask(conn, statement, [clusters]) for statement in kinship]
+        named = {"subjects": packed(everybody), "contacts": packed(contacts)}
+        named["clusters"] = packed(cluster for cluster, _ in reached)
         asked.append(await ask(conn, _NAMING, named))
-        merged, members, linked, parted, told = [await each.fetchall() for each in asked]
+        *found, told = [await each.fetchall() for each in asked]
+        merged, members, linked, parted = found or ([], [], [], [])  # of whom nothing ties to anybody
         component, kinds, ties, splits = _kinship(merged, members, linked, parted)
         facts, points = await _facts(conn, told, set(component) | everybody, set(contacts), widened=widened)
         # Whose the references are under which something was told: an order is of whoever placed it.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import threading
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import projections  # noqa: F401 - registers every projection
 from adapters.postgres.event_log import connect_log
 from adapters.postgres.read_models import ReadModels
 from bin.http import HttpPart
+from bin.http import run as run_http
 from bin.settings import Settings
 from projections.projection import PROJECTIONS
 from projections.projector import Projector
@@ -91,7 +91,7 @@ def served_http(
             parts.append(HttpPart(settings))
             await parts[0].serve_on(listener)
 
-        asyncio.run(serve())
+        run_http(serve)
 
     thread = threading.Thread(target=run, name="http", daemon=True)
     thread.start()
