@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import hmac
 import os
 from binascii import b2a_base64
 from collections.abc import Callable
@@ -64,6 +63,25 @@ class SubjectKeys:
         return AESGCM(self._key)
 
 
+class _Hmac:
+    """HMAC-SHA-256 under one key, from states that have read the key already (RFC 2104 §4): half the price of `hmac`'s copies."""
+
+    __slots__ = ("_inner", "_outer")
+
+    def __init__(self, key: bytes) -> None:
+        block = hashlib.sha256().block_size
+        padded = (hashlib.sha256(key).digest() if len(key) > block else key).ljust(block, b"\x00")
+        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in padded))
+        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in padded))
+
+    def of(self, text: bytes) -> bytes:
+        """The 32 bytes of *text*'s code."""
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(text)
+        outer.update(inner.digest())
+        return outer.digest()
+
+
 class KeyFile:
     """The keys that live outside PostgreSQL: pepper, payload-hash key and bucket keys."""
 
@@ -72,7 +90,7 @@ class KeyFile:
         self._stored = stored
         self._pepper = bytes.fromhex(stored.pepper)
         self._payload = hashlib.blake2b(key=bytes.fromhex(stored.payload), digest_size=16)
-        self._lookup = hmac.new(self._pepper, digestmod=hashlib.sha256)
+        self._lookup = _Hmac(self._pepper)
         self._by_id = {bytes.fromhex(b.id): AESGCM(bytes.fromhex(b.key)) for b in stored.buckets}
         self._bucket_ids = [bytes.fromhex(b.id) for b in stored.buckets]
 
@@ -116,21 +134,15 @@ class KeyFile:
 
     def lookup(self, kind: str, namespace: str, value: str) -> bytes:
         """HMAC-SHA-256 (RFC 2104) of a normalised identifier under the pepper, cut to 16 bytes."""
-        state = self._lookup.copy()
-        state.update(f"{kind}\x00{namespace}\x00{value}".encode())
-        return state.digest()[:16]
+        return self._lookup.of(f"{kind}\x00{namespace}\x00{value}".encode())[:16]
 
     def token(self, kind: str, text: str) -> int:
         """A keyed hash of a word, for tables in which words are looked for: HMAC-SHA-256, cut to 8 bytes, signed."""
-        state = self._lookup.copy()
-        state.update(f"\x02{kind}\x00{text}".encode())
-        return int.from_bytes(state.digest()[:8], "big", signed=True)
+        return int.from_bytes(self._lookup.of(f"\x02{kind}\x00{text}".encode())[:8], "big", signed=True)
 
     def digest(self, text: str) -> str:
         """A keyed hash of *text* for file names and tokens; 32 hex digits."""
-        state = self._lookup.copy()
-        state.update(b"\x01" + text.encode())
-        return state.hexdigest()[:32]
+        return self._lookup.of(b"\x01" + text.encode())[:16].hex()
 
     def wrap(self, subject: bytes, keys: bytes) -> tuple[bytes, bytes]:
         """Wrap the 64 bytes of a subject's keys: (id of the bucket key, nonce and ciphertext)."""

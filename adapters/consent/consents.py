@@ -52,7 +52,7 @@ class EventKey(msgspec.Struct, frozen=True):
     id: str
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
+class Asked(msgspec.Struct, frozen=True, gc=False):
     """One recipient: whom, where to and what for; `person` absent: the person of the contact point itself."""
 
     contact: str

@@ -96,24 +96,19 @@ def _asked(question: CheckQuestion) -> list[Asked]:
         several = [Recipient(contact=question.contact, person=question.person)]
     found: list[Asked] = []
     problems: list[Problem] = []
+    shared = question.person if question.recipients is None else None
     for number, one in enumerate(several):
-        place = "" if question.recipients is None else f"/recipients/{number}"
         purpose, channel = one.purpose or question.purpose, one.channel or question.channel
+        if purpose and channel:
+            controller = one.controller or question.controller
+            found.append(Asked(one.contact, purpose, channel, one.person or shared, controller))
+            continue
+        place = "" if question.recipients is None else f"/recipients/{number}"
         problems += [
             Problem(f"{place}/{name}", f"'{name}' is missing; consent is asked for one.", "missing")
             for name, value in (("purpose", purpose), ("channel", channel))
             if not value
         ]
-        if purpose and channel:
-            found.append(
-                Asked(
-                    contact=one.contact,
-                    purpose=purpose,
-                    channel=channel,
-                    person=one.person or (question.person if question.recipients is None else None),
-                    controller=one.controller or question.controller,
-                )
-            )
     if problems:
         raise Invalid(problems[:100])
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from typing import Any
 
@@ -49,6 +50,48 @@ def test_the_plain_look_says_what_the_whole_rule_says(
     facts: list[dict[str, Any]], link: int | None, question: tuple[str, str, str | None], second: int
 ) -> None:
     compared(facts, link, question, second)
+
+
+HOLDS = {
+    "state": "given",
+    "eff": 3,
+    "subject": ANN,
+    "contact": MAIL,
+    "purpose": "marketing.news",
+    "channel": "email",
+    "controller": None,
+    "notice_version": "3",
+    "method": "form",
+    "legal_basis": None,
+    "jurisdiction": None,
+    "valid_until": None,
+}
+
+
+OTHERWISE: dict[str, tuple[Any, ...]] = {
+    "state": ("renewed", "withdrawn", "objected", "refused", "requested"),
+    "eff": (0, 6, 7),
+    "subject": (BOB, None),
+    "contact": (OTHER_MAIL, None),
+    "purpose": ("marketing", "*"),
+    "channel": ("*", "phone"),
+    "controller": ("harbour", "office"),
+    "method": (None, "purchase"),
+    "legal_basis": ("implied_consent",),
+    "jurisdiction": ("CA",),
+    "valid_until": (at(2), at(6), at(8)),
+}
+
+
+def test_the_plain_look_at_a_fact_that_stands_alone_says_what_the_whole_rule_says() -> None:
+    found: Counter[str] = Counter()
+    changes = [(name, value) for name, values in OTHERWISE.items() for value in values]
+    for one, other in itertools.combinations_with_replacement(changes, 2):
+        for controller in (None, "harbour"):
+            for second in (6, 10**8):
+                fact = HOLDS | dict((one, other))
+                found[compared([fact], None, ("marketing.news", "email", controller), second)] += 1
+    assert found["valid"] > 100, found
 
 
 def compared(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import os
 import stat
 import subprocess
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.keys import BUCKETS, KeyFile, associated, nonces, open_sealed, seal
+from adapters.keys import BUCKETS, KeyFile, _Hmac, associated, nonces, open_sealed, seal
 from domain.errors import Misconfigured
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,6 +41,11 @@ VALUES = st.recursive(
     ),
     max_leaves=10,
 )
+
+
+@given(st.binary(max_size=200), st.binary(max_size=300))
+def test_codes_of_any_key_are_those_of_rfc_2104(key: bytes, text: bytes) -> None:
+    assert _Hmac(key).of(text) == hmac.digest(key, text, "sha256")
 
 
 @given(VALUES)
