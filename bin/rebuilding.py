@@ -143,12 +143,12 @@ def perform(
             say(f"and drop it with  touchlog rebuild {wish.name} --drop {rebuild.schema}")
         else:
             say(f"It does not answer yet: touchlog rebuild {wish.name} --compare --swap  puts it in.")
-        wish.done(outcome)
         if wish.swap:
             told = {"rebuild": run_id, "name": wish.name, "version": rebuild.projection.version}
             act_recorded(
                 settings, url, "rebuild.swapped", wish.asked_by, told | {"retired": outcome["retired"]}
             )
+        wish.done(outcome)  # told last: who sees it done finds its act on record
         return outcome
 
 

@@ -7,6 +7,8 @@ median of the rounds with its range, and the ratios are taken round by round, be
 
 from __future__ import annotations
 
+import signal
+import sys
 from pathlib import Path
 
 import typer
@@ -70,5 +72,7 @@ def register(app: typer.Typer) -> None:
         names = BENCHES if name == "all" else (name,)
         if unknown := [each for each in names if each not in BENCHES]:
             raise typer.BadParameter(f"no such bench: {unknown[0]}; there are {', '.join(BENCHES)} and all")
+        # Ended as by Ctrl-C: what it started does not outlive it.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         events = events or (200_000 if name == "all" else EVENTS.get(name, 5_000_000))
         run(names, rounds=rounds, events=events, seconds=seconds, folder=data, only_json=json)

@@ -20,7 +20,7 @@ from bin.settings import Settings
 from bin.soaks.mixed import mixed, prepared
 from bin.soaks.rows import differing, digests, from_zero
 from projections.projection import PROJECTIONS, Projection
-from projections.projector import Projector
+from projections.projector import BATCH_EVENTS, Projector
 
 __all__ = ["Steal", "run_steal"]
 
@@ -52,7 +52,14 @@ class _Thief(ReadModels):
 
 
 def run_steal(
-    url: str, folder: Path, *, seconds: float, rate: float = 1000, every_s: float = 1.0, apart: bool = False
+    url: str,
+    folder: Path,
+    *,
+    seconds: float,
+    rate: float = 1000,
+    every_s: float = 1.0,
+    apart: bool = False,
+    batch: int = BATCH_EVENTS,
 ) -> Steal:
     """Record for so long while two processes project and steal from each other in turns; then compare.
 
@@ -62,6 +69,7 @@ def run_steal(
         rate: events per second that are recorded: late ones, links, corrections and retractions among them.
         every_s: between two steals.
         apart: each steal takes one read model only, so that the two projectors hold some each.
+        batch: events that are folded per transaction at most.
     """
     items = asyncio.run(_items(url, folder, int(seconds * rate)))
     spawning = multiprocessing.get_context("spawn")
@@ -70,7 +78,9 @@ def run_steal(
     told: Any = spawning.Queue()
     with psycopg.connect(url, autocommit=True) as conn:
         processes = [
-            spawning.Process(target=_project, args=(url, apart, turns[n], ready, stop, told), daemon=True)
+            spawning.Process(
+                target=_project, args=(url, apart, batch, turns[n], ready, stop, told), daemon=True
+            )
             for n in range(PROJECTORS)
         ]
         for process in processes:
@@ -138,11 +148,10 @@ def _done(conn: psycopg.Connection[Any], head: int) -> bool:
     return row == (len(PROJECTIONS),)
 
 
-def _project(url: str, apart: bool, turn: Any, ready: Any, stop: Any, told: Any) -> None:
+def _project(url: str, apart: bool, batch: int, turn: Any, ready: Any, stop: Any, told: Any) -> None:
     """One projector process: folds what it holds, and steals when it is its turn."""
     reader, store = connect_log(url, pool=1, role=APP_ROLE), _Thief(url)
-    # Batches as small as those that are recorded: how many there are hangs on the events, not on the machine's speed.
-    projector = Projector(reader, store, [type(each)() for each in PROJECTIONS.values()], batch=BATCH)
+    projector = Projector(reader, store, [type(each)() for each in PROJECTIONS.values()], batch=batch)
     steals = lost = batches = 0
     projector.take_leases()
     ready.release()

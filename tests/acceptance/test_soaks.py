@@ -26,7 +26,7 @@ SAMPLES = ROOT / "tests" / "data"
 def test_two_projectors_that_steal_the_lease_from_each_other_write_what_one_would(
     tmp_path: Path, database_url: str, apart: bool
 ) -> None:
-    found = run_steal(database_url, tmp_path, seconds=4, rate=500, every_s=0.25, apart=apart)
+    found = run_steal(database_url, tmp_path, seconds=4, rate=500, every_s=0.25, apart=apart, batch=50)
 
     assert found.steals >= 8, found
     assert found.batches >= 40, found  # 2,000 events by 50: whatever was lost is not counted
