@@ -198,8 +198,8 @@ class Load:
         return line
 
     def close(self) -> None:
-        """End it."""
-        with suppress(OSError):
-            self._process.communicate(timeout=10)
+        """End it, also where it is in the middle of posting."""
+        with suppress(OSError, subprocess.TimeoutExpired):
+            self._process.communicate(timeout=2)
         self._process.kill()
         self._process.wait()
