@@ -272,6 +272,29 @@ def test_a_file_is_imported_listed_taken_back_and_restored_by_commands(
     assert "ann@example.com" not in asyncio.run(names()), "a file's name may be a person's, and is sealed"
 
 
+@story
+async def test_what_a_correction_of_a_retracted_import_said_is_corrected_anew_when_it_is_sent_again(
+    it: House,
+) -> None:
+    """Also where the read models have not seen the retraction yet."""
+    await it.given(event("call", data={"duration_s": 1}))
+    await imported(it, A, correction("theirs", "call", {"data": {"duration_s": 99}}))
+    changed = [orjson.dumps(event("call", data={"duration_s": 99}))]
+
+    async def sent() -> str:
+        corrector = Corrections(it.core.ingest, it.core.histories, it.core.pool)
+        answer = await it.core.ingest.accept(changed, OFFICE, way_in="test", corrector=corrector)
+        return answer.results[0].status
+
+    assert await sent() == "duplicate"  # that is what holds
+    await runs(it).retract(A, OFFICE, reason="wrong file")
+    assert await sent() == "corrected"
+    await it.projected()
+    assert await sent() == "duplicate"
+    (entry,) = await it.entries()
+    assert entry["data"]["duration_s"] == 99
+
+
 @pytest.mark.parametrize("of_it_too", [False, True], ids=["of an event before", "of an event of the import"])
 def test_a_correction_that_came_with_an_import_goes_with_it(
     tmp_path: Path, database_url: str, of_it_too: bool
