@@ -679,6 +679,23 @@ def test_persons_are_found_by_their_identifiers(served: Served, http: httpx.Clie
     assert http.get(f"/v1/persons/{person['id']}").json()["id"] == person["id"]
 
 
+def test_as_of_takes_a_position_for_the_time_at_which_that_was_recorded(
+    served: Served, http: httpx.Client
+) -> None:
+    # given two calls, each of which happened when it was posted
+    ref = f"email:{uuid4().hex}@example.com"
+    timeless = {name: value for name, value in call(subject=ref).items() if name != "time"}
+    positions = [only(post(http, timeless | {"id": uuid4().hex}))["position"] for _ in range(2)]
+    served.project()
+    # when the history is asked as of the position of each, then it ends there
+    path = f"/v1/persons/{ref}/history"
+    for count, position in enumerate(positions, start=1):
+        answer = http.get(path, params={"as_of": f"@{position}"}).json()
+        assert sorted(e["position"] for e in answer["entries"]) == positions[:count]
+    for wrong in ("@x", "@999999999"):
+        assert_problem(http.get(path, params={"as_of": wrong}), 400)
+
+
 @pytest.mark.parametrize(
     ("path", "status"),
     [
