@@ -8,11 +8,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import phonenumbers
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.identifiers import normalised, read_ref
+from adapters.identifiers import _e164, normalised, read_ref
 from domain.errors import Invalid
 from domain.identity import KINDS, Identifier, in_priority, kind_of, normalise, parse_ref
 from domain.resolution import Link, Merge, Persons, RefusedLink, Split, persons, split_sides
@@ -590,3 +591,22 @@ def test_a_ref_that_is_read_is_parsed_and_then_normalised(text: str) -> None:
             return wrong.problems
 
     assert asked(lambda: read_ref(text)) == asked(lambda: normalised(parse_ref(text)))
+
+
+CODES = st.one_of(st.sampled_from(sorted(phonenumbers.COUNTRY_CODE_TO_REGION_CODE)), st.integers(1, 999))
+
+
+@settings(max_examples=1_000)
+@given(CODES, st.text("0123456789", min_size=3, max_size=12))
+def test_any_number_with_its_country_code_is_read_as_the_library_reads_it(code: int, own: str) -> None:
+    number = f"+{code}{own}"
+    try:
+        parsed = phonenumbers.parse(number)
+    except phonenumbers.NumberParseException:
+        expected = None
+    else:
+        form = phonenumbers.PhoneNumberFormat.E164
+        expected = (
+            phonenumbers.format_number(parsed, form) if phonenumbers.is_possible_number(parsed) else None
+        )
+    assert _e164(number, None) == expected
