@@ -17,6 +17,7 @@ import msgspec
 import orjson
 from psycopg_pool import AsyncConnectionPool
 
+from adapters.consent.noticed import named_by_notices
 from adapters.consent.register import READ_MODELS, Register, batches, load
 from adapters.history import Histories
 from adapters.postgres.subjects import Subject, Subjects
@@ -101,7 +102,6 @@ DEFECTS = (
     "known_at",
 )
 
-_NOTICED = "SELECT DISTINCT purpose FROM read.consent_facts WHERE state = 'published' AND purpose IS NOT NULL"
 _RESTRICTIONS = """
 SELECT subject, contact FROM read.consent_facts
  WHERE state = ANY(%(states)s) AND known_from <= %(known_at)s AND (known_to IS NULL OR known_to > %(known_at)s)
@@ -203,8 +203,7 @@ class Exports:
 
         All of them are kept; each says whether it is without effect or in full effect.
         """
-        async with self._pool.connection() as conn:
-            purposes = catalogue(row[0] for row in await (await conn.execute(_NOTICED)).fetchall())
+        purposes = catalogue(await named_by_notices(self._pool, known_at))
         told: set[tuple[int, str]] = set()  # of a fact that stands in two batches each defect is told once
         async for facts, meant in batches(self._pool, known_at):
             found: Rows = []

@@ -201,3 +201,18 @@ async def test_what_is_odd_is_kept_listed_and_given_the_effect_that_it_can_have(
     naive = fact("naive", "given", begin, **GRANT) | {"time": "2026-01-31T12:00:00"}
     answer = await it.core.ingest.accept([orjson.dumps(naive)], OFFICE, way_in="test")
     assert [(p.pointer, p.code) for p in answer.results[0].errors] == [("/time", "no_zone")]
+
+
+@story
+async def test_a_purpose_that_a_notice_names_later_leaves_an_earlier_list_of_defects_as_it_was(
+    it: House,
+) -> None:
+    begin = now() - timedelta(days=1)
+    early = await it.given(fact("g", "given", begin, **GRANT | {"purpose": "club.news"}))
+    exports = Exports(it.core.pool, it.core.subjects, it.core.histories)
+    before = await lines(exports.defects(early.head), DEFECTS)
+    notice = {"notice": GRANT["notice"], "purposes": ["club.news"]}
+    late = await it.given(fact("n", "notice.published", begin, subject=None, **notice))
+    assert [row["reason"] for row in before] == ["notice_unpublished", "purpose_uncatalogued"]
+    assert await lines(exports.defects(early.head), DEFECTS) == before
+    assert await lines(exports.defects(late.head), DEFECTS) == []
