@@ -16,6 +16,7 @@ from adapters.consent.receipts import Receipts
 from domain.entry import moment
 from tests.integration.reading_house import OFFICE, House, event, story
 from tests.integration.test_consent import ANN, GRANT, consents, fact, mail, now, verdict
+from tests.integration.test_imports_retract import imported, retracted
 
 PHONE = "phone:+442071838750"
 SMS = GRANT | {"contact": PHONE, "channel": "sms"}
@@ -216,3 +217,24 @@ async def test_a_purpose_that_a_notice_names_later_leaves_an_earlier_list_of_def
     assert [row["reason"] for row in before] == ["notice_unpublished", "purpose_uncatalogued"]
     assert await lines(exports.defects(early.head), DEFECTS) == before
     assert await lines(exports.defects(late.head), DEFECTS) == []
+
+
+@story
+async def test_a_notice_that_is_taken_back_takes_its_purposes_out_of_the_catalogue(it: House) -> None:
+    begin = now() - timedelta(days=1)
+    notice = {"notice": GRANT["notice"], "purposes": ["club.news"]}
+    import_id = "00000000-0000-4000-8000-000000000001"
+    await imported(it, import_id, fact("n", "notice.published", begin, subject=None, **notice))
+    there = await it.given(fact("g", "given", begin, **GRANT | {"purpose": "club.news"}))
+    exports = Exports(it.core.pool, it.core.subjects, it.core.histories)
+
+    async def wrong(known_at: int) -> tuple[list[str], list[str]]:
+        listed = await lines(exports.defects(known_at), DEFECTS)
+        shown = (await consents(it).person(ANN, known_at=known_at)).defects
+        return [row["reason"] for row in listed], [row["reason"] for row in shown]
+
+    assert await wrong(there.head) == ([], [])
+    await retracted(it, import_id)
+    gone = ["notice_unpublished", "purpose_uncatalogued"]
+    assert await wrong(await exports.position()) == (gone, gone)
+    assert await wrong(there.head) == ([], [])
