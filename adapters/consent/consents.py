@@ -367,7 +367,9 @@ class Consents:
         keys = _keys(register, subject, people, points, when, position)
         if purpose is not None and channel is not None and point is not None:
             keys = {(purpose, channel, point)}
-        seen = {f.position: f for p in (*points, None) for f in register.case(subject, p).facts}
+        cases = [register.case(subject, p) for p in (*points, None)]
+        # One that was corrected as a touchpoint, or restored, stands there once for each of its times.
+        seen = {(f.position, f.known_from): f for each in cases for f in each.facts}
         facts = sorted(
             (
                 f

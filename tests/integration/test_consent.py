@@ -17,7 +17,7 @@ from domain.consent.validity import Case
 from domain.consent.verdicts import judge
 from domain.entry import moment
 from domain.errors import Invalid, NotFound
-from tests.integration.reading_house import House, event, story
+from tests.integration.reading_house import House, correction, event, story
 from tests.integration.running import served_http
 from tests.integration.test_imports_retract import imported, retracted
 
@@ -177,6 +177,18 @@ async def test_an_import_that_is_taken_back_takes_its_facts_along(it: House) -> 
     assert await verdict(it, "m") == ("compliant", None)
     await retracted(it, import_id)
     assert await verdict(it, "m") == ("late_known_breach", "no_consent")
+
+
+@story
+async def test_a_person_as_known_before_a_correction_of_an_opt_out_is_shown_as_it_was(it: House) -> None:
+    yesterday = now() - timedelta(days=1)
+    left = event("u", type="email.unsubscribed", time=moment(yesterday), data={})
+    early = await it.given(fact("g", "given", yesterday - timedelta(days=1), **GRANT), left)
+    asked: dict[str, Any] = {"at": now(), "known_at": early.head}
+    before = await consents(it).person(ANN, **asked)
+    assert [one["source_id"] for one in before.facts] == ["g", "u"]
+    await it.given(correction("c", "u", {"time": moment(yesterday + timedelta(hours=1))}))
+    assert await consents(it).person(ANN, **asked) == before
 
 
 @story
