@@ -15,7 +15,7 @@ from adapters.consent.exports import DEFECTS, REGISTER, SUPPRESSIONS, Exports, w
 from adapters.consent.receipts import Receipts
 from domain.entry import moment
 from tests.integration.reading_house import OFFICE, House, event, story
-from tests.integration.test_consent import ANN, GRANT, consents, fact, mail, now, verdict
+from tests.integration.test_consent import ANN, GRANT, consents, fact, mail, now, of, verdict
 from tests.integration.test_imports_retract import imported, retracted
 
 PHONE = "phone:+442071838750"
@@ -202,6 +202,21 @@ async def test_what_is_odd_is_kept_listed_and_given_the_effect_that_it_can_have(
     naive = fact("naive", "given", begin, **GRANT) | {"time": "2026-01-31T12:00:00"}
     answer = await it.core.ingest.accept([orjson.dumps(naive)], OFFICE, way_in="test")
     assert [(p.pointer, p.code) for p in answer.results[0].errors] == [("/time", "no_zone")]
+
+
+@story
+async def test_a_correction_that_ends_a_grant_before_it_was_made_itself_is_no_defect(it: House) -> None:
+    begin = now() - timedelta(days=2)
+    earlier = {"valid_until": moment(begin + timedelta(days=1))}
+    await it.given(
+        fact("n", "notice.published", begin, subject=None, notice=GRANT["notice"]),
+        fact("g", "given", begin, **GRANT),
+        fact("c", "corrected", now(), subject=None, of=of("g"), patch=earlier),
+    )
+    (answer,) = (await consents(it).person(ANN)).answers
+    assert (answer["valid"], answer["reason"], answer["evidence"]) == (False, "expired", [2, 3])
+    exports = Exports(it.core.pool, it.core.subjects, it.core.histories)
+    assert await lines(exports.defects(await exports.position()), DEFECTS) == []
 
 
 @story
