@@ -192,6 +192,28 @@ async def test_a_person_as_known_before_a_correction_of_an_opt_out_is_shown_as_i
 
 
 @story
+async def test_who_objected_to_everything_is_refused_for_that_at_a_contact_point_never_seen(
+    it: House,
+) -> None:
+    objected = await it.given(fact("o", "objected", now() - timedelta(days=1), subject=BOB, purpose="*"))
+    new: dict[str, Any] = {
+        "purpose": "marketing.news",
+        "channel": "email",
+        "contact": "email:new@example.com",
+    }
+    (shown,) = (await consents(it).person(BOB, **new)).answers
+    assert (shown["contact"], shown["valid"], shown["reason"]) == (new["contact"], False, "objected")
+    asked = Asked(**new, person=BOB)
+    for count in (1, 30):  # few by the whole rule, many plainly
+        told = (await consents(it).check([asked] * count)).results[-1]
+        assert (told["allowed"], told["reason"], told["position"]) == (False, "objected", objected.head)
+    nobody = await consents(it).check([Asked(**new), Asked(**new, person="user:nobody")])
+    assert [one["reason"] for one in nobody.results] == ["no_consent"] * 2
+    await it.given(mail("m", now(), subject=BOB, contact=new["contact"]))
+    assert await verdict(it, "m") == ("breach", "objected")
+
+
+@story
 async def test_what_never_went_out_has_no_verdict(it: House) -> None:
     await it.given(event("call"))
     found = await consents(it).verdicts([EventKey("test/calls", "call"), EventKey("test/calls", "none")])
