@@ -16,7 +16,7 @@ from domain.entry import moment
 from domain.errors import Invalid, NotFound
 from tests.integration.reading_house import House, event, story
 from tests.integration.running import served_http
-from tests.integration.test_consent import ANN, GRANT, MAIL, fact, mail, now
+from tests.integration.test_consent import ANN, GRANT, MAIL, fact, mail, now, of
 
 DAY = timedelta(days=1)
 
@@ -132,6 +132,25 @@ async def test_each_of_the_twelve_is_answered_by_the_facts_and_the_same_again(it
             given["at"] = before.at
         again = await told(it, before.name, **given)
         assert (again.answer, again.figures, again.rows) == (before.answer, before.figures, before.rows)
+
+
+@story
+async def test_a_grant_that_was_corrected_to_be_anothers_rests_on_its_notice_only_if_it_binds_that_one(
+    it: House,
+) -> None:
+    begin, end = now() - 2 * DAY, moment(now() + DAY)
+    await it.given(
+        fact("w", "withdrawn", begin + DAY),
+        fact("g", "given", begin, subject="user:bob", **GRANT, valid_until=end),
+        fact("c", "corrected", begin, subject=None, of=of("g"), patch={"subject": ANN}),
+        fact("n", "given", begin, subject=None, **GRANT | {"notice": {"id": "n", "version": 1}}),
+        fact("d", "corrected", begin, subject=None, of=of("n"), patch={"subject": "user:eve"}),
+    )
+    resting = await told(it, "notice", notice="privacy")
+    assert resting.figures == {"resting": 0, "given_under_it": 1}
+    assert (await told(it, "lapsing", by=end)).figures == {"lapsing": 0}
+    resting = await told(it, "notice", notice="n")
+    assert resting.figures == {"resting": 1, "given_under_it": 1}
 
 
 def test_percentiles_are_values_that_occurred() -> None:
