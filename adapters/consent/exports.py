@@ -260,13 +260,13 @@ class Exports:
             found: Rows = []
             for subject, contact in dict.fromkeys((row[0], row[1]) for row in rows):
                 if contact is not None:
-                    reached: Collection[UUID] = (contact,)
+                    reached: Collection[tuple[UUID | None, UUID]] = ((subject, contact),)
                 else:
                     reached = points.get(subject, ()) if subject is not None else ()
-                for point in reached:
+                for whose, point in reached:
                     one = described.get(point)
                     for scope, word, lifted in _standing(
-                        register, subject, point, when, known_at, purpose, channel
+                        register, whose, point, when, known_at, purpose, channel
                     ):
                         if one is None or not _reaches(scope[1], one.kind) or (point, *scope) in seen:
                             continue
@@ -292,30 +292,57 @@ class Exports:
 
     async def _points(
         self, people: set[UUID], contacts: set[UUID], known_at: int
-    ) -> tuple[Register, dict[UUID, list[UUID]], dict[UUID, Subject]]:
-        """All that is known of some persons and contact points, and the contact points of each of the persons."""
+    ) -> tuple[Register, dict[UUID, list[tuple[UUID, UUID]]], dict[UUID, Subject]]:
+        """All that is known of some persons and contact points; and by person whom restrictions bind, with each contact point of theirs."""
         register = await load(self._pool, people, contacts, widened=True)
-        members: dict[UUID, frozenset[UUID]] = {}
-        named: dict[UUID, set[UUID]] = {}
-        for person in people:
-            case = register.case(person, None)
-            members[person] = case.kin.person(person, known_at)
-            named[person] = {
-                f.contact for f in case.facts if f.contact is not None and f.known_from <= known_at
-            }
-        everything = contacts.union(*members.values(), *named.values())
-        described = await self._subjects.describe(everything)
-        points = {
-            person: sorted(
-                named[person]
-                | {m for m in members[person] if m in described and described[m].kind in _POINTS}
-            )
-            for person in people
+        bound = {person: _bound(register.case(person, None), person, known_at) for person in people}
+        named = {
+            member: _named_by(register.case(person, None), members, known_at)
+            for person, persons in bound.items()
+            for member, members in persons.items()
         }
-        wanted = contacts.union(*points.values())
+        members_of = {member: members for persons in bound.values() for member, members in persons.items()}
+        described = await self._subjects.describe(contacts.union(*members_of.values(), *named.values()))
+        points: dict[UUID, list[tuple[UUID, UUID]]] = {}
+        for person, persons in bound.items():
+            points[person] = sorted(
+                (member, point)
+                for member, members in persons.items()
+                for point in named[member]
+                | {m for m in members if m in described and described[m].kind in _POINTS}
+            )
+        wanted = contacts.union(point for reached in points.values() for _, point in reached)
         if not wanted <= register.contacts:
             register = await load(self._pool, people, wanted)
         return register, points, described
+
+
+def _bound(case: Case, person: UUID, known_at: int) -> dict[UUID, frozenset[UUID]]:
+    """One subject of each person whom a restriction without contact point binds, with all subjects of that person.
+
+    After a split, or a link that was taken back, it may bind others than its own.
+    """
+    said = case.known(known_at)
+    held = {person}.union(
+        *(
+            case.kin.bound(word.fact, said.reviews.get(word.fact.event_id, ()), known_at)
+            for word in said.restrictions
+            if word.fact.contact is None
+        )
+    )
+    persons = {case.kin.person(one, known_at) for one in held}
+    return {min(members): members for members in persons}
+
+
+def _named_by(case: Case, members: Collection[UUID], known_at: int) -> set[UUID]:
+    """The contact points that facts of a person name, as recorded or as corrected."""
+    said = case.known(known_at)
+    known = [
+        f for f in case.facts if f.known_from <= known_at and (f.known_to is None or f.known_to > known_at)
+    ]
+    words = (*said.grants, *said.restrictions)
+    facts = [*known, *said.unevidenced, *(word.fact for word in words)]
+    return {f.contact for f in facts if f.contact is not None and f.subject in members}
 
 
 def _standing(

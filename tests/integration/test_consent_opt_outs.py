@@ -253,3 +253,32 @@ async def test_a_notice_that_is_taken_back_takes_its_purposes_out_of_the_catalog
     gone = ["notice_unpublished", "purpose_uncatalogued"]
     assert await wrong(await exports.position()) == (gone, gone)
     assert await wrong(there.head) == ([], [])
+
+
+@story
+async def test_the_suppression_list_follows_who_is_bound_when_persons_are_parted(it: House) -> None:
+    begin, card = now() - timedelta(days=3), "loyalty_card:7"
+    bob = "email:bob@example.com"
+    import_id = "00000000-0000-4000-8000-000000000001"
+    await it.given(
+        event("call"),
+        fact("b", "given", begin, subject=bob, **GRANT | {"contact": bob}),
+        fact("g", "given", begin, subject="user:cleo", **GRANT | {"contact": "email:cleo@example.com"}),
+    )
+    links = (event("swipe", identifiers=card), event("both", subject=bob, identifiers="user:cleo"))
+    await imported(it, import_id, *links)
+    await it.given(fact("o", "objected", begin, subject=card, purpose="*"))
+    exports = Exports(it.core.pool, it.core.subjects, it.core.histories)
+
+    async def listed() -> list[str]:
+        found = exports.suppressions(await exports.position(), personal=True)
+        return [row["contact"] for row in await lines(found, SUPPRESSIONS)]
+
+    assert await listed() == [ANN]
+    # Parted from the card, ann stays bound by what it said; bob has nothing to do with what cleo says from now on.
+    await retracted(it, import_id)
+    assert not await allowed(it, ANN, "email")
+    assert await listed() == [ANN]
+    await it.given(fact("c", "objected", now(), subject="user:cleo", purpose="*"))
+    assert await allowed(it, bob, "email")
+    assert await listed() == [ANN, "email:cleo@example.com"]
