@@ -153,6 +153,31 @@ async def test_a_grant_that_was_corrected_to_be_anothers_rests_on_its_notice_onl
     assert resting.figures == {"resting": 1, "given_under_it": 1}
 
 
+@story
+async def test_withdrawals_are_counted_and_timed_as_corrected_and_not_those_that_are_void(it: House) -> None:
+    begin = now() - 10 * DAY
+    everything = {"purpose": "marketing.news", "contact": MAIL}
+    await it.given(
+        fact("g", "given", begin, **GRANT),
+        fact("w", "withdrawn", begin + DAY, **everything),
+        fact("void", "withdrawn", begin + DAY, subject="user:bob", purpose="*"),
+        fact("i", "invalidated", begin, subject=None, of=of("void")),
+        fact(
+            "c", "corrected", begin, subject=None, of=of("w"), patch={"effective_at": moment(begin + 5 * DAY)}
+        ),
+        fact(
+            "d", "corrected", now(), subject=None, of=of("w"), patch={"effective_at": moment(begin + 2 * DAY)}
+        ),
+        fact("j", "invalidated", begin, subject=None, of=of("d")),
+        mail("m", begin + 6 * DAY),
+    )
+    early = await told(it, "latency", **{"from": moment(begin), "to": moment(begin + 4 * DAY)})
+    assert early.figures == {"withdrawals": 0, "with_later_messages": 0}
+    late = await told(it, "latency", **{"from": moment(begin + 4 * DAY), "to": moment(begin + 6 * DAY)})
+    assert late.figures == {"withdrawals": 1, "with_later_messages": 1}
+    assert late.rows[0]["longest_s"] == DAY.total_seconds()
+
+
 def test_percentiles_are_values_that_occurred() -> None:
     assert percentile([], 0.5) is None
     assert [percentile([3, 1, 2], share) for share in (0.5, 0.99, 1.0)] == [2, 3, 3]
