@@ -259,10 +259,9 @@ class Exports:
             )
             found: Rows = []
             for subject, contact in dict.fromkeys((row[0], row[1]) for row in rows):
-                if contact is not None:
-                    reached: Collection[tuple[UUID | None, UUID]] = ((subject, contact),)
-                else:
-                    reached = points.get(subject, ()) if subject is not None else ()
+                reached: list[tuple[UUID | None, UUID]] = [] if contact is None else [(subject, contact)]
+                if subject is not None:  # a correction may have taken the contact point away
+                    reached += points[subject]
                 for whose, point in reached:
                     one = described.get(point)
                     for scope, word, lifted in _standing(
@@ -295,7 +294,7 @@ class Exports:
     ) -> tuple[Register, dict[UUID, list[tuple[UUID, UUID]]], dict[UUID, Subject]]:
         """All that is known of some persons and contact points; and by person whom restrictions bind, with each contact point of theirs."""
         register = await load(self._pool, people, contacts, widened=True)
-        bound = {person: _bound(register.case(person, None), person, known_at) for person in people}
+        bound = {person: _bound(register.case(person, None), known_at) for person in people}
         named = {
             member: _named_by(register.case(person, None), members, known_at)
             for person, persons in bound.items()
@@ -317,19 +316,18 @@ class Exports:
         return register, points, described
 
 
-def _bound(case: Case, person: UUID, known_at: int) -> dict[UUID, frozenset[UUID]]:
+def _bound(case: Case, known_at: int) -> dict[UUID, frozenset[UUID]]:
     """One subject of each person whom a restriction without contact point binds, with all subjects of that person.
 
     After a split, or a link that was taken back, it may bind others than its own.
     """
     said = case.known(known_at)
-    held = {person}.union(
-        *(
-            case.kin.bound(word.fact, said.reviews.get(word.fact.event_id, ()), known_at)
-            for word in said.restrictions
-            if word.fact.contact is None
-        )
-    )
+    held = {
+        one
+        for word in said.restrictions
+        if word.fact.contact is None
+        for one in case.kin.bound(word.fact, said.reviews.get(word.fact.event_id, ()), known_at)
+    }
     persons = {case.kin.person(one, known_at) for one in held}
     return {min(members): members for members in persons}
 

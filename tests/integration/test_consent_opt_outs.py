@@ -282,3 +282,19 @@ async def test_the_suppression_list_follows_who_is_bound_when_persons_are_parted
     await it.given(fact("c", "objected", now(), subject="user:cleo", purpose="*"))
     assert await allowed(it, bob, "email")
     assert await listed() == [ANN, "email:cleo@example.com"]
+
+
+@story
+async def test_a_restriction_that_loses_its_contact_point_by_a_correction_is_listed_for_all_of_the_persons(
+    it: House,
+) -> None:
+    begin = now() - timedelta(days=1)
+    await it.given(
+        event("call", identifiers=PHONE),
+        fact("w", "objected", begin, contact=ANN, purpose="*"),
+        fact("c", "corrected", begin, subject=None, of=of("w"), patch={"contact": None}),
+    )
+    assert not await allowed(it, PHONE, "sms")
+    exports = Exports(it.core.pool, it.core.subjects, it.core.histories)
+    found = await lines(exports.suppressions(await exports.position(), personal=True), SUPPRESSIONS)
+    assert sorted(row["contact"] for row in found) == [ANN, PHONE]
