@@ -192,6 +192,25 @@ async def test_a_person_as_known_before_a_correction_of_an_opt_out_is_shown_as_i
 
 
 @story
+async def test_a_message_whose_contact_point_is_corrected_is_judged_for_that_one(it: House) -> None:
+    await it.given(fact("g", "given", now() - timedelta(days=1), **GRANT))
+    early = await it.given(mail("m", now(), contact="email:typo@example.com"))
+    assert await verdict(it, "m") == ("breach", "no_consent")
+    of_mail = {"of_source": "test/mail"}
+    await it.given(correction("c", "m", {"data": {"contact": MAIL}}, **of_mail))
+    assert await verdict(it, "m") == ("compliant", None)
+    later = {"time": "2026-03-03T09:00:00Z"}
+    await it.given(correction("d", "m", {"data": {"contact": None}}, **of_mail, **later))
+    assert await verdict(it, "m") == ("undeterminable", None)
+    span = (now() - timedelta(hours=1), now() + timedelta(hours=1))
+    report = Breaches(it.core.pool, it.core.histories).report
+    assert (await report(*span, known_at=early.head)).verdicts == {"breach": 1}
+    assert (await report(*span)).verdicts == {"undeterminable": 1}
+    rows = await it.rows("SELECT convert_from(body, 'UTF8') FROM touchpoint_log.events")
+    assert not any("ann@" in row[0] or "typo@" in row[0] for row in rows)
+
+
+@story
 async def test_who_objected_to_everything_is_refused_for_that_at_a_contact_point_never_seen(
     it: House,
 ) -> None:
