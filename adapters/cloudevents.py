@@ -564,11 +564,14 @@ def _spoken_of(
     region: str | None,
 ) -> tuple[Identifier | None, Identifier | None]:
     """(contact point of the event, or of what it corrects; subject that a correction names)."""
-    if declared.name == CORRECTION:
-        return None, _patch(data, receipt, problems, region)
     contact = subject = None
     said, place = data, "/data"
-    if declared.name == CONSENT_CORRECTION:
+    if declared.name == CORRECTION:
+        subject = _patch(data, receipt, problems, region)
+        patch = data.get("patch")
+        within = patch.get("data") if isinstance(patch, dict) else None
+        said, place = within if isinstance(within, dict) else {}, "/data/patch/data"
+    elif declared.name == CONSENT_CORRECTION:
         patch = data.get("patch")
         said, place = patch if isinstance(patch, dict) else {}, "/data/patch"
         if isinstance(said.get("subject"), str):

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from domain.entry import Body, Recorded
+from domain.event import TYPES
 
 __all__ = [
     "CONSENT_CORRECTION",
@@ -57,6 +58,12 @@ class Amendment(msgspec.Struct, frozen=True):
     def retracts(self) -> bool:
         """Whether it takes the event away."""
         return self.recorded.event.type == RETRACTION
+
+
+def _has_contact(type_: str) -> bool:
+    """Whether events of this type name a contact point, which the log keeps as a surrogate."""
+    declared = TYPES.get(type_)
+    return declared is not None and "contact" in declared.others
 
 
 def correctable(type_: str) -> bool:
@@ -124,6 +131,8 @@ def amended(recorded: Recorded, amendments: Iterable[Amendment]) -> tuple[Record
             changes["subjects"] = (subject,)
         if isinstance(plain.get("data"), dict):
             data |= plain["data"]
+            if "contact" in plain["data"] and _has_contact(event.type):
+                changes["contact"] = patch.recorded.event.contact
     if data:
         changes["data_json"] = msgspec.Raw(msgspec.json.encode(patched(event.data, data)))
     corrected = msgspec.structs.replace(event, **changes) if changes else event

@@ -116,7 +116,7 @@ class Consent(PerEvent):
     """Files facts about consent under whom they concern, and messages under whom they went to."""
 
     name = "consent"
-    version = 2  # opt-outs that come as touchpoints are facts
+    version = 3  # a correction of a message's contact point counts
     pace = "live"
     tables: ClassVar[tuple[Table[Any], ...]] = (FACTS, MESSAGES)
 

@@ -43,6 +43,8 @@ MOST_RECIPIENTS = 10_000
 _PART = 2_500
 """Recipients that are checked together."""
 _PARTS_AT_ONCE = 2
+_UNSEEN = UUID(int=0)
+"""A contact point of which nothing was recorded: a restriction that names none holds for it all the same."""
 
 
 class EventKey(msgspec.Struct, frozen=True):
@@ -209,10 +211,12 @@ class Consents:
         sought: list[Sought | None] = []
         for asked in recipients:
             contact = surrogates[asked.contact]
-            if contact is None:
-                sought.append(None)
-                continue
             subject = surrogates[asked.person] if asked.person else contact
+            if contact is None:
+                if subject is None:
+                    sought.append(None)
+                    continue
+                contact = _UNSEEN.bytes
             sought.append(Sought(subject, contact, asked.purpose, asked.channel, asked.controller))
         looks = await looked_at(self._pool, sought, when, position)
         results = []
@@ -349,9 +353,9 @@ class Consents:
             if contact == ref:
                 point = subject  # one surrogate, whatever is asked of it
             else:
-                point = uuid_of((await self._surrogates({contact: identifier}))[contact])
-            if point is not None and identifier is not None and identifier.kind != "subject":
-                refs[point] = str(identifier)
+                point = uuid_of((await self._surrogates({contact: identifier}))[contact]) or _UNSEEN
+            if identifier is None or identifier.kind != "subject":
+                refs[point] = contact if identifier is None else str(identifier)
         register = await load(
             self._pool, {subject}, {point} if point is not None else (), widened=contact is None
         )  # what others recorded for the person's contact points binds here too
@@ -367,7 +371,9 @@ class Consents:
         keys = _keys(register, subject, people, points, when, position)
         if purpose is not None and channel is not None and point is not None:
             keys = {(purpose, channel, point)}
-        seen = {f.position: f for p in (*points, None) for f in register.case(subject, p).facts}
+        cases = [register.case(subject, p) for p in (*points, None)]
+        # One that was corrected as a touchpoint, or restored, stands there once for each of its times.
+        seen = {(f.position, f.known_from): f for each in cases for f in each.facts}
         facts = sorted(
             (
                 f

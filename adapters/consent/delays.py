@@ -12,17 +12,28 @@ from psycopg_pool import AsyncConnectionPool
 __all__ = ["late_grants", "latencies", "percentile"]
 
 _KNOWN = "f.known_from <= %(known_at)s AND (f.known_to IS NULL OR f.known_to > %(known_at)s)"
+_KNOWN_OF = _KNOWN.replace("f.", "{0}.")
+# An invalidation that is over before it begins has no effect.
+_VOID = f"""
+EXISTS (SELECT FROM read.consent_facts i WHERE i.of = {{0}}.event_id AND i.state = 'invalidated'
+           AND (i.valid_until IS NULL OR i.valid_until > i.effective_at) AND {_KNOWN_OF.format("i")})
+"""
+# When a fact took effect, by its last correction that says so; one that takes the time away leaves the recorded one.
+_EFFECTIVE = f"""
+coalesce((
+    SELECT (c.patch::jsonb ->> 'effective_at')::timestamptz FROM read.consent_facts c
+     WHERE c.of = f.event_id AND c.state = 'corrected' AND c.patch::jsonb ? 'effective_at'
+       AND {_KNOWN_OF.format("c")} AND NOT {_VOID.format("c")}
+     ORDER BY c.effective_at DESC, c.source DESC, c.source_id DESC LIMIT 1), f.effective_at)
+"""  # noqa: S608
 _SINCE = f"""
-SELECT f.position, f.source, coalesce((
-           SELECT (c.patch::jsonb ->> 'effective_at')::timestamptz FROM read.consent_facts c
-            WHERE c.of = f.event_id AND c.state = 'corrected' AND c.patch::jsonb ->> 'effective_at' IS NOT NULL
-              AND c.known_from <= %(known_at)s AND (c.known_to IS NULL OR c.known_to > %(known_at)s)
-            ORDER BY c.effective_at DESC, c.source DESC, c.source_id DESC LIMIT 1), f.effective_at)
-  FROM read.consent_facts f WHERE f.position = ANY(%(positions)s) AND {_KNOWN}
-"""  # noqa: S608 - constants of ours
+SELECT f.position, {_EFFECTIVE} FROM read.consent_facts f WHERE f.position = ANY(%(positions)s) AND {_KNOWN}
+"""  # noqa: S608
 _WITHDRAWALS = f"""
-SELECT count(*) FROM read.consent_facts f
- WHERE f.state IN ('withdrawn', 'objected') AND f.effective_at >= %(from)s AND f.effective_at < %(to)s AND {_KNOWN}
+SELECT count(*) FROM (
+    SELECT {_EFFECTIVE} AS since FROM read.consent_facts f
+     WHERE f.state IN ('withdrawn', 'objected') AND {_KNOWN} AND NOT {_VOID.format("f")}) w
+ WHERE since >= %(from)s AND since < %(to)s
 """  # noqa: S608
 _LATE = f"""
 SELECT f.source, coalesce(t.on_behalf_of, t.principal), count(*), percentile_cont(0.5) WITHIN GROUP (
@@ -68,9 +79,7 @@ async def latencies(
         "to": end,
     }
     async with pool.connection() as conn:
-        since = {
-            position: at for position, _, at in await (await conn.execute(_SINCE.encode(), asked)).fetchall()
-        }
+        since = dict(await (await conn.execute(_SINCE.encode(), asked)).fetchall())
         row = await (await conn.execute(_WITHDRAWALS.encode(), asked)).fetchone()
     by_source: dict[str, list[float]] = {}
     for (position, source), sent in last.items():

@@ -17,6 +17,7 @@ import msgspec
 import orjson
 from psycopg_pool import AsyncConnectionPool
 
+from adapters.consent.noticed import named_by_notices
 from adapters.consent.register import READ_MODELS, Register, batches, load
 from adapters.history import Histories
 from adapters.postgres.subjects import Subject, Subjects
@@ -101,7 +102,6 @@ DEFECTS = (
     "known_at",
 )
 
-_NOTICED = "SELECT DISTINCT purpose FROM read.consent_facts WHERE state = 'published' AND purpose IS NOT NULL"
 _RESTRICTIONS = """
 SELECT subject, contact FROM read.consent_facts
  WHERE state = ANY(%(states)s) AND known_from <= %(known_at)s AND (known_to IS NULL OR known_to > %(known_at)s)
@@ -203,8 +203,7 @@ class Exports:
 
         All of them are kept; each says whether it is without effect or in full effect.
         """
-        async with self._pool.connection() as conn:
-            purposes = catalogue(row[0] for row in await (await conn.execute(_NOTICED)).fetchall())
+        purposes = catalogue(await named_by_notices(self._pool, known_at))
         told: set[tuple[int, str]] = set()  # of a fact that stands in two batches each defect is told once
         async for facts, meant in batches(self._pool, known_at):
             found: Rows = []
@@ -260,14 +259,13 @@ class Exports:
             )
             found: Rows = []
             for subject, contact in dict.fromkeys((row[0], row[1]) for row in rows):
-                if contact is not None:
-                    reached: Collection[UUID] = (contact,)
-                else:
-                    reached = points.get(subject, ()) if subject is not None else ()
-                for point in reached:
+                reached: list[tuple[UUID | None, UUID]] = [] if contact is None else [(subject, contact)]
+                if subject is not None:  # a correction may have taken the contact point away
+                    reached += points[subject]
+                for whose, point in reached:
                     one = described.get(point)
                     for scope, word, lifted in _standing(
-                        register, subject, point, when, known_at, purpose, channel
+                        register, whose, point, when, known_at, purpose, channel
                     ):
                         if one is None or not _reaches(scope[1], one.kind) or (point, *scope) in seen:
                             continue
@@ -293,30 +291,56 @@ class Exports:
 
     async def _points(
         self, people: set[UUID], contacts: set[UUID], known_at: int
-    ) -> tuple[Register, dict[UUID, list[UUID]], dict[UUID, Subject]]:
-        """All that is known of some persons and contact points, and the contact points of each of the persons."""
+    ) -> tuple[Register, dict[UUID, list[tuple[UUID, UUID]]], dict[UUID, Subject]]:
+        """All that is known of some persons and contact points; and by person whom restrictions bind, with each contact point of theirs."""
         register = await load(self._pool, people, contacts, widened=True)
-        members: dict[UUID, frozenset[UUID]] = {}
-        named: dict[UUID, set[UUID]] = {}
-        for person in people:
-            case = register.case(person, None)
-            members[person] = case.kin.person(person, known_at)
-            named[person] = {
-                f.contact for f in case.facts if f.contact is not None and f.known_from <= known_at
-            }
-        everything = contacts.union(*members.values(), *named.values())
-        described = await self._subjects.describe(everything)
-        points = {
-            person: sorted(
-                named[person]
-                | {m for m in members[person] if m in described and described[m].kind in _POINTS}
-            )
-            for person in people
+        bound = {person: _bound(register.case(person, None), known_at) for person in people}
+        named = {
+            member: _named_by(register.case(person, None), members, known_at)
+            for person, persons in bound.items()
+            for member, members in persons.items()
         }
-        wanted = contacts.union(*points.values())
+        members_of = {member: members for persons in bound.values() for member, members in persons.items()}
+        described = await self._subjects.describe(contacts.union(*members_of.values(), *named.values()))
+        points: dict[UUID, list[tuple[UUID, UUID]]] = {}
+        for person, persons in bound.items():
+            points[person] = sorted(
+                (member, point)
+                for member, members in persons.items()
+                for point in named[member]
+                | {m for m in members if m in described and described[m].kind in _POINTS}
+            )
+        wanted = contacts.union(point for reached in points.values() for _, point in reached)
         if not wanted <= register.contacts:
             register = await load(self._pool, people, wanted)
         return register, points, described
+
+
+def _bound(case: Case, known_at: int) -> dict[UUID, frozenset[UUID]]:
+    """One subject of each person whom a restriction without contact point binds, with all subjects of that person.
+
+    After a split, or a link that was taken back, it may bind others than its own.
+    """
+    said = case.known(known_at)
+    held = {
+        one
+        for word in said.restrictions
+        if word.fact.contact is None
+        for one in case.kin.bound(word.fact, said.reviews.get(word.fact.event_id, ()), known_at)
+    }
+    persons = {case.kin.person(one, known_at) for one in held}
+    return {min(members): members for members in persons}
+
+
+def _named_by(case: Case, members: Collection[UUID], known_at: int) -> set[UUID]:
+    """The contact points that facts of a person name, as recorded or as corrected."""
+    said = case.known(known_at)
+    known = [
+        f for f in case.facts if f.known_from <= known_at and (f.known_to is None or f.known_to > known_at)
+    ]
+    words = (*said.grants, *said.restrictions)
+    facts = [*known, *said.unevidenced, *(word.fact for word in words)]
+    return {f.contact for f in facts if f.contact is not None and f.subject in members}
 
 
 def _standing(

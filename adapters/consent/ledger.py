@@ -71,8 +71,8 @@ SELECT event_id, coalesce(a.position, b.position), coalesce(a.source, b.source),
 """  # noqa: S608
 _CAUSES = """
 SELECT v.knowledge, count(*) FROM read.consent_messages m JOIN read.consent_verdicts v ON v.message = m.event_id
- WHERE m.sent_at >= %(from)s AND m.sent_at < %(to)s AND m.known_to IS NULL AND v.supersedes IS NOT NULL
-   AND v.knowledge <= %(known_at)s GROUP BY 1 ORDER BY 1 DESC LIMIT %(limit)s
+ WHERE m.sent_at >= %(from)s AND m.sent_at < %(to)s AND v.supersedes IS NOT NULL AND v.knowledge <= %(known_at)s
+   AND m.known_from <= %(known_at)s AND (m.known_to IS NULL OR m.known_to > %(known_at)s) GROUP BY 1 ORDER BY 1 DESC LIMIT %(limit)s
 """
 _EVENTS = "SELECT position, recorded_at, body FROM touchpoint_log.events WHERE position = ANY(%s::bigint[])"
 

@@ -9,18 +9,18 @@ from psycopg_pool import AsyncConnectionPool
 
 __all__ = ["named_by_notices"]
 
-_NOTICED = (
-    "SELECT purpose, known_from FROM read.consent_facts "
-    "WHERE known_from > %s AND state = 'published' AND purpose IS NOT NULL"
-)
+_NOTICED = """
+SELECT purpose, position, known_from, known_to FROM read.consent_facts
+ WHERE (known_from > %(seen)s OR known_to > %(seen)s) AND state = 'published' AND purpose IS NOT NULL
+"""
 
 
 class _Noticed:
-    """From which position on notices name a purpose, as far as the log was looked at."""
+    """Between which positions notices name a purpose, as far as the log was looked at; those taken back, too."""
 
     def __init__(self) -> None:
         self.seen = 0
-        self.since: dict[str, int] = {}
+        self.until: dict[tuple[str, int, int], int | None] = {}  # by purpose, position and known from
 
 
 _noticed: WeakKeyDictionary[AsyncConnectionPool[Any], _Noticed] = WeakKeyDictionary()
@@ -31,8 +31,11 @@ async def named_by_notices(pool: AsyncConnectionPool[Any], known_at: int) -> set
     noticed = _noticed.setdefault(pool, _Noticed())
     if noticed.seen < known_at:
         async with pool.connection() as conn:
-            rows = await (await conn.execute(_NOTICED, [noticed.seen], prepare=True)).fetchall()
-        for purpose, known_from in rows:
-            noticed.since[purpose] = min(known_from, noticed.since.get(purpose, known_from))
+            rows = await (await conn.execute(_NOTICED, {"seen": noticed.seen}, prepare=True)).fetchall()
+        noticed.until.update({(purpose, at, since): until for purpose, at, since, until in rows})
         noticed.seen = max(noticed.seen, known_at)
-    return {purpose for purpose, since in noticed.since.items() if since <= known_at}
+    return {
+        purpose
+        for (purpose, _, since), until in noticed.until.items()
+        if since <= known_at and (until is None or until > known_at)
+    }

@@ -17,10 +17,12 @@ from psycopg_pool import AsyncConnectionPool
 
 from adapters.cloudevents import event_of
 from adapters.consent.consents import Consents
+from adapters.consent.register import about_notices
 from adapters.consent.sealed_tokens import Tokens, fingerprint
 from adapters.ingest import Ingest, Principal
 from adapters.keys import KeyFile
 from adapters.postgres.subjects import Subjects
+from domain.consent.facts import known
 from domain.entry import decode_body, moment
 from domain.errors import Invalid, NotFound
 from domain.identity import Identifier
@@ -32,12 +34,12 @@ MAY_ALLOW = timedelta(days=30)
 """How long a link may be used to allow something anew."""
 _ALONE = Principal("touchlog:preferences", "admin", inside=True)
 _PUBLISHED = """
-SELECT e.body FROM read.consent_facts f JOIN touchpoint_log.events e ON e.position = f.position
+SELECT f.notice_id, f.notice_version, e.body FROM read.consent_facts f JOIN touchpoint_log.events e ON e.position = f.position
  WHERE f.state = 'published' AND f.purpose = %(purpose)s AND f.known_to IS NULL AND f.effective_at <= %(now)s
-   AND NOT EXISTS (SELECT FROM read.consent_facts s WHERE s.state = 'superseded' AND s.notice_id = f.notice_id
-                      AND s.notice_version = f.notice_version AND s.known_to IS NULL AND s.effective_at <= %(now)s)
- ORDER BY f.effective_at DESC, f.position DESC LIMIT 50
+ ORDER BY f.effective_at DESC, f.position DESC LIMIT 200
 """
+_EVER = 2**62
+"""A position behind everything."""
 
 
 class Link(msgspec.Struct, frozen=True, array_like=True):
@@ -189,10 +191,22 @@ class Preferences:
 
     async def _notice(self, purpose: str, languages: Collection[str]) -> dict[str, Any] | None:
         """The notice in force for a purpose, in the first of *languages* that it has, or in any."""
+        now = self._clock()
         async with self._pool.connection() as conn:
-            asked = {"purpose": purpose, "now": self._clock()}
-            rows = await (await conn.execute(_PUBLISHED.encode(), asked)).fetchall()
-        published = [data for (body,) in rows if (data := decode_body(bytes(body)).data).get("text")]
+            rows = await (
+                await conn.execute(_PUBLISHED.encode(), {"purpose": purpose, "now": now})
+            ).fetchall()
+        facts = await about_notices(self._pool, {name for name, _, _ in rows if name is not None})
+        superseded = {
+            (one.notice_id, one.notice_version)
+            for one in known(facts, _EVER).superseded
+            if one.effective_at <= now
+        }
+        published = [
+            data
+            for name, version, body in rows
+            if (name, version) not in superseded and (data := decode_body(bytes(body)).data).get("text")
+        ]
         if not published:
             return None
         newest = published[0].get("notice", {})

@@ -21,7 +21,17 @@ from domain.consent.kinship import Kin, Tie
 from domain.consent.validity import Case
 from domain.resolution import Link, Merge, Split
 
-__all__ = ["COLUMNS", "READ_MODELS", "Register", "ask", "batches", "fact_of", "load", "packed"]
+__all__ = [
+    "COLUMNS",
+    "READ_MODELS",
+    "Register",
+    "about_notices",
+    "ask",
+    "batches",
+    "fact_of",
+    "load",
+    "packed",
+]
 
 READ_MODELS = ("consent", "identities")
 
@@ -279,6 +289,16 @@ async def batches(
             while rows := await cursor.fetchmany(at_once):
                 facts, _ = await _facts(conn, rows, set(), set(), widened=False)
                 yield facts, frozenset(row[0] for row in rows)
+
+
+async def about_notices(pool: AsyncConnectionPool[Any], notices: Collection[str]) -> list[Fact]:
+    """When these notices were published and superseded, with all that speaks of it, at any knowledge."""
+    named = {"events": packed(()), "targets": packed(()), "contacts": packed(()), "notices": list(notices)}
+    async with pool.connection() as conn, conn.transaction():
+        await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        rows = await (await ask(conn, _SPEAKING, named)).fetchall()
+        facts, _ = await _facts(conn, rows, set(), set(), widened=False)
+    return facts
 
 
 def packed(subjects: Iterable[UUID]) -> Any:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from psycopg_pool import AsyncConnectionPool
 
-from adapters.consent.register import Register, load
+from adapters.consent.register import load
 from domain.consent.facts import Fact, Word
 from domain.consent.policies import implied_until
 from domain.consent.validity import Look, Question
@@ -96,11 +96,10 @@ async def _grants(
                 if of:
                     told = await conn.execute(_TARGETS.encode(), {"of": of, "known_at": known_at})
                     rows += await told.fetchall()
-                pairs = {(row[0], row[1]) for row in rows if row[0] is not None and row[1] is not None}
-                register = await load(pool, {s for s, _ in pairs}, {c for _, c in pairs})
+                pairs = {(row[0], row[1]) for row in rows}
                 found = [
                     one
-                    for one in _looked_at(register, pairs, wanted, at, known_at)
+                    for one in await _looked_at(pool, pairs, wanted, at, known_at)
                     if one.word.fact.event_id not in seen
                 ]
                 seen.update(one.word.fact.event_id for one in found)
@@ -108,25 +107,34 @@ async def _grants(
                     yield one
 
 
-def _looked_at(
-    register: Register,
-    pairs: set[tuple[UUID, UUID]],
+async def _looked_at(
+    pool: AsyncConnectionPool[Any],
+    pairs: set[tuple[UUID | None, UUID | None]],
     wanted: Callable[[Fact], bool],
     at: datetime,
     known_at: int,
 ) -> list[Standing]:
-    found: dict[UUID, Standing] = {}
+    people = {subject for subject, _ in pairs if subject is not None}
+    contacts = {contact for _, contact in pairs if contact is not None}
+    register = await load(pool, people, contacts)
+    words: dict[UUID, tuple[Word, Question]] = {}
     for subject, contact in pairs:
-        case = register.case(subject, contact)
-        for word in case.known(known_at).grants:
+        for word in register.case(subject, contact).known(known_at).grants:
             fact = word.fact
-            if fact.event_id in found or fact.subject is None or fact.contact is None or not wanted(fact):
+            if fact.event_id in words or fact.subject is None or fact.contact is None or not wanted(fact):
                 continue
             if fact.purpose is None or fact.channel is None or word.since > at:
                 continue
             question = Question(
                 subject=fact.subject, purpose=fact.purpose, channel=fact.channel, contact=fact.contact
             )
-            whole = case if fact.contact == contact else register.case(fact.subject, fact.contact)
-            found[fact.event_id] = Standing(word, whole.look(question, at, known_at))
-    return list(found.values())
+            words[fact.event_id] = word, question
+    # A correction may make a grant somebody else's, or one for another contact point: what binds these counts.
+    whose = {q.subject for _, q in words.values() if q.subject is not None}
+    where = {question.contact for _, question in words.values()}
+    if not (whose <= people and where <= contacts):
+        register = await load(pool, people | whose, contacts | where)
+    return [
+        Standing(word, register.case(question.subject, question.contact).look(question, at, known_at))
+        for word, question in words.values()
+    ]

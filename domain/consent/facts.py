@@ -307,7 +307,7 @@ def _wrong_with(
     state = fact.state
     if state in ("superseded", "published"):
         return
-    if _ends_before(fact):
+    if state != "corrected" and _ends_before(fact):  # of a correction it is the end that it gives to another
         yield Defect(fact, "ends_before_it_begins", True)
     if state in ("confirmed", "invalidated", "corrected", "reviewed"):
         target = by_id.get(fact.of) if fact.of is not None else None

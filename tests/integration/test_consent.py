@@ -17,7 +17,7 @@ from domain.consent.validity import Case
 from domain.consent.verdicts import judge
 from domain.entry import moment
 from domain.errors import Invalid, NotFound
-from tests.integration.reading_house import House, event, story
+from tests.integration.reading_house import House, correction, event, story
 from tests.integration.running import served_http
 from tests.integration.test_imports_retract import imported, retracted
 
@@ -177,6 +177,59 @@ async def test_an_import_that_is_taken_back_takes_its_facts_along(it: House) -> 
     assert await verdict(it, "m") == ("compliant", None)
     await retracted(it, import_id)
     assert await verdict(it, "m") == ("late_known_breach", "no_consent")
+
+
+@story
+async def test_a_person_as_known_before_a_correction_of_an_opt_out_is_shown_as_it_was(it: House) -> None:
+    yesterday = now() - timedelta(days=1)
+    left = event("u", type="email.unsubscribed", time=moment(yesterday), data={})
+    early = await it.given(fact("g", "given", yesterday - timedelta(days=1), **GRANT), left)
+    asked: dict[str, Any] = {"at": now(), "known_at": early.head}
+    before = await consents(it).person(ANN, **asked)
+    assert [one["source_id"] for one in before.facts] == ["g", "u"]
+    await it.given(correction("c", "u", {"time": moment(yesterday + timedelta(hours=1))}))
+    assert await consents(it).person(ANN, **asked) == before
+
+
+@story
+async def test_a_message_whose_contact_point_is_corrected_is_judged_for_that_one(it: House) -> None:
+    await it.given(fact("g", "given", now() - timedelta(days=1), **GRANT))
+    early = await it.given(mail("m", now(), contact="email:typo@example.com"))
+    assert await verdict(it, "m") == ("breach", "no_consent")
+    of_mail = {"of_source": "test/mail"}
+    await it.given(correction("c", "m", {"data": {"contact": MAIL}}, **of_mail))
+    assert await verdict(it, "m") == ("compliant", None)
+    later = {"time": "2026-03-03T09:00:00Z"}
+    await it.given(correction("d", "m", {"data": {"contact": None}}, **of_mail, **later))
+    assert await verdict(it, "m") == ("undeterminable", None)
+    span = (now() - timedelta(hours=1), now() + timedelta(hours=1))
+    report = Breaches(it.core.pool, it.core.histories).report
+    assert (await report(*span, known_at=early.head)).verdicts == {"breach": 1}
+    assert (await report(*span)).verdicts == {"undeterminable": 1}
+    rows = await it.rows("SELECT convert_from(body, 'UTF8') FROM touchpoint_log.events")
+    assert not any("ann@" in row[0] or "typo@" in row[0] for row in rows)
+
+
+@story
+async def test_who_objected_to_everything_is_refused_for_that_at_a_contact_point_never_seen(
+    it: House,
+) -> None:
+    objected = await it.given(fact("o", "objected", now() - timedelta(days=1), subject=BOB, purpose="*"))
+    new: dict[str, Any] = {
+        "purpose": "marketing.news",
+        "channel": "email",
+        "contact": "email:new@example.com",
+    }
+    (shown,) = (await consents(it).person(BOB, **new)).answers
+    assert (shown["contact"], shown["valid"], shown["reason"]) == (new["contact"], False, "objected")
+    asked = Asked(**new, person=BOB)
+    for count in (1, 30):  # few by the whole rule, many plainly
+        told = (await consents(it).check([asked] * count)).results[-1]
+        assert (told["allowed"], told["reason"], told["position"]) == (False, "objected", objected.head)
+    nobody = await consents(it).check([Asked(**new), Asked(**new, person="user:nobody")])
+    assert [one["reason"] for one in nobody.results] == ["no_consent"] * 2
+    await it.given(mail("m", now(), subject=BOB, contact=new["contact"]))
+    assert await verdict(it, "m") == ("breach", "objected")
 
 
 @story

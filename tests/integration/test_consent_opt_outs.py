@@ -15,7 +15,8 @@ from adapters.consent.exports import DEFECTS, REGISTER, SUPPRESSIONS, Exports, w
 from adapters.consent.receipts import Receipts
 from domain.entry import moment
 from tests.integration.reading_house import OFFICE, House, event, story
-from tests.integration.test_consent import ANN, GRANT, consents, fact, mail, now, verdict
+from tests.integration.test_consent import ANN, GRANT, consents, fact, mail, now, of, verdict
+from tests.integration.test_imports_retract import imported, retracted
 
 PHONE = "phone:+442071838750"
 SMS = GRANT | {"contact": PHONE, "channel": "sms"}
@@ -201,3 +202,99 @@ async def test_what_is_odd_is_kept_listed_and_given_the_effect_that_it_can_have(
     naive = fact("naive", "given", begin, **GRANT) | {"time": "2026-01-31T12:00:00"}
     answer = await it.core.ingest.accept([orjson.dumps(naive)], OFFICE, way_in="test")
     assert [(p.pointer, p.code) for p in answer.results[0].errors] == [("/time", "no_zone")]
+
+
+@story
+async def test_a_correction_that_ends_a_grant_before_it_was_made_itself_is_no_defect(it: House) -> None:
+    begin = now() - timedelta(days=2)
+    earlier = {"valid_until": moment(begin + timedelta(days=1))}
+    await it.given(
+        fact("n", "notice.published", begin, subject=None, notice=GRANT["notice"]),
+        fact("g", "given", begin, **GRANT),
+        fact("c", "corrected", now(), subject=None, of=of("g"), patch=earlier),
+    )
+    (answer,) = (await consents(it).person(ANN)).answers
+    assert (answer["valid"], answer["reason"], answer["evidence"]) == (False, "expired", [2, 3])
+    exports = Exports(it.core.pool, it.core.subjects, it.core.histories)
+    assert await lines(exports.defects(await exports.position()), DEFECTS) == []
+
+
+@story
+async def test_a_purpose_that_a_notice_names_later_leaves_an_earlier_list_of_defects_as_it_was(
+    it: House,
+) -> None:
+    begin = now() - timedelta(days=1)
+    early = await it.given(fact("g", "given", begin, **GRANT | {"purpose": "club.news"}))
+    exports = Exports(it.core.pool, it.core.subjects, it.core.histories)
+    before = await lines(exports.defects(early.head), DEFECTS)
+    notice = {"notice": GRANT["notice"], "purposes": ["club.news"]}
+    late = await it.given(fact("n", "notice.published", begin, subject=None, **notice))
+    assert [row["reason"] for row in before] == ["notice_unpublished", "purpose_uncatalogued"]
+    assert await lines(exports.defects(early.head), DEFECTS) == before
+    assert await lines(exports.defects(late.head), DEFECTS) == []
+
+
+@story
+async def test_a_notice_that_is_taken_back_takes_its_purposes_out_of_the_catalogue(it: House) -> None:
+    begin = now() - timedelta(days=1)
+    notice = {"notice": GRANT["notice"], "purposes": ["club.news"]}
+    import_id = "00000000-0000-4000-8000-000000000001"
+    await imported(it, import_id, fact("n", "notice.published", begin, subject=None, **notice))
+    there = await it.given(fact("g", "given", begin, **GRANT | {"purpose": "club.news"}))
+    exports = Exports(it.core.pool, it.core.subjects, it.core.histories)
+
+    async def wrong(known_at: int) -> tuple[list[str], list[str]]:
+        listed = await lines(exports.defects(known_at), DEFECTS)
+        shown = (await consents(it).person(ANN, known_at=known_at)).defects
+        return [row["reason"] for row in listed], [row["reason"] for row in shown]
+
+    assert await wrong(there.head) == ([], [])
+    await retracted(it, import_id)
+    gone = ["notice_unpublished", "purpose_uncatalogued"]
+    assert await wrong(await exports.position()) == (gone, gone)
+    assert await wrong(there.head) == ([], [])
+
+
+@story
+async def test_the_suppression_list_follows_who_is_bound_when_persons_are_parted(it: House) -> None:
+    begin, card = now() - timedelta(days=3), "loyalty_card:7"
+    bob = "email:bob@example.com"
+    import_id = "00000000-0000-4000-8000-000000000001"
+    await it.given(
+        event("call"),
+        fact("b", "given", begin, subject=bob, **GRANT | {"contact": bob}),
+        fact("g", "given", begin, subject="user:cleo", **GRANT | {"contact": "email:cleo@example.com"}),
+    )
+    links = (event("swipe", identifiers=card), event("both", subject=bob, identifiers="user:cleo"))
+    await imported(it, import_id, *links)
+    await it.given(fact("o", "objected", begin, subject=card, purpose="*"))
+    exports = Exports(it.core.pool, it.core.subjects, it.core.histories)
+
+    async def listed() -> list[str]:
+        found = exports.suppressions(await exports.position(), personal=True)
+        return [row["contact"] for row in await lines(found, SUPPRESSIONS)]
+
+    assert await listed() == [ANN]
+    # Parted from the card, ann stays bound by what it said; bob has nothing to do with what cleo says from now on.
+    await retracted(it, import_id)
+    assert not await allowed(it, ANN, "email")
+    assert await listed() == [ANN]
+    await it.given(fact("c", "objected", now(), subject="user:cleo", purpose="*"))
+    assert await allowed(it, bob, "email")
+    assert await listed() == [ANN, "email:cleo@example.com"]
+
+
+@story
+async def test_a_restriction_that_loses_its_contact_point_by_a_correction_is_listed_for_all_of_the_persons(
+    it: House,
+) -> None:
+    begin = now() - timedelta(days=1)
+    await it.given(
+        event("call", identifiers=PHONE),
+        fact("w", "objected", begin, contact=ANN, purpose="*"),
+        fact("c", "corrected", begin, subject=None, of=of("w"), patch={"contact": None}),
+    )
+    assert not await allowed(it, PHONE, "sms")
+    exports = Exports(it.core.pool, it.core.subjects, it.core.histories)
+    found = await lines(exports.suppressions(await exports.position(), personal=True), SUPPRESSIONS)
+    assert sorted(row["contact"] for row in found) == [ANN, PHONE]

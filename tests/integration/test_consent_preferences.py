@@ -14,7 +14,7 @@ from adapters.consent.preferences import MAY_ALLOW, Preferences
 from domain.errors import NotFound
 from tests.integration.reading_house import House, story
 from tests.integration.running import Served, served_http
-from tests.integration.test_consent import ANN, GRANT, MAIL, NOTICE, consents, fact, now
+from tests.integration.test_consent import ANN, GRANT, MAIL, NOTICE, consents, fact, now, of, superseded
 
 WANTED = {"contact": MAIL, "purpose": "marketing.news", "channel": "email"}
 CLOUDEVENTS = {"Content-Type": "application/cloudevents-batch+json"}
@@ -115,3 +115,30 @@ async def test_an_old_link_still_withdraws_but_allows_nothing_anew(it: House) ->
     assert [(c.purpose, allow) for c, allow in await late.save(token, [])] == [("marketing.offers", False)]
     with pytest.raises(NotFound):
         await late.shown("nonsense")
+
+
+@story
+async def test_a_notice_is_offered_while_it_is_in_force_by_all_that_was_said_of_its_end(it: House) -> None:
+    begin = now() - timedelta(hours=1)
+    await it.given(*told(begin))
+    subject = await it.core.histories.subject_of(ANN)
+    core = it.core
+    page = Preferences(core.pool, core.keys, core.subjects, core.ingest, consents(it))
+    token = page.token(subject, subject)
+    await page.save(token, [])
+    await it.projected()
+
+    async def offered() -> bool:
+        (news,) = [c for c in (await page.shown(token)).choices if c.key == "marketing.news/email"]
+        return news.offered is not None
+
+    assert await offered()
+    await it.given(superseded("s", begin))
+    assert not await offered()
+    await it.given(fact("i", "invalidated", begin, subject=None, of=of("s")))
+    assert await offered()
+    # One that was said of another notice by mistake: whoever allowed anything under this one would be refused at once.
+    await it.given(superseded("t", begin, notice={"id": "terms", "version": "1"}))
+    assert await offered()
+    await it.given(fact("c", "corrected", begin, subject=None, of=of("t"), patch={"notice": NOTICE}))
+    assert not await offered()

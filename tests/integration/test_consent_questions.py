@@ -16,7 +16,7 @@ from domain.entry import moment
 from domain.errors import Invalid, NotFound
 from tests.integration.reading_house import House, event, story
 from tests.integration.running import served_http
-from tests.integration.test_consent import ANN, GRANT, MAIL, fact, mail, now
+from tests.integration.test_consent import ANN, GRANT, MAIL, fact, mail, now, of
 
 DAY = timedelta(days=1)
 
@@ -132,6 +132,50 @@ async def test_each_of_the_twelve_is_answered_by_the_facts_and_the_same_again(it
             given["at"] = before.at
         again = await told(it, before.name, **given)
         assert (again.answer, again.figures, again.rows) == (before.answer, before.figures, before.rows)
+
+
+@story
+async def test_a_grant_that_was_corrected_to_be_anothers_rests_on_its_notice_only_if_it_binds_that_one(
+    it: House,
+) -> None:
+    begin, end = now() - 2 * DAY, moment(now() + DAY)
+    await it.given(
+        fact("w", "withdrawn", begin + DAY),
+        fact("g", "given", begin, subject="user:bob", **GRANT, valid_until=end),
+        fact("c", "corrected", begin, subject=None, of=of("g"), patch={"subject": ANN}),
+        fact("n", "given", begin, subject=None, **GRANT | {"notice": {"id": "n", "version": 1}}),
+        fact("d", "corrected", begin, subject=None, of=of("n"), patch={"subject": "user:eve"}),
+    )
+    resting = await told(it, "notice", notice="privacy")
+    assert resting.figures == {"resting": 0, "given_under_it": 1}
+    assert (await told(it, "lapsing", by=end)).figures == {"lapsing": 0}
+    resting = await told(it, "notice", notice="n")
+    assert resting.figures == {"resting": 1, "given_under_it": 1}
+
+
+@story
+async def test_withdrawals_are_counted_and_timed_as_corrected_and_not_those_that_are_void(it: House) -> None:
+    begin = now() - 10 * DAY
+    everything = {"purpose": "marketing.news", "contact": MAIL}
+    await it.given(
+        fact("g", "given", begin, **GRANT),
+        fact("w", "withdrawn", begin + DAY, **everything),
+        fact("void", "withdrawn", begin + DAY, subject="user:bob", purpose="*"),
+        fact("i", "invalidated", begin, subject=None, of=of("void")),
+        fact(
+            "c", "corrected", begin, subject=None, of=of("w"), patch={"effective_at": moment(begin + 5 * DAY)}
+        ),
+        fact(
+            "d", "corrected", now(), subject=None, of=of("w"), patch={"effective_at": moment(begin + 2 * DAY)}
+        ),
+        fact("j", "invalidated", begin, subject=None, of=of("d")),
+        mail("m", begin + 6 * DAY),
+    )
+    early = await told(it, "latency", **{"from": moment(begin), "to": moment(begin + 4 * DAY)})
+    assert early.figures == {"withdrawals": 0, "with_later_messages": 0}
+    late = await told(it, "latency", **{"from": moment(begin + 4 * DAY), "to": moment(begin + 6 * DAY)})
+    assert late.figures == {"withdrawals": 1, "with_later_messages": 1}
+    assert late.rows[0]["longest_s"] == DAY.total_seconds()
 
 
 def test_percentiles_are_values_that_occurred() -> None:

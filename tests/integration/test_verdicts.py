@@ -382,3 +382,20 @@ def test_a_report_is_asked_what_it_said_and_names_the_late_fact_that_changed_it(
         shown = client.get(f"/consent/messages/{changed['event_id']}", headers=page)
         assert (shown.status_code, "Changed by" in shown.text) == (200, True)
         assert client.get("/consent/breaches", params={"from": "May"}, headers=page).status_code == 400
+
+
+@story
+async def test_what_changed_a_report_is_told_the_same_after_its_messages_were_taken_back(it: House) -> None:
+    yesterday = now() - timedelta(days=1)
+    await it.given(fact("g", "given", yesterday, **GRANT))
+    import_id = "00000000-0000-4000-8000-000000000001"
+    await imported(it, import_id, mail("m", now()))
+    late = await it.given(fact("w", "withdrawn", yesterday + timedelta(hours=1), contact=MAIL))
+    await judged(it)
+    ledger, known_at = Ledger(it.core.pool, it.core.histories), late.head
+    before = await ledger.causes(*EVER, known_at=known_at)
+    assert [(one["id"], one["verdicts"]) for one in before] == [("w", 1)]
+    await retracted(it, import_id)
+    await judged(it)
+    assert await ledger.causes(*EVER, known_at=known_at) == before
+    assert await ledger.causes(*EVER, known_at=it.core.writer.head) == []
