@@ -198,6 +198,8 @@ class Feed:
             if page.events or asyncio.get_running_loop().time() >= deadline:
                 return page
             after = page.next
+            if after < page.head:  # the filters left out all that was read, and more is there already
+                continue
             await self._moved_past(page.head, deadline - asyncio.get_running_loop().time())
 
     async def encoded(self, *, after: int, limit: int) -> tuple[list[Encoded], int, int]:
