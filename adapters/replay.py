@@ -26,7 +26,7 @@ from psycopg_pool import AsyncConnectionPool
 from adapters.history import Histories, Person
 from adapters.postgres.schema import APP_ROLE
 from adapters.unsealing import key_ids, opened
-from domain.correction import CORRECTION, RETRACTION, Amendment, amended, target_of
+from domain.correction import CORRECTION, RETRACTION, Amendment, amended, patched, target_of
 from domain.entry import Body, Recorded, decode_body, event_id_of, moment, uuid_text
 
 __all__ = [
@@ -399,7 +399,7 @@ class Replay:
             data, extensions = opened(body, ciphers)
             for patch in patches[line.event_id][1] if line.event_id in patches else ():
                 told, _ = opened(patch, ciphers)
-                data = {**data, **((told.get("patch") or {}).get("data") or {})}
+                data = patched(data, (told.get("patch") or {}).get("data") or {})
                 if told.get("erased"):
                     data["erased"] = True
             line.data = msgspec.Raw(orjson.dumps(data, option=orjson.OPT_SORT_KEYS))

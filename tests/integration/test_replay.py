@@ -572,6 +572,21 @@ async def test_personal_fields_leave_only_when_asked_for_and_the_access_is_on_re
 
 
 @story
+async def test_what_a_correction_took_away_is_absent_also_with_personal_fields(it: House) -> None:
+    """As the history shows it, and as the replay without them does."""
+    await it.given(*MIXED)
+    await it.given(correction("call", data={"summary": None, "agent": None, "outcome": "sold"}))
+
+    (plain,) = await it.events(types=("call.ended",))
+    (opened,) = await it.events(personal=True, types=("call.ended",))
+    await asyncio.to_thread(catch_up, it.core.database_url)
+    page = await it.core.histories.page("email:ann@example.com", type_="call.ended")
+
+    assert plain["data"] == {"duration_s": 60, "outcome": "sold"}
+    assert opened["data"] == page.entries[0]["data"] == plain["data"]
+
+
+@story
 async def test_nothing_leaves_when_the_access_cannot_be_recorded(it: House) -> None:
     """The record comes first."""
     await it.given(*MIXED)
