@@ -300,14 +300,26 @@ class Replay:
     def _candidates(self, conn: psycopg.Connection[Any]) -> list[int]:
         """Positions among which are all events of the owners, as recorded and as corrected; `_selected` looks closer.
 
-        The history has both, but of an event whose correction came before it only what it is corrected to.
+        The history has both, but of an event whose correction came before it only what it is corrected to, and
+        nothing of one whose import was taken back before it came.
         """
         rows = conn.execute(
             "SELECT position FROM read.contact_history WHERE subject = ANY(%s::uuid[]) "
             "UNION SELECT position FROM touchpoint_log.keys WHERE stream = ANY(%s::uuid[]) AND version = 1",
             (list(self.selection.owners or ()), list(self._amendments.moved)),
-        )
-        return [position for (position,) in rows]
+        ).fetchall()
+        if self.selection.as_recorded:
+            for import_id, retractions in self._amendments.retractions.items():
+                rows += conn.execute(
+                    "SELECT position FROM touchpoint_log.events WHERE position > %s AND position <= %s "
+                    "AND position(%s::bytea IN body) > 0",
+                    (
+                        min(retraction.recorded.position for retraction in retractions),
+                        self.selection.end,
+                        f'"import":"{import_id}"'.encode(),
+                    ),
+                ).fetchall()
+        return list({position for (position,) in rows})
 
     def _read(self, conn: psycopg.Connection[Any], query: sql.Composable) -> Iterator[list[Line]]:
         batch: list[Line] = []

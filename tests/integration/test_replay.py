@@ -546,6 +546,21 @@ async def test_an_event_that_was_corrected_before_it_came_is_found_by_whom_it_na
     assert await it.ids(person="email:bob@example.com", as_recorded=True) == ["other"]
 
 
+@story
+async def test_an_event_of_an_import_that_was_taken_back_before_it_came_is_found_as_recorded(
+    it: House,
+) -> None:
+    """No history ever showed it, but it was recorded, and about ann."""
+    import_id = "22222222-2222-4222-8222-222222222222"
+    await it.given(PEOPLE[0], PEOPLE[5], event("before"), import_id=import_id)
+    await it.given_retraction(import_id)
+    await it.given(event("after"), event("bob's", subject="email:bob@example.com"), import_id=import_id)
+
+    assert await it.ids(person="email:ann@example.com") == []
+    assert await it.ids(person="email:ann@example.com", as_recorded=True) == ["call", "before", "after"]
+    assert await it.ids(person="email:ann@example.com", as_recorded=True, known_at=4) == ["call", "before"]
+
+
 # -- personal fields ----------------------------------------------------------------------------------------------
 
 
