@@ -15,7 +15,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from adapters.cursors import read_cursor, write_cursor
 from adapters.history import Histories
-from domain.correction import Amendment, amended
+from domain.correction import RETRACTION, Amendment, amended, undone_with
 from domain.entry import Recorded, decode_body, moment
 from domain.errors import Invalid, NotFound, Problem
 from projections.conversations import Conversation
@@ -86,6 +86,10 @@ SELECT v.key, e.position, e.recorded_at, e.body, ARRAY(
             WHERE a.target = e.stream AND a.position <= %(known_at)s)
   FROM read.conversations_events v JOIN touchpoint_log.events e ON e.position = v.position
  WHERE v.key = ANY(%(keys)s) AND v.known_from <= %(known_at)s AND (v.known_to IS NULL OR v.known_to > %(known_at)s)
+"""
+_RETRACTED = """
+SELECT a.target::text, min(a.position) FROM touchlog.amendments a JOIN touchpoint_log.events r ON r.position = a.position
+ WHERE a.target = ANY(%(imports)s::uuid[]) AND a.position <= %(known_at)s AND r.type = %(type)s GROUP BY a.target
 """
 _joining = Joining()
 
@@ -244,16 +248,28 @@ class Conversations:
         async with self._pool.connection() as conn:
             curs = conn.cursor(binary=True)
             await curs.execute(_EVENTS, {"keys": keys, "known_at": position}, prepare=True)
-            rows = await curs.fetchall()
+            stated = [
+                (
+                    key,
+                    Recorded(at, recorded_at, decode_body(bytes(body))),
+                    bytes(body),
+                    [Amendment(Recorded(0, recorded_at, decode_body(bytes(p))), bytes(p)) for p in patches],
+                )
+                for key, at, recorded_at, body, patches in await curs.fetchall()
+            ]
+            imports = {a.recorded.event.import_id for *_, patches in stated for a in patches} - {None}
+            retracted: dict[str, int] = {}
+            if imports:  # a correction that came with an import goes with it
+                await curs.execute(
+                    _RETRACTED, {"imports": list(imports), "known_at": position, "type": RETRACTION}
+                )
+                retracted = dict(await curs.fetchall())
         events: dict[str, list[Effective]] = {}
-        for key, at, recorded_at, body, patches in rows:
-            recorded = Recorded(at, recorded_at, decode_body(bytes(body)))
-            stated = [Amendment(Recorded(0, recorded_at, decode_body(bytes(p))), bytes(p)) for p in patches]
-            held = amended(
-                recorded, stated
-            )  # that it stands in the conversation says that it was not taken back
+        for key, recorded, body, patches in stated:
+            # that it stands in the conversation says that it was not taken back
+            held = amended(recorded, undone_with(patches, retracted))
             if held is not None and (as_of is None or held[0].event.occurred_at <= as_of):
-                events.setdefault(key, []).append(Effective(held[0], bytes(body), held[1]))
+                events.setdefault(key, []).append(Effective(held[0], body, held[1]))
         found = {}
         for key, told in events.items():
             told.sort(

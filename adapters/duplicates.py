@@ -77,11 +77,22 @@ class DuplicatesPage(msgspec.Struct, frozen=True, kw_only=True):
     head: int
 
 
+# What the profile of an order or a case says is said of the person that it belongs to.
+_OWNER_OF = """
+WITH owner_of AS MATERIALIZED (
+    SELECT DISTINCT ON (r.reference) r.reference, r.subject
+      FROM touchlog.search_words w JOIN read.references r ON r.reference = w.subject AND r.known_to IS NULL
+     ORDER BY r.reference, r.occurred_at, r.source, r.source_id
+), words AS MATERIALIZED (
+    SELECT w.contacts, w.sounds, w.places, w.births, coalesce(i.person, o.subject, w.subject) AS person
+      FROM touchlog.search_words w LEFT JOIN owner_of o ON o.reference = w.subject
+           LEFT JOIN read.identities i ON i.subject = coalesce(o.subject, w.subject)
+)"""
 # Whose each contact is: of those who said it in a profile, and of whom it identifies.
-_SHARED_CONTACTS = """
-WITH said AS MATERIALIZED (
-    SELECT unnest(w.contacts) AS lookup, coalesce(i.person, w.subject) AS person
-      FROM touchlog.search_words w LEFT JOIN read.identities i ON i.subject = w.subject WHERE w.contacts <> '{}'
+_SHARED_CONTACTS = (
+    _OWNER_OF  # noqa: S608 - a constant of ours
+    + """, said AS MATERIALIZED (
+    SELECT unnest(w.contacts) AS lookup, w.person FROM words w WHERE w.contacts <> '{}'
 ), owned AS (
     SELECT s.lookup, coalesce(i.person, s.subject) AS person
       FROM touchlog.subjects s LEFT JOIN read.identities i ON i.subject = s.subject
@@ -91,18 +102,18 @@ WITH said AS MATERIALIZED (
 SELECT array_agg(DISTINCT person) FROM (SELECT * FROM said UNION SELECT * FROM owned) AS whose
  GROUP BY lookup HAVING count(DISTINCT person) > 1
 """
-_NAMED_ALIKE = """
-WITH named AS MATERIALIZED (
-    SELECT coalesce(i.person, w.subject) AS person, w.sounds, w.places, w.births
-      FROM touchlog.search_words w LEFT JOIN read.identities i ON i.subject = w.subject
-), person_of AS MATERIALIZED (
-    SELECT DISTINCT n.person, s.sound FROM named n CROSS JOIN LATERAL unnest(n.sounds) AS s (sound)
+)
+_NAMED_ALIKE = (
+    _OWNER_OF  # noqa: S608 - a constant of ours
+    + """, person_of AS MATERIALIZED (
+    SELECT DISTINCT n.person, s.sound FROM words n CROSS JOIN LATERAL unnest(n.sounds) AS s (sound)
 ), place_of AS (
-    SELECT DISTINCT n.person, p.place FROM named n CROSS JOIN LATERAL unnest(n.places || n.births) AS p (place)
+    SELECT DISTINCT n.person, p.place FROM words n CROSS JOIN LATERAL unnest(n.places || n.births) AS p (place)
 )
 SELECT array_agg(p.person) FROM person_of s JOIN place_of p ON p.person = s.person
  GROUP BY s.sound, p.place HAVING count(*) > 1
 """
+)
 # An event named a contact together with somebody else's identifier, and the guards refused the link.
 _NAMED_TOGETHER = """
 SELECT ia.person, ib.person, l.a, l.b FROM read.links l
@@ -289,7 +300,7 @@ class Duplicates:
         members = await members_now(self._pool, persons)
         every = [subject for subjects in members.values() for subject in subjects]
         described = await self._subjects.describe(every)
-        updates = await self._profiles.now(every)
+        updates = await self._profiles.now(every, with_owned=True)
         facts: dict[UUID, Facts] = {}
         for person, subjects in members.items():
             portrait = portrait_of(traits_of(u for s in subjects for u in updates.get(s, ())))
@@ -345,7 +356,7 @@ class Duplicates:
         members = await members_now(self._pool, persons)
         every = [subject for subjects in members.values() for subject in subjects]
         described = await self._subjects.describe(every)
-        updates = await self._profiles.now(every)
+        updates = await self._profiles.now(every, with_owned=True)
         sides = {}
         for person, subjects in members.items():
             told = sorted(

@@ -161,7 +161,9 @@ class Feed:
         while (left := deadline - asyncio.get_running_loop().time()) > 0:
             if self._watching is None or self._watching.done():
                 self._watching = asyncio.create_task(self._look())
-            if await asyncio.wait_for(asyncio.shield(self._watching), left + _POLL_S) > position:
+            watching = self._watching
+            looked, _ = await asyncio.wait((watching,), timeout=left)
+            if looked and watching.result() > position:
                 return
 
     async def _look(self) -> int:
@@ -198,6 +200,8 @@ class Feed:
             if page.events or asyncio.get_running_loop().time() >= deadline:
                 return page
             after = page.next
+            if after < page.head:  # the filters left out all that was read, and more is there already
+                continue
             await self._moved_past(page.head, deadline - asyncio.get_running_loop().time())
 
     async def encoded(self, *, after: int, limit: int) -> tuple[list[Encoded], int, int]:

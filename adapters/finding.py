@@ -65,10 +65,12 @@ class _Place(msgspec.Struct, frozen=True):
 
 _BY_NAME = """
 WITH hit AS (
-    SELECT n.place, w.subject, coalesce(i.person, w.subject) AS person, w.names && n.whole AS is_whole
+    SELECT n.place, w.subject, coalesce(i.person, o.subject, w.subject) AS person, w.names && n.whole AS is_whole
       FROM (SELECT place, whole, begins FROM jsonb_to_recordset(%(words)s::jsonb) AS r (place int, whole bigint[], begins bigint[])) n
            JOIN touchlog.search_words w ON w.names && (n.whole || n.begins)
-           LEFT JOIN read.identities i ON i.subject = w.subject
+           LEFT JOIN LATERAL (SELECT r.subject FROM read.references r WHERE r.reference = w.subject AND r.known_to IS NULL
+                               ORDER BY r.occurred_at, r.source, r.source_id LIMIT 1) o ON true
+           LEFT JOIN read.identities i ON i.subject = coalesce(o.subject, w.subject)
 ), ranked AS (
     SELECT person, CASE WHEN count(DISTINCT place) FILTER (WHERE is_whole) = %(count)s THEN 0 ELSE 1 END AS rank
       FROM hit GROUP BY person HAVING count(DISTINCT place) = %(count)s
@@ -200,7 +202,9 @@ class Finding:
     ) -> dict[UUID, tuple[str, str]]:
         """(name, how it matched) of those candidates that are called what was asked for."""
         members = await members_now(self._pool, [subject for _, subject in rows])
-        updates = await self._profiles.now([s for subjects in members.values() for s in subjects])
+        updates = await self._profiles.now(
+            [s for subjects in members.values() for s in subjects], with_owned=True
+        )
         found = {}
         for rank, person in rows:
             told = [updates[s] for s in members[person] if s in updates]
@@ -215,7 +219,7 @@ class Finding:
         return found
 
     async def _shown(self, person: Person, matched: str) -> Found:
-        updates = await self._profiles.now([UUID(s["subject"]) for s in person.subjects])
+        updates = await self._profiles.now([UUID(s["subject"]) for s in person.subjects], with_owned=True)
         every = [update for told in updates.values() for update in told]
         return _found(person, portrait_of(traits_of(every)).name, matched)
 

@@ -57,7 +57,18 @@ SELECT p.position, p.recorded_at, p.occurred_at, p.source, p.source_id, p.body, 
 )
 _NOW = """
 SELECT position, recorded_at, occurred_at, source, source_id, body, patches, subject
-  FROM read.profile_updates WHERE subject = ANY(%s) AND known_to IS NULL
+  FROM read.profile_updates WHERE subject = ANY(%(subjects)s) AND known_to IS NULL
+"""
+_NOW_WITH_OWNED = """
+WITH owner AS MATERIALIZED (
+    SELECT subject, subject AS whose FROM unnest(%(subjects)s::uuid[]) AS s (subject) UNION SELECT o.reference, o.subject FROM (
+        SELECT DISTINCT ON (r.reference) r.reference, r.subject FROM read.references r
+         WHERE r.reference IN (SELECT c.reference FROM read.references c WHERE c.subject = ANY(%(subjects)s)) AND r.known_to IS NULL
+         ORDER BY r.reference, r.occurred_at, r.source, r.source_id) o
+     WHERE o.subject = ANY(%(subjects)s)
+)
+SELECT p.position, p.recorded_at, p.occurred_at, p.source, p.source_id, p.body, p.patches, o.whose
+  FROM owner o JOIN read.profile_updates p ON p.subject = o.subject AND p.known_to IS NULL
 """
 
 
@@ -90,11 +101,19 @@ class Profiles:
         updates, erased = await self._opened(rows)
         return Profile(traits=shown_traits(folded_profile(updates)), updates=len(rows), erased_updates=erased)
 
-    async def now(self, subjects: Sequence[UUID]) -> dict[UUID, list[ProfileUpdate]]:
-        """The updates of each subject as known now, unsealed; those that were erased are left out."""
+    async def now(
+        self, subjects: Sequence[UUID], *, with_owned: bool = False
+    ) -> dict[UUID, list[ProfileUpdate]]:
+        """The updates of each subject as known now, unsealed; those that were erased are left out.
+
+        Args:
+            with_owned: also those of the orders and cases that belong to each.
+        """
         async with self._pool.connection() as conn:
             curs = conn.cursor(binary=True)
-            await curs.execute(_NOW, (list(subjects),), prepare=True)
+            await curs.execute(
+                _NOW_WITH_OWNED if with_owned else _NOW, {"subjects": list(subjects)}, prepare=True
+            )
             rows = await curs.fetchall()
         found: dict[UUID, list[ProfileUpdate]] = {}
         opened, _ = await self._opened(rows)

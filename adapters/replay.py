@@ -26,7 +26,7 @@ from psycopg_pool import AsyncConnectionPool
 from adapters.history import Histories, Person
 from adapters.postgres.schema import APP_ROLE
 from adapters.unsealing import key_ids, opened
-from domain.correction import CORRECTION, RETRACTION, Amendment, amended, target_of
+from domain.correction import CORRECTION, RETRACTION, Amendment, amended, patched, target_of
 from domain.entry import Body, Recorded, decode_body, event_id_of, moment, uuid_text
 
 __all__ = [
@@ -300,14 +300,26 @@ class Replay:
     def _candidates(self, conn: psycopg.Connection[Any]) -> list[int]:
         """Positions among which are all events of the owners, as recorded and as corrected; `_selected` looks closer.
 
-        The history has both, but of an event whose correction came before it only what it is corrected to.
+        The history has both, but of an event whose correction came before it only what it is corrected to, and
+        nothing of one whose import was taken back before it came.
         """
         rows = conn.execute(
             "SELECT position FROM read.contact_history WHERE subject = ANY(%s::uuid[]) "
             "UNION SELECT position FROM touchpoint_log.keys WHERE stream = ANY(%s::uuid[]) AND version = 1",
             (list(self.selection.owners or ()), list(self._amendments.moved)),
-        )
-        return [position for (position,) in rows]
+        ).fetchall()
+        if self.selection.as_recorded:
+            for import_id, retractions in self._amendments.retractions.items():
+                rows += conn.execute(
+                    "SELECT position FROM touchpoint_log.events WHERE position > %s AND position <= %s "
+                    "AND position(%s::bytea IN body) > 0",
+                    (
+                        min(retraction.recorded.position for retraction in retractions),
+                        self.selection.end,
+                        f'"import":"{import_id}"'.encode(),
+                    ),
+                ).fetchall()
+        return list({position for (position,) in rows})
 
     def _read(self, conn: psycopg.Connection[Any], query: sql.Composable) -> Iterator[list[Line]]:
         batch: list[Line] = []
@@ -399,7 +411,7 @@ class Replay:
             data, extensions = opened(body, ciphers)
             for patch in patches[line.event_id][1] if line.event_id in patches else ():
                 told, _ = opened(patch, ciphers)
-                data = {**data, **((told.get("patch") or {}).get("data") or {})}
+                data = patched(data, (told.get("patch") or {}).get("data") or {})
                 if told.get("erased"):
                     data["erased"] = True
             line.data = msgspec.Raw(orjson.dumps(data, option=orjson.OPT_SORT_KEYS))

@@ -17,6 +17,7 @@ from adapters.finding import Finding
 from adapters.history import Histories
 from adapters.identity_changes import IdentityChanges
 from adapters.ingest import Principal
+from adapters.persons import Persons
 from adapters.search_index import SearchIndex
 from bin.compose import core
 from bin.indexer import search_index
@@ -121,6 +122,30 @@ async def test_a_former_name_finds_the_person_and_says_so(it: House) -> None:
     assert await found(it, "old") == [("u1", "former_name")]
     assert await found(it, "new") == [("u1", "name")]
     assert [one.name for one in (await finding(it).page("old")).persons] == ["Ann New"]
+
+
+@story
+async def test_what_the_profile_of_an_order_says_is_found_as_the_profile_of_its_person_tells_it(
+    it: House,
+) -> None:
+    # given a person whose order said, later, what the person is called
+    await it.given(
+        person("1", "Ann Smith"),
+        event("o", type="order.placed", subject="user:1", identifiers="order:9", data={"order_id": "9"}),
+        event(
+            "p-9",
+            type="profile.updated",
+            subject="order:9",
+            time="2026-03-01T13:00:00Z",
+            data={"traits": {"name": "Ann Leigh"}},
+        ),
+    )
+    profile = (await Persons(it.core.pool, it.core.subjects, it.core.histories).one("user:1")).profile
+    # when the person is looked for, by identifier and by both names
+    for text, matched in (("user:1", "identifier"), ("Leigh", "name"), ("Smith", "former_name")):
+        (one,) = (await finding(it).page(text)).persons
+        # then the name is the profile's
+        assert (one.name, one.matched) == (profile.traits["name"].value, matched)
 
 
 @story
@@ -265,6 +290,24 @@ async def test_what_very_many_share_makes_no_pairs(it: House) -> None:
     await it.given(*(person(f"u{n}", f"{chr(65 + n % 26)}{n} Xu", phone="+441614960001") for n in range(60)))
     page = await duplicates(it)
     assert (page.pairs, page.left_out) == ([], 1)
+
+
+@story
+async def test_a_person_and_its_own_order_are_no_pair_but_what_the_order_says_counts(it: House) -> None:
+    # given an order of a person, whose profile says an address that the person has said, too; and somebody else with it
+    await it.given(
+        person("1", "Ann Leigh", email="ann@x.example"),
+        event("o", type="order.placed", subject="user:1", identifiers="order:9", data={"order_id": "9"}),
+        event(
+            "p-9",
+            type="profile.updated",
+            subject="order:9",
+            data={"traits": {"name": "Ann Leigh", "email": "ann@x.example", "phone": "+442079460001"}},
+        ),
+        person("2", "Anne Leigh", phone="+442079460001"),
+    )
+    # then the two persons are one pair, and the order is none
+    assert [names for names, _ in await pairs(it)] == [{"1", "2"}]
 
 
 @story

@@ -21,6 +21,7 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from adapters.embedded import prepare_folders, set_loading
+from adapters.feed import Feed
 from adapters.http.bodies import events_of
 from adapters.http.events import Intake
 from adapters.http.house import House
@@ -558,6 +559,36 @@ def test_the_feed_waits_for_something_new(served: Served, http: httpx.Client) ->
         found = waiting.result(10).json()["events"]
         assert [e["position"] for e in found] == [recorded["position"]]
         assert time.perf_counter() - started_s < 2
+
+
+def test_a_wait_that_ends_while_the_head_is_looked_at_gives_an_empty_page(
+    served: Served, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once = Feed.head
+
+    async def slow(feed: Feed) -> int:
+        await asyncio.sleep(0.5)
+        return await at_once(feed)
+
+    head = http.get("/v1/events", params={"limit": 1}).json()["head"]
+    monkeypatch.setattr(Feed, "head", slow)
+    answer = http.get("/v1/events", params={"after": head, "wait": 0.2})
+    assert (answer.status_code, answer.json()["events"], answer.json()["next"]) == (200, [], head)
+
+
+def test_a_filtered_feed_that_waits_reads_on_over_what_is_left_out(
+    served: Served, http: httpx.Client
+) -> None:
+    after = http.get("/v1/events", params={"limit": 1}).json()["head"]
+    for _ in range(5):
+        only(post(http, call()))
+    kiosk = only(post(http, call(channel="kiosk")))
+    started_s = time.perf_counter()
+    found = http.get(
+        "/v1/events", params={"after": after, "limit": 2, "channel": "kiosk", "wait": 10}
+    ).json()["events"]
+    assert [e["position"] for e in found] == [kiosk["position"]]
+    assert time.perf_counter() - started_s < 5
 
 
 def test_each_page_of_the_feed_is_recorded_once(served: Served, http: httpx.Client) -> None:

@@ -15,6 +15,7 @@ import structlog
 from typer.testing import CliRunner
 
 from adapters.checking.checker import check_now
+from adapters.conversations import Conversations
 from adapters.correcting import Corrections
 from adapters.import_runs import ImportRuns
 from bin import cli
@@ -330,3 +331,23 @@ def test_a_correction_that_came_with_an_import_goes_with_it(
         assert not [one for one in check_now(database_url) if one.differences]
 
     told(tmp_path, database_url)
+
+
+@story
+async def test_conversations_leave_a_correction_out_that_went_with_its_import(it: House) -> None:
+    # given a call of a conversation, which an import said came by fax; and that import taken back
+    await it.given(event("call", data={"duration_s": 60, "conversation_id": "c1"}))
+    await imported(it, A, correction("theirs", "call", {"channel": "fax", "data": {"duration_s": 99}}))
+    there = (await it.rows("SELECT position FROM touchpoint_log.head"))[0][0]
+    await retracted(it, A)
+    # when conversations are asked by each route
+    asked = Conversations(it.core.pool, it.core.histories)
+    one = await asked.one("conversation:c1")
+    (mine,) = (await asked.page("email:ann@example.com")).conversations
+    (everybodys,) = (await asked.page()).conversations
+    # then all tell the call as the history does, and as it was known while the import stood
+    assert [c["channels"] for c in (one.conversation, mine, everybodys)] == [["phone"]] * 3
+    assert one.entries == await it.entries()
+    assert (one.entries[0]["data"]["duration_s"], one.entries[0].get("corrections")) == (60, None)
+    one = await asked.one("conversation:c1", known_at=there)
+    assert (one.conversation["channels"], one.entries) == (["fax"], await it.entries(known_at=there))

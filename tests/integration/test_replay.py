@@ -546,6 +546,21 @@ async def test_an_event_that_was_corrected_before_it_came_is_found_by_whom_it_na
     assert await it.ids(person="email:bob@example.com", as_recorded=True) == ["other"]
 
 
+@story
+async def test_an_event_of_an_import_that_was_taken_back_before_it_came_is_found_as_recorded(
+    it: House,
+) -> None:
+    """No history ever showed it, but it was recorded, and about ann."""
+    import_id = "22222222-2222-4222-8222-222222222222"
+    await it.given(PEOPLE[0], PEOPLE[5], event("before"), import_id=import_id)
+    await it.given_retraction(import_id)
+    await it.given(event("after"), event("bob's", subject="email:bob@example.com"), import_id=import_id)
+
+    assert await it.ids(person="email:ann@example.com") == []
+    assert await it.ids(person="email:ann@example.com", as_recorded=True) == ["call", "before", "after"]
+    assert await it.ids(person="email:ann@example.com", as_recorded=True, known_at=4) == ["call", "before"]
+
+
 # -- personal fields ----------------------------------------------------------------------------------------------
 
 
@@ -569,6 +584,21 @@ async def test_personal_fields_leave_only_when_asked_for_and_the_access_is_on_re
     assert record["data"]["types"] == ["call.ended", "custom.cart.moved"]
     assert record["data"]["known_at"] == 5
     assert record["data"]["count_known"] is False
+
+
+@story
+async def test_what_a_correction_took_away_is_absent_also_with_personal_fields(it: House) -> None:
+    """As the history shows it, and as the replay without them does."""
+    await it.given(*MIXED)
+    await it.given(correction("call", data={"summary": None, "agent": None, "outcome": "sold"}))
+
+    (plain,) = await it.events(types=("call.ended",))
+    (opened,) = await it.events(personal=True, types=("call.ended",))
+    await asyncio.to_thread(catch_up, it.core.database_url)
+    page = await it.core.histories.page("email:ann@example.com", type_="call.ended")
+
+    assert plain["data"] == {"duration_s": 60, "outcome": "sold"}
+    assert opened["data"] == page.entries[0]["data"] == plain["data"]
 
 
 @story
