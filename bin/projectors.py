@@ -19,7 +19,7 @@ from adapters.nats.heads import HeadListener
 from adapters.postgres.event_log import connect_log
 from adapters.postgres.read_models import ReadModels
 from adapters.postgres.schema import APP_ROLE
-from adapters.priority import Pressure, stand_back, stand_back_in_database
+from adapters.priority import Pressure, stand_back
 from bin import memory
 from bin.indexer import indexer
 from bin.judging import judging
@@ -61,9 +61,8 @@ class _Way(NamedTuple):
 
 # A transaction costs the same for few events as for many. Live: above some 5,000 events/s a step every 20 ms
 # halves their number, below that nothing waits. Later: above 100 events/s steps grow until there is one a second.
-# Whoever posts goes first where processors are short: a read model may be some milliseconds behind, an answer not.
 _WAYS: dict[Pace, _Way] = {
-    "live": _Way(3, 4000, lambda events: 0.02 if events >= 100 else 0.0),
+    "live": _Way(0, 4000, lambda events: 0.02 if events >= 100 else 0.0),
     "later": _Way(15, 5000, lambda events: min(1.0, events / 100), rest=4.0),
 }
 MOST_BEHIND = 500_000
@@ -209,8 +208,6 @@ def _project(
     store = ReadModels(database_url)
     reader = connect_log(database_url, role=APP_ROLE, pool=1)
     projector = Projector(reader, store, chosen, batch=way.batch_events)
-    if way.niceness:
-        stand_back_in_database(store.connection, way.niceness)
     try:
         _fold_onward(projector, way, listener, stopping)
         projector.release_leases()

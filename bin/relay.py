@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,7 +22,6 @@ from adapters.nats.requests import Responder
 from adapters.postgres.api_keys import ApiKeys
 from adapters.postgres.channel_counts import ChannelCounts
 from adapters.postgres.outage import DATABASE_AWAY
-from adapters.priority import stand_back
 from bin.compose import core
 from bin.http import run
 from bin.settings import Settings
@@ -36,7 +36,8 @@ log = structlog.get_logger()
 
 def relay(settings: Settings) -> None:
     """Relay until SIGTERM or SIGINT; a database or a bus that is away is waited for."""
-    stand_back(10)  # the bus is a copy: appends and read models go first when the processors are all at work
+    if hasattr(os, "nice"):
+        os.nice(10)  # the bus is a copy: appends and read models go first when the processors are all at work
     run(lambda: _relay(settings))
 
 
