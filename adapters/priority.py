@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 
-__all__ = ["Pressure", "stand_back", "stand_back_in_database"]
+__all__ = ["LOOKED_AT_EVERY_S", "Pressure", "Rush", "stand_back", "stand_back_in_database"]
 
 
 def stand_back(niceness: int) -> None:
@@ -90,9 +90,51 @@ class Pressure:
             return 0
         return int(found[1]) if found else 0
 
-    def is_high(self) -> bool:
-        """Whether somebody waited for a processor most of the time since this was last asked."""
+    def share(self) -> float:
+        """The share of the time since this was last asked in which somebody waited for a processor, 0 to 1."""
         waited_us, looked_s = self._look(), self._clock()
         share = (waited_us - self._waited_us) / max((looked_s - self._looked_s) * 1e6, 1.0)
         self._waited_us, self._looked_s = waited_us, looked_s
-        return share >= self._high
+        return share
+
+    def is_high(self) -> bool:
+        """Whether somebody waited for a processor much of the time since this was last asked."""
+        return self.share() >= self._high
+
+
+RUSH_EVENTS_PER_S = 2_000
+"""Where the log grows as fast as this and processors are short, what nobody waits for waits for the lull behind it."""
+LOOKED_AT_EVERY_S = 0.25
+BEGINS_AT, LASTS_ABOVE = 0.3, 0.15
+"""Shares of the time in which somebody waits for a processor: as events come in groups it goes up and down."""
+
+
+class Rush:
+    """Tells whether the log is in a rush for which processors are short.
+
+    Args:
+        pressure: tells whether they are.
+        clock: seconds, of a clock that only goes forward.
+    """
+
+    def __init__(self, pressure: Pressure | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._pressure = pressure or Pressure()
+        self._clock = clock
+        self._looked_s = clock()
+        self._head: int | None = None
+        self._is_on = False
+
+    def is_on(self, head: int) -> bool:
+        """Whether it is, with the newest position at *head*; looked at anew a few times a second."""
+        if self._clock() - self._looked_s >= LOOKED_AT_EVERY_S:
+            self.look(head)
+        return self._is_on
+
+    def look(self, head: int) -> bool:
+        """Whether it is, by what came since the last look; the next look begins here."""
+        now_s = self._clock()
+        grew = 0 if self._head is None else head - self._head
+        is_short = self._pressure.share() >= (LASTS_ABOVE if self._is_on else BEGINS_AT)
+        self._is_on = is_short and grew > RUSH_EVENTS_PER_S * (now_s - self._looked_s)
+        self._looked_s, self._head = now_s, head
+        return self._is_on

@@ -30,6 +30,8 @@ __all__ = ["Pace", "run_columns"]
 
 NICENESS = 15
 LOOK_EVERY_S = 1.0
+LOOK_AT_WORK_EVERY_S = 0.25
+"""Who is at work makes way sooner than who is not comes back."""
 LONGEST_PAUSE_S = 30.0
 ENOUGH_EVENTS = 20_000
 """So many events behind, and they are written down; fewer are read from the log by whoever asks."""
@@ -184,7 +186,7 @@ def _write(settings: Settings, stopping: threading.Event) -> None:
     def rest(position: int) -> None:
         nonlocal worked_from_s, looked_s
         now_s = time.monotonic()
-        if now_s - looked_s >= LOOK_EVERY_S:
+        if now_s - looked_s >= LOOK_AT_WORK_EVERY_S:
             pace.looked(head_of(conn)[0], now_s)
             looked_s = now_s
         stopping.wait(pace.rest_s(position, now_s - worked_from_s))

@@ -28,6 +28,7 @@ class Follower(threading.Thread):
         name: what is done, for the log: `<name>_interrupted`.
         making: gives what does a little, and answers True when there is nothing more to do for now.
         look_every_s: how long to wait then.
+        waiting: while it is set nothing is done: others have the processors first.
     """
 
     def __init__(
@@ -38,12 +39,14 @@ class Follower(threading.Thread):
         name: str,
         making: Callable[[Core], Callable[[], Awaitable[bool]]],
         look_every_s: float,
+        waiting: threading.Event | None = None,
     ) -> None:
         super().__init__(name=name, daemon=True)
         self._settings = settings
         self._stopping = stopping
         self._making = making
         self._look_every_s = look_every_s
+        self._waiting = waiting or threading.Event()
 
     def run(self) -> None:
         """Follow, and begin again after whatever fails."""
@@ -67,5 +70,5 @@ class Follower(threading.Thread):
                 _OPENING.release()
             done = self._making(parts)
             while not self._stopping.is_set():
-                if await done():
+                if self._waiting.is_set() or await done():
                     await asyncio.to_thread(self._stopping.wait, self._look_every_s)

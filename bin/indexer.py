@@ -26,12 +26,13 @@ def search_index(parts: Core) -> SearchIndex:
     )
 
 
-def indexer(settings: Settings, stopping: threading.Event) -> Follower:
-    """The thread that follows the profiles until *stopping* is set."""
+def indexer(settings: Settings, stopping: threading.Event, waiting: threading.Event) -> Follower:
+    """The thread that follows the profiles until *stopping* is set; it stands still while *waiting* is."""
     return Follower(
         settings,
         stopping,
         name="search_index",
         making=lambda parts: partial(search_index(parts).catch_up, windows=1),
         look_every_s=LOOK_EVERY_S,
+        waiting=waiting,
     )

@@ -36,12 +36,13 @@ async def judged_once(parts: Core) -> None:
             await asyncio.to_thread(project_once, parts.database_url)
 
 
-def judging(settings: Settings, stopping: threading.Event) -> Follower:
-    """The thread that judges what went out until *stopping* is set."""
+def judging(settings: Settings, stopping: threading.Event, waiting: threading.Event) -> Follower:
+    """The thread that judges what went out until *stopping* is set; it stands still while *waiting* is."""
     return Follower(
         settings,
         stopping,
         name="judging",
         making=lambda parts: partial(judge_of(parts).catch_up, windows=WINDOWS),
         look_every_s=LOOK_EVERY_S,
+        waiting=waiting,
     )

@@ -19,7 +19,7 @@ from adapters.nats.heads import HeadListener
 from adapters.postgres.event_log import connect_log
 from adapters.postgres.read_models import ReadModels
 from adapters.postgres.schema import APP_ROLE
-from adapters.priority import Pressure, stand_back
+from adapters.priority import LOOKED_AT_EVERY_S, Rush, stand_back
 from bin import memory
 from bin.indexer import indexer
 from bin.judging import judging
@@ -67,35 +67,6 @@ _WAYS: dict[Pace, _Way] = {
 }
 MOST_BEHIND = 500_000
 """Positions; whoever is further behind rests no more: a rush is let pass, a rate that lasts is kept up with."""
-RUSH_EVENTS_PER_S = 2_000
-"""Where the log grows as fast as this and processors are short, later projections wait for the lull behind it."""
-RUSH_LOOKED_AT_EVERY_S = 0.25
-
-
-class Rush:
-    """Tells whether the log is in a rush for which processors are short.
-
-    Args:
-        clock: seconds, of a clock that only goes forward.
-    """
-
-    def __init__(self, pressure: Pressure, clock: Callable[[], float] = time.monotonic) -> None:
-        self._pressure = pressure
-        self._clock = clock
-        self._looked_s = clock()
-        self._head: int | None = None
-        self._is_on = False
-
-    def is_on(self, head: int) -> bool:
-        """Whether it is, with the newest position at *head*; looked at anew a few times a second."""
-        now_s = self._clock()
-        span_s = now_s - self._looked_s
-        if span_s >= RUSH_LOOKED_AT_EVERY_S:
-            grew = 0 if self._head is None else head - self._head
-            is_short = self._pressure.is_high()
-            self._is_on = is_short and grew > RUSH_EVENTS_PER_S * span_s
-            self._looked_s, self._head = now_s, head
-        return self._is_on
 
 
 def chosen_projections(pace: Pace | None = None, names: Sequence[str] = ()) -> list[Projection]:
@@ -129,6 +100,7 @@ def run_projectors(settings: Settings, pace: Pace | None = None, names: Sequence
     stand_back(way.niceness)
     memory.settle()
     stopping = threading.Event()
+    waiting = threading.Event()  # set while a rush is let pass
     listener = HeadListener(settings.nats_url, settings.subject_prefix)
 
     def stop(*_: Any) -> None:
@@ -139,8 +111,8 @@ def run_projectors(settings: Settings, pace: Pace | None = None, names: Sequence
         signal.signal(number, stop)
     Rebuilder(settings, stopping).start()
     if pace != "live":
-        indexer(settings, stopping).start()
-        judging(settings, stopping).start()
+        indexer(settings, stopping, waiting).start()
+        judging(settings, stopping, waiting).start()
     first = True
     pause_s = 0.1
     while not stopping.is_set():
@@ -149,7 +121,7 @@ def run_projectors(settings: Settings, pace: Pace | None = None, names: Sequence
             if first:
                 _release_of_the_dead(settings.database_url or "")
                 first = False
-            _project(settings.database_url or "", chosen, way, listener, stopping)
+            _project(settings.database_url or "", chosen, way, listener, stopping, waiting)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told and tried again
             if time.monotonic() - started_s > LONGEST_PAUSE_S:
                 pause_s = 0.1
@@ -203,33 +175,44 @@ def _project(
     way: _Way,
     listener: HeadListener,
     stopping: threading.Event,
+    waiting: threading.Event,
 ) -> None:
     """Take the leases and fold, until told to stop or until something fails."""
     store = ReadModels(database_url)
     reader = connect_log(database_url, role=APP_ROLE, pool=1)
     projector = Projector(reader, store, chosen, batch=way.batch_events)
     try:
-        _fold_onward(projector, way, listener, stopping)
+        _fold_onward(projector, way, listener, stopping, waiting)
         projector.release_leases()
     except BaseException:
         projector.abandon()
         raise
     finally:
+        waiting.clear()
         with suppress(Exception):
             store.close()
         with suppress(Exception):
             reader.datastore.close()
 
 
-def _fold_onward(projector: Projector, way: _Way, listener: HeadListener, stopping: threading.Event) -> None:
+def _fold_onward(
+    projector: Projector,
+    way: _Way,
+    listener: HeadListener,
+    stopping: threading.Event,
+    waiting: threading.Event,
+) -> None:
     has_all = projector.take_leases()
     renewed_s = asked_s = active_s = time.monotonic()
-    rush = Rush(Pressure()) if way.rest else None
+    rush = Rush() if way.rest else None
     while not stopping.is_set():
         began_s = time.monotonic()
         behind = listener.head - min(projector.positions.values(), default=0)
-        is_waiting = rush is not None and rush.is_on(listener.head) and behind < MOST_BEHIND
-        count = 0 if is_waiting else projector.step()
+        if rush is not None and rush.is_on(listener.head) and behind < MOST_BEHIND:
+            waiting.set()
+        else:
+            waiting.clear()
+        count = 0 if waiting.is_set() else projector.step()
         now_s = time.monotonic()
         if count:
             active_s = now_s
@@ -240,11 +223,13 @@ def _fold_onward(projector: Projector, way: _Way, listener: HeadListener, stoppi
         if not has_all and now_s - asked_s > ASK_EVERY_S:
             has_all = projector.take_leases()
             asked_s = now_s
-        if is_waiting:
-            stopping.wait(RUSH_LOOKED_AT_EVERY_S)
+        if waiting.is_set():
+            stopping.wait(LOOKED_AT_EVERY_S)
         elif not count:
             listener.wait(BUSY_WAIT_S if now_s - active_s < IDLE_AFTER_S else IDLE_WAIT_S)
         elif count < way.batch_events:
+            if rush is not None:
+                rush.look(listener.head)  # what gathers from here on is told apart from the quiet before
             enough = min(projector.positions.values(), default=0) + way.batch_events
             _gather(enough, way.gather_s(count), listener, stopping)
         elif way.rest and listener.head - min(projector.positions.values(), default=0) < MOST_BEHIND:

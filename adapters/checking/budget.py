@@ -14,6 +14,7 @@ __all__ = ["Budget"]
 BURST_S = 0.5
 """CPU seconds that may be used at once: what a tenth of a core gives in five seconds. A longer burst would be felt by
 those who append at that time."""
+PRESSED_REST = 4.0
 
 
 class Budget:
@@ -63,8 +64,13 @@ class Budget:
                 self._backend = None
         return self._backend_used_s
 
-    def rest_s(self) -> float:
-        """Note what was used since the last call; returns how long to rest now."""
+    def rest_s(self, *, is_short: bool = False) -> float:
+        """Note what was used since the last call; returns how long to rest now.
+
+        Args:
+            is_short: others wait for processors: nothing is used at once beyond what was rested for, and rests are
+                PRESSED_REST times as long.
+        """
         cpu_s, clock_s = self._cpu_s(), self._clock_s()
         backend_s = self._backend_s()
         waited_s = clock_s - self._seen_s[1]
@@ -77,8 +83,11 @@ class Budget:
         self._seen_s = (cpu_s, clock_s)
         if self._share is None:
             return 0.0
-        self._credit_s = min(self._credit_s + waited_s * self._share, BURST_S) - used_s
-        return 0.0 if self._credit_s >= 0 else -self._credit_s / self._share
+        most_s = 0.0 if is_short else BURST_S
+        self._credit_s = min(self._credit_s + waited_s * self._share, most_s) - used_s
+        if self._credit_s >= 0:
+            return 0.0
+        return -self._credit_s / self._share * (PRESSED_REST if is_short else 1.0)
 
     def rested(self) -> None:
         """Note that nothing was done since the last call: a rest gives credit and costs nothing."""

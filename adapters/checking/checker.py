@@ -18,6 +18,7 @@ from adapters.checking.recent import WINDOW, Recent
 from adapters.checking.snapshot import connected
 from adapters.checking.sums import Sums
 from adapters.checking.sweep import Comparison, Sweep
+from adapters.priority import Pressure
 from domain.errors import NotFound
 from projections.projection import PROJECTIONS, Projection
 
@@ -140,6 +141,7 @@ class Checker:
         self._period_s = period_s
         self._every_s = every_s
         self._conn = connected(url)
+        self._pressure = Pressure()
         self.budget = Budget(share)
         self.budget.watch(self._conn)
         self.comparison = Comparison(
@@ -277,7 +279,7 @@ class Checker:
 
     def _rest(self) -> None:
         """Rest until no more than the share was used."""
-        rest_s = self.budget.rest_s()
+        rest_s = self.budget.rest_s(is_short=self._pressure.is_high())
         if rest_s > 0.005:
             self._wait(rest_s)
 

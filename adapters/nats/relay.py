@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -32,7 +31,7 @@ from psycopg_pool import AsyncConnectionPool
 from adapters.feed import Encoded, Feed
 from adapters.nats.heads import head_subject
 from adapters.nats.publishing import headers_of, publish_all
-from adapters.priority import Pressure
+from adapters.priority import LOOKED_AT_EVERY_S, Rush
 
 __all__ = ["Relay", "stream_name", "subject_of"]
 
@@ -42,11 +41,8 @@ _BATCH = 500
 _LOOK_AGAIN_S = 0.25
 _GATHER_S = 0.02
 """While events keep coming they are taken some at a time: a page of few costs as much as one of many."""
-REST = 4.0
-"""So many times as long as a full page took is left to appends and read models while the processors are short."""
-LONGEST_REST_S = 0.5
-MOST_BEHIND = 50_000
-"""Events; a relay that is further behind rests no more: a rush is let pass, a rate that lasts is kept up with."""
+MOST_BEHIND = 250_000
+"""Events; a relay that is further behind waits no more: a rush is let pass, a rate that lasts is kept up with."""
 _HEADERS_BYTES = 1024  # more than they ever take
 _encode = msgspec.json.Encoder().encode
 _UNFIT = re.compile(r"[^A-Za-z0-9_-]")
@@ -75,7 +71,7 @@ class Relay:
         prefix: str,
         feed: Feed,
         pool: AsyncConnectionPool[Any],
-        pressure: Pressure | None = None,
+        rush: Rush | None = None,
     ) -> None:
         self._client = client
         self._prefix = prefix
@@ -83,7 +79,8 @@ class Relay:
         self._feed = feed
         self._pool = pool
         self._news = asyncio.Event()
-        self._pressure = pressure or Pressure()
+        self._rush = rush or Rush()
+        self._head = 0  # the newest position that is known
         self._headers = b""  # with a place for the position, and for the sequence before
         self.position = 0
         self.published = 0
@@ -91,7 +88,9 @@ class Relay:
     async def run(self) -> None:
         """Relay until cancelled; after any failure the stream is asked anew how far it is."""
 
-        async def heard(_: Msg) -> None:
+        async def heard(told: Msg) -> None:
+            if told.data.isdigit():
+                self._head = int(told.data)
             self._news.set()
 
         await self._client.subscribe(head_subject(self._prefix), cb=heard)
@@ -166,8 +165,10 @@ class Relay:
     async def _step(self, acks: _Acks, sequence: int) -> int:
         """Publish what is new, or wait for it; gives the stream's last sequence."""
         self._news.clear()
-        began_s = time.monotonic()
-        events, following, head = await self._feed.encoded(after=self.position, limit=_BATCH)
+        if self._rush.is_on(self._head) and self._head - self.position < MOST_BEHIND:
+            await asyncio.sleep(LOOKED_AT_EVERY_S)
+            return sequence
+        events, following, self._head = await self._feed.encoded(after=self.position, limit=_BATCH)
         if not events:
             self.position = following
             try:
@@ -197,8 +198,6 @@ class Relay:
         self.position = following
         if len(events) < _BATCH:
             await asyncio.sleep(_GATHER_S)
-        elif self._pressure.is_high() and head - following < MOST_BEHIND:
-            await asyncio.sleep(min(REST * (time.monotonic() - began_s), LONGEST_REST_S))
         return sequence + len(events)
 
     def _fitting(self, event: Encoded) -> Encoded:

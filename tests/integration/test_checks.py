@@ -536,6 +536,26 @@ def test_no_more_than_the_share_of_a_core_is_used() -> None:
     assert budget.used_s > 0.09 * now_s
 
 
+def test_while_processors_are_short_nothing_is_used_at_once_and_rests_are_longer() -> None:
+    # given a budget that has rested for long, and may use something at once
+    now_s = cpu_s = 0.0
+    budget = Budget(0.1, cpu_s=lambda: cpu_s, clock_s=lambda: now_s)
+    now_s += 3600
+    budget.rested()
+
+    # when as much is used while processors are not short, and while they are
+    now_s += 0.2
+    cpu_s += 0.2
+    before_s = budget.rest_s()
+    now_s += 0.2
+    cpu_s += 0.2
+    then_s = budget.rest_s(is_short=True)
+
+    # then the second use is rested for, four times as long as a tenth of a core asks
+    assert before_s == 0
+    assert then_s == pytest.approx(4 * 0.2 / 0.1)
+
+
 def test_what_the_database_works_counts(database_url: str) -> None:
     with psycopg.connect(database_url, autocommit=True) as conn:
         budget = Budget(0.1)

@@ -65,33 +65,3 @@ def test_gathering_ends_with_a_whole_batch_and_with_the_wish_to_stop(ends_by: st
     telling.join()
     assert took_s < LONG_S / 2
     assert listener.head >= 100 or stopping.is_set()
-
-
-class Pressed:
-    """Processors that are short, or not."""
-
-    def __init__(self, *, is_short: bool) -> None:
-        self.is_short = is_short
-
-    def is_high(self) -> bool:
-        return self.is_short
-
-
-@pytest.mark.parametrize(
-    ("grew", "is_short", "is_on"), [(600, True, True), (400, True, False), (600, False, False)]
-)
-def test_a_rush_is_a_log_that_grows_fast_while_processors_are_short(
-    grew: int, is_short: bool, is_on: bool
-) -> None:
-    # given a log that was looked at before
-    now_s = [10.0]
-    rush = projectors.Rush(Pressed(is_short=is_short), clock=lambda: now_s[0])  # type: ignore[arg-type]
-    now_s[0] += 0.25
-    assert not rush.is_on(5_000), "of the first look nothing follows"
-    # when it is looked at again a quarter of a second later, 2,000 events a second are 500
-    now_s[0] += 0.25
-    # then it is a rush or none, and is over with the look at which nothing came
-    assert rush.is_on(5_000 + grew) is is_on
-    assert rush.is_on(5_000 + grew) is is_on, "not looked at again so soon"
-    now_s[0] += 0.25
-    assert not rush.is_on(5_000 + grew)
