@@ -28,7 +28,19 @@ from domain.event import TYPES, EventType, custom_type, validate
 from domain.identity import Identifier, in_priority, kind_of, parse_ref
 from domain.personal import personal_text, plain_url
 
-__all__ = ["Draft", "Payload", "Receipt", "draft", "event_of", "read_payload", "split_batch"]
+__all__ = [
+    "CORRECTIONS",
+    "DIRECTIONS",
+    "LONGEST_NAME",
+    "Draft",
+    "Payload",
+    "Receipt",
+    "draft",
+    "event_of",
+    "known_ref",
+    "read_payload",
+    "split_batch",
+]
 
 MAX_IDENTIFIERS = 1000
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
@@ -44,7 +56,7 @@ _KNOWN = frozenset(
     "specversion id source type time subject data data_base64 datacontenttype channel direction identifiers "
     "purpose legalbasis snapshot traceparent dataschema correlationid causationid recordedtime position touchlogoptout".split()
 )
-_DIRECTIONS = ("inbound", "outbound", "internal")
+DIRECTIONS = ("inbound", "outbound", "internal")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _time = msgspec.json.Decoder(datetime).decode
 
@@ -264,10 +276,10 @@ def _repeated_keys(raw: bytes) -> Iterator[Problem]:
     yield from found
 
 
-_LONGEST_NAME = 1024  # characters
+LONGEST_NAME = 1024  # characters
 
 
-def _text(event: dict[str, Any], name: str, problems: list[Problem], *, limit: int = _LONGEST_NAME) -> str:
+def _text(event: dict[str, Any], name: str, problems: list[Problem], *, limit: int = LONGEST_NAME) -> str:
     value = event.get(name)
     if (
         type(value) is str
@@ -409,9 +421,9 @@ def draft(payload: Payload, receipt: Receipt, *, inside: bool = False, region: s
         problems.append(_wrong_version(get("specversion")))
     source, id_, name = get("source"), get("id"), get("type")
     # isprintable answers for the many; what it doubts is looked at closely, and told.
-    if type(source) is not str or not source.isprintable() or not 0 < len(source) <= _LONGEST_NAME:
+    if type(source) is not str or not source.isprintable() or not 0 < len(source) <= LONGEST_NAME:
         source = _text(event, "source", problems)
-    if type(id_) is not str or not id_.isprintable() or not 0 < len(id_) <= _LONGEST_NAME:
+    if type(id_) is not str or not id_.isprintable() or not 0 < len(id_) <= LONGEST_NAME:
         id_ = _text(event, "id", problems)
     declared = TYPES.get(name) if type(name) is str else None
     if declared is None or not declared.touchpoint:
@@ -422,9 +434,9 @@ def draft(payload: Payload, receipt: Receipt, *, inside: bool = False, region: s
         )
     occurred_at, given, future = _when(event, receipt, problems)
     direction = get("direction")
-    if direction is not None and direction not in _DIRECTIONS:
+    if direction is not None and direction not in DIRECTIONS:
         problems.append(
-            Problem("/direction", f"'direction' is one of {', '.join(_DIRECTIONS)}.", "not_allowed")
+            Problem("/direction", f"'direction' is one of {', '.join(DIRECTIONS)}.", "not_allowed")
         )
     channel = get("channel")
     if channel is not None and (
@@ -453,13 +465,13 @@ def draft(payload: Payload, receipt: Receipt, *, inside: bool = False, region: s
         if "causationid" not in personal_extensions:
             causation = get("causationid")
     subject = get("subject")
-    known = _known(subject, region) if type(subject) is str else None
+    known = known_ref(subject, region) if type(subject) is str else None
     if known is None or "identifiers" in event or "identifiers" in data:
         identifiers, references = _identifiers(event, data, problems, warnings, region)
     else:  # one identifier, seen lately: what most events name
         identifiers, references = ([], [known[0]]) if known[1] else ([known[0]], [])
     contact = patched = None
-    if declared is not None and ("contact" in declared.others or declared.name in _CORRECTIONS):
+    if declared is not None and ("contact" in declared.others or declared.name in CORRECTIONS):
         contact, patched = _spoken_of(declared, data, receipt, problems, warnings, region)
     if problems:
         raise Invalid(problems)
@@ -552,7 +564,7 @@ def _patch(
     return identifier
 
 
-_CORRECTIONS = (CORRECTION, CONSENT_CORRECTION)
+CORRECTIONS = (CORRECTION, CONSENT_CORRECTION)
 
 
 def _spoken_of(
@@ -697,7 +709,7 @@ def _ref(text: Any, place: str, warnings: list[Problem], region: str | None) -> 
             )
         )
         return None
-    known = _known(text, region)
+    known = known_ref(text, region)
     if known is not None:
         return known[0]
     try:
@@ -731,7 +743,8 @@ so that they may be dropped at any time."""
 _MOST_KNOWN_REFS = 200_000
 
 
-def _known(text: str, region: str | None) -> tuple[Identifier, bool] | None:
+def known_ref(text: str, region: str | None) -> tuple[Identifier, bool] | None:
+    """What a REF that was read lately names, and whether that is a reference; None of any other."""
     known = _known_refs.get(region)
     return None if known is None else known.get(text)
 

@@ -20,6 +20,7 @@ from adapters.cloudevents import Draft, Payload, Receipt, draft, read_payload
 from adapters.frames import Frames
 from adapters.identifiers import normalised
 from adapters.keys import KeyFile, SubjectKeys, associated, nonces, seal
+from adapters.outlines import Outlines
 from adapters.postgres.event_log import Appended, ErasedMeanwhile, Item
 from adapters.postgres.rejected import Kept, Rejected
 from adapters.postgres.subjects import Named, Subjects
@@ -138,10 +139,13 @@ class _Call:
 
 
 class _Prepared(msgspec.Struct, gc=False):
+    """An event on its way: with its draft, or with what is appended already where its outline was known."""
+
     call: _Call
     place: int
-    draft: Draft
-    canonical: bytes
+    payload: Payload
+    draft: Draft | None
+    item: Item | None
 
 
 class Ingest:
@@ -173,6 +177,7 @@ class Ingest:
         self._at_work = 0  # small calls that are being recorded
         self._tasks: set[asyncio.Task[None]] = set()
         self._frames = Frames()
+        self._outlines = Outlines(keys, subjects, region)
 
     async def accept(
         self,
@@ -252,84 +257,131 @@ class Ingest:
         prepared: list[_Prepared] = []
         refused: list[Kept] = []
         receipt = Receipt.of(self.clock())
+        erasures = self.subjects.erasures  # before any subject is looked up
+        fresh = nonces(2 * sum(len(call.items) for call in calls))
         for call in calls:
             for place, item in enumerate(call.items):
                 if place % WORKED_AT_ONCE == WORKED_AT_ONCE - 1:
                     await asyncio.sleep(0)
-                one = self._drafted(call, place, item, receipt, refused)
+                one = self._prepared(call, place, item, receipt, refused, fresh)
                 if one is not None:
                     prepared.append(one)
         if prepared:
-            outcome = await self._record(prepared)
+            outcome = await self._record(prepared, receipt, erasures, fresh)
             conflicts: list[tuple[_Prepared, Result]] = []
             for ready, (status, position) in zip(prepared, outcome, strict=True):
                 draft_ = ready.draft
-                result = Result(status, position, draft_.id, draft_.warnings)
+                if draft_ is None:
+                    result = Result(status, position, ready.payload.event["id"])
+                else:
+                    result = Result(status, position, draft_.id, draft_.warnings)
                 if status == "conflict":
                     result.errors = [_conflict(position)]
                     conflicts.append((ready, result))
                 ready.call.results[ready.place] = result
             corrector = calls[0].corrector
-            if corrector is not None:  # such a call is alone
-                answered = [(one.draft, told) for one in prepared if (told := one.call.results[one.place])]
+            if corrector is not None:  # such a call is alone, and all of its items are drafts
+                answered = [
+                    (one.draft, told)
+                    for one in prepared
+                    if one.draft is not None and (told := one.call.results[one.place])
+                ]
                 await corrector.settle(answered, calls[0].principal)
             for ready, result in conflicts:
                 if ready.call.keep and result.status == "conflict":
-                    draft_ = ready.draft
-                    named = {"source": draft_.source, "id": draft_.id, "type": draft_.declared.name}
+                    event = ready.payload.event
+                    type_ = ready.item.type if ready.draft is None and ready.item else None
+                    named = {
+                        "source": event["source"],
+                        "id": event["id"],
+                        "type": ready.draft.declared.name if ready.draft is not None else type_,
+                    }
                     refused.append(
                         _kept("conflict", named, ready.call, ready.place, result.errors, result.position)
                     )
         if refused:
             await self.rejected.keep(refused)
 
-    def _drafted(
-        self, call: _Call, place: int, item: bytes | Payload, receipt: Receipt, refused: list[Kept]
+    def _prepared(
+        self,
+        call: _Call,
+        place: int,
+        item: bytes | Payload,
+        receipt: Receipt,
+        refused: list[Kept],
+        nonce: Callable[[], bytes],
     ) -> _Prepared | None:
-        """The checked draft of one item; None where it is refused, which its call is told."""
+        """One item on its way; None where it is refused, which its call is told."""
         payload: Payload | None = None
         principal = call.principal
         try:
             payload = item if isinstance(item, Payload) else read_payload(item)
-            one = draft(payload, receipt, inside=principal.inside, region=self.region)
-            if "of" in one.declared.fields:
-                _its_own(one, principal)
-            if not principal.may_append_from(one.source):
-                raise Invalid(
-                    [
-                        Problem(
-                            "/source",
-                            f"The key {principal.key_id} may not append from source '{one.source}'; its sources are: {', '.join(principal.sources) or 'none'}.",
-                            "forbidden",
-                        )
-                    ]
+            is_straight = not principal.inside and call.corrector is None
+            if is_straight:
+                ready = self._outlines.item(
+                    payload, principal.may_append_from, principal.key_id, call.import_id, receipt, nonce
                 )
+                if ready is not None:
+                    return _Prepared(call, place, payload, None, ready)
+            one = self._drafted(payload, principal, receipt)
+            if is_straight:
+                self._outlines.learn(payload.event, one)
         except Invalid as wrong:
             event = payload.event if payload is not None else {}
             call.results[place] = Result("rejected", None, _text(event.get("id")), wrong.problems)
             if call.keep:
                 refused.append(_kept("rejected", event, call, place, wrong.problems))
             return None
-        return _Prepared(call, place, one, payload.canonical)
+        return _Prepared(call, place, payload, one, None)
 
-    async def _record(self, prepared: list[_Prepared]) -> list[Appended]:
+    def _drafted(self, payload: Payload, principal: Principal, receipt: Receipt) -> Draft:
+        """The checked draft of one event.
+
+        Raises:
+            Invalid: it is refused.
+        """
+        one = draft(payload, receipt, inside=principal.inside, region=self.region)
+        if "of" in one.declared.fields:
+            _its_own(one, principal)
+        if not principal.may_append_from(one.source):
+            raise Invalid(
+                [
+                    Problem(
+                        "/source",
+                        f"The key {principal.key_id} may not append from source '{one.source}'; its sources are: {', '.join(principal.sources) or 'none'}.",
+                        "forbidden",
+                    )
+                ]
+            )
+        return one
+
+    async def _record(
+        self, prepared: list[_Prepared], receipt: Receipt, erasures: int, nonce: Callable[[], bytes]
+    ) -> list[Appended]:
         for attempt in range(3):
             wanted: dict[Named, None] = {}
-            parted = [self._parts(one.draft, wanted) for one in prepared]
-            erasures = self.subjects.erasures
+            parted = [None if one.draft is None else self._parts(one.draft, wanted) for one in prepared]
             subjects = await self.subjects.resolve(wanted)
-            fresh = nonces(len(prepared) * 2)
             bodies: list[Item] = []
             for place, (one, parts) in enumerate(zip(prepared, parted, strict=True)):
                 if place % WORKED_AT_ONCE == WORKED_AT_ONCE - 1:
                     await asyncio.sleep(0)
-                bodies.append(self._item(one, parts, subjects, fresh))
+                if one.item is None:
+                    assert parts is not None
+                    bodies.append(self._item(one, parts, subjects, nonce))
+                else:
+                    bodies.append(one.item)
             try:
                 return await self.writer.append(bodies, erasures=erasures)
             except ErasedMeanwhile:
                 if attempt == 2:
                     raise
                 await self.subjects.forget()
+                erasures = self.subjects.erasures
+                for one in prepared:  # what was ready is sealed under a key that may be gone
+                    if one.item is not None:
+                        one.draft = self._drafted(one.payload, one.call.principal, receipt)
+                        one.item = None
         raise AssertionError("unreachable")
 
     def _parts(self, one: Draft, wanted: dict[Named, None]) -> _Sealing:
@@ -409,6 +461,7 @@ class Ingest:
     ) -> Item:
         """Seal what is personal and write the body of the entry."""
         event = one.draft
+        assert event is not None
         declared = event.declared
         principal = one.call.principal.key_id
         raw_id = event_id_of(event.source, event.id)
@@ -467,7 +520,9 @@ class Ingest:
             there, declared, event.channel, event.direction, event.source, principal, one.call.import_id
         )
         body = frame % tuple(facts)
-        return _new_item(Item, (raw_id, declared.name, body, self.keys.payload_hash(one.canonical), 1))
+        return _new_item(
+            Item, (raw_id, declared.name, body, self.keys.payload_hash(one.payload.canonical), 1)
+        )
 
 
 def _shut(

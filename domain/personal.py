@@ -19,7 +19,7 @@ import msgspec
 
 from domain.event import TYPES, Data, EventType, custom_type
 
-__all__ = ["PERSONAL_KEYS", "Parts", "merge", "part", "suspicious"]
+__all__ = ["PERSONAL_KEYS", "Parts", "Plan", "merge", "part", "part_by", "plan_of", "suspicious"]
 
 PERSONAL_KEYS = frozenset(
     """email emailaddress mail phone phonenumber mobile mobilephone telephone tel fax whatsapp name firstname lastname
@@ -144,12 +144,16 @@ def plain_url(text: str) -> str | None:
     return None if bare == text else bare
 
 
-def part(declared: EventType, data: Data, encode: Callable[[Any], bytes]) -> tuple[Parts, bytes]:  # noqa: C901, PLR0912 - the hot path: calls cost
+def part(declared: EventType, data: Data, encode: Callable[[Any], bytes]) -> tuple[Parts, bytes]:
     """Part *data* of a declared type into plain and personal; answers with the encoded plain data too.
 
     *encode* writes canonical JSON; the result is what the entry will hold under `data`.
     """
-    plan = _plan(declared, data)
+    return part_by(plan_of(declared, data), data, encode)
+
+
+def part_by(plan: Plan | None, data: Data, encode: Callable[[Any], bytes]) -> tuple[Parts, bytes]:  # noqa: C901, PLR0912 - the hot path: calls cost
+    """The same by the plan of its shape."""
     loose: tuple[tuple[str, bool, bool], ...] = ()
     if plan is None:  # all fields are declared, and plain
         parts = Parts(data)
@@ -218,13 +222,11 @@ def part(declared: EventType, data: Data, encode: Callable[[Any], bytes]) -> tup
     return parts, encoded
 
 
-_Plan = tuple[
-    tuple[tuple[str, str], ...], tuple[str, ...], frozenset[str], tuple[tuple[str, bool, bool], ...]
-]
-_plans: dict[tuple[str, tuple[str, ...]], _Plan | None] = {}
+Plan = tuple[tuple[tuple[str, str], ...], tuple[str, ...], frozenset[str], tuple[tuple[str, bool, bool], ...]]
+_plans: dict[tuple[str, tuple[str, ...]], Plan | None] = {}
 
 
-def _plan(declared: EventType, data: Data) -> _Plan | None:
+def plan_of(declared: EventType, data: Data) -> Plan | None:
     """What to do with data of this shape; None where all of it is declared and plain.
 
     (personal fields with their pointers, fields about others, undeclared fields, fields to look through, each
@@ -240,7 +242,7 @@ def _plan(declared: EventType, data: Data) -> _Plan | None:
     fields = data.keys()
     undeclared = frozenset(fields - declared.fields)
     loose = (*undeclared, *(f for f in data if f in _FREE_FORM and f in declared.fields))
-    plan: _Plan | None = (
+    plan: Plan | None = (
         tuple((f, "/" + f) for f in data if f in declared.personal),
         tuple(f for f in data if f in declared.others),
         undeclared,

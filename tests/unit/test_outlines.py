@@ -1,0 +1,313 @@
+"""Events that look like one before take a shorter way, and become the same bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import domain.touchpoints  # noqa: F401 - registers every declared type
+from adapters import ingest as ingest_module
+from adapters.cloudevents import Payload, event_of
+from adapters.ingest import Answer, Ingest, Principal
+from adapters.keys import KeyFile, SubjectKeys
+from adapters.postgres.event_log import Appended, ErasedMeanwhile, Item
+from adapters.postgres.subjects import Named
+
+NOW = datetime(2026, 6, 1, 12, 0, 0, 123456, tzinfo=UTC)
+ADMIN = Principal("k1", "admin")
+ADAPTER = Principal("k2", "adapter", sources=("shop", "app*"))
+
+
+class Subjects:
+    """The subjects of a test: each known once it was asked for, its key made of its name and of how often was forgotten."""
+
+    def __init__(self) -> None:
+        self.erasures = 0
+        self.seen: dict[Named, SubjectKeys] = {}
+
+    def known(self, named: Named) -> SubjectKeys | None:
+        return self.seen.get(named)
+
+    async def resolve(self, wanted: Iterable[Named]) -> dict[Named, SubjectKeys]:
+        for named in wanted:
+            if named not in self.seen:
+                made = hashlib.sha256(repr((self.erasures, named)).encode()).digest()
+                self.seen[named] = SubjectKeys(made[:16], made)
+        return {named: self.seen[named] for named in wanted}
+
+    async def forget(self) -> None:
+        self.seen, self.erasures = {}, self.erasures + 1
+
+
+class Writer:
+    """Keeps what it is given; refuses what was resolved before the last erasure."""
+
+    def __init__(self) -> None:
+        self.items: list[Item] = []
+        self.head = 0
+        self.refuses = 0
+
+    async def append(self, items: Sequence[Item], *, erasures: int | None = None) -> list[Appended]:
+        if self.refuses:
+            self.refuses -= 1
+            raise ErasedMeanwhile("A person was erased meanwhile.")
+        self.items += items
+        return [Appended("recorded", self.head + n + 1) for n in range(len(items))]
+
+
+class Refused:
+    """Where refused items would be kept."""
+
+    async def keep(self, kept: Sequence[Any]) -> None:
+        pass
+
+
+class House:
+    """An ingest with nothing behind it; one that is whole never takes the shorter way."""
+
+    def __init__(self, keys: KeyFile, *, whole: bool = False) -> None:
+        self.subjects, self.writer = Subjects(), Writer()
+        self.ingest = Ingest(self.subjects, self.writer, keys, Refused(), clock=lambda: NOW, region="GB")  # type: ignore[arg-type]
+        self.short = 0
+        outlines = self.ingest._outlines
+        item = outlines.item
+
+        def counted(*args: Any) -> Item | None:
+            made = None if whole else item(*args)
+            self.short += made is not None
+            return made
+
+        outlines.item = counted  # type: ignore[method-assign, assignment]
+
+    def answer(self, events: Sequence[bytes | Payload], principal: Principal = ADMIN) -> Answer:
+        async def asked() -> Answer:
+            return await self.ingest.accept(events, principal, way_in="http")
+
+        return asyncio.run(asked())
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> KeyFile:
+    return KeyFile.open_or_make(Path(tmp_path_factory.mktemp("keys")) / "keys.json")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _same_nonces() -> Any:
+    """Sealed bytes of two houses can be compared."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ingest_module, "nonces", lambda _: lambda: b"0123456789ab")
+        yield
+
+
+def event(type_: str, subject: str, data: dict[str, Any], **others: Any) -> dict[str, Any]:
+    return {
+        "specversion": "1.0",
+        "id": "e-1",
+        "source": "shop",
+        "type": type_,
+        "time": "2026-05-31T10:00:00Z",
+        "subject": subject,
+        "data": data,
+    } | others
+
+
+CALL = event(
+    "call.ended",
+    "email:ann@example.com",
+    {
+        "duration_s": 90,
+        "outcome": "resolved",
+        "from_number": "+442071838750",
+        "summary": "asked",
+        "queue": "care",
+    },
+    direction="inbound",
+)
+EVENTS = [
+    CALL,
+    event("call.ended", "phone:+442071838750", {"duration_s": 90}, channel="phone", datacontenttype="application/json"),
+    event("call.ended", "order:77", {"duration_s": 1, "queue": "a"}),
+    event("order.placed", "user@shop:7", {"order_id": "o-1", "total": 12.5, "currency": "EUR"}),
+    event("order.placed", "email:ann@example.com", {"order_id": "o", "lines": [{"sku": "S", "quantity": 2, "price": 5}]}),
+    event("web.page_viewed", "anonymous:a-1", {"url": "https://shop.example/?a=1", "properties": {"email": "x@y.example"}}),
+    event("web.page_viewed", "anonymous:a-1", {"name": "Shoes", "context": {"ip": "203.0.113.7", "page": {"title": "t"}}}),
+    event("stranger.came", "user:9", {"of_all": [1, {"name": "Ann"}], "n": 1}),
+    event("custom.stranger", "user:9", {"a": 1}),
+    event("profile.updated", "user:9", {"traits": {"name": "Ann"}}),
+    event("email.received", "email:ann@example.com", {"subject": "STOP", "text": "please stop"}),
+    event("call.ended", "email:ann@example.com", {"duration_s": 3, "participants": [{"ref": "email:bob@example.com"}]}),
+    event("consent.given", "email:ann@example.com", {"purpose": "marketing", "contact": "email:ann@example.com"}),
+    event("consent.confirmed", "email:ann@example.com", {"purpose": "marketing", "of": {"source": "shop", "id": "1"}}),
+    event("call.ended", "email:ann@example.com", {"duration_s": 3, "agent": "agent01", "actor": "agent02"}),
+    event("call.ended", "email:ann@example.com", {"duration_s": 3, "undeclared": "x", "mail": "a@b.example"}),
+    event("call.ended", "email:ann@example.com", {"duration_s": 3, "identifiers": {"phone": "+442071838750"}}),
+    event("call.ended", "email:ann@example.com", {"duration_s": 3}, purpose="care"),
+    event("call.ended", "email:ann@example.com", {}),
+    event("identity.linked", "email:ann@example.com", {"a": 1}),
+]  # fmt: skip
+
+ODD: list[Any] = [
+    None, "", " ", "x", 0, 1, -1, 2.5, True, [], {}, [1], {"a": 1}, "a\x00b", "tab\there", "line\nbreak", "\u0085", "ü", "Ａ",
+    "ann@example.com", "+442071838750", "write to +44 20 7183 8750", "203.0.113.7", "::1", "https://a.example/?q=1&utm_source=b",
+    "https://a.example/p", "2026-05-31T10:00:00Z", "a.b.c.d", "%", "100 %b %s", 'quo"te', "back\\slash", "x" * 1025, "x" * 65, 2**53 + 1,
+    {"email": "a@b.example"}, [{"phone": "+442071838750"}], ["a@b.example"], {"a@b.example": 1}, "touchlog/x", "application/json", "1.0",
+    "ann\ud800",
+]  # fmt: skip
+TIMES = [
+    "2026-05-31T10:00:00Z", "2026-05-31T10:00:00.5Z", "2026-05-31T10:00:00.123456Z", "2026-05-31T10:00:00.1234567Z", "2026-05-31T10:00:00",
+    "2026-05-31t10:00:00z", "2026-05-31 10:00:00Z", "2026-05-31T10:00:00+02:00", "2026-05-31T10:00:00-00:00", "2026-02-30T10:00:00Z",
+    "2026-05-31T24:00:00Z", "2026-06-01T12:00:00.123457Z", "2026-06-01T12:00:00Z", "2027-06-02T12:00:00Z", "2027-06-02T12:00:01Z",
+    "1899-12-31T23:59:59Z", "1900-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "20260531T100000000Z", "2026-05-31T10:00:60Z", 5, None, "",
+]  # fmt: skip
+SUBJECTS = [
+    "email:ann@example.com", "email:ANN@Example.com", "email:bob@example.com", "phone:+442071838750", "phone:020 7183 8750", "order:77",
+    "user@shop:7", "user:9", "user:null", "anonymous:a-1", "nobody", "", 5, "00000000-0000-4000-8000-000000000000", " email:ann@example.com ",
+]  # fmt: skip
+
+
+@st.composite
+def changed(draw: st.DrawFn) -> dict[str, Any]:
+    """One of the events with some of it replaced, left out or added."""
+    one = orjson.loads(orjson.dumps(draw(st.sampled_from(EVENTS))))
+    for _ in range(draw(st.integers(0, 2))):
+        match draw(st.sampled_from(["time", "subject", "field", "attribute", "name", "less", "more"])):
+            case "time":
+                one["time"] = draw(st.sampled_from(TIMES))
+            case "subject":
+                one["subject"] = draw(st.sampled_from(SUBJECTS))
+            case "field" if isinstance(one.get("data"), dict) and one["data"]:
+                one["data"][draw(st.sampled_from(sorted(one["data"])))] = draw(st.sampled_from(ODD))
+            case "attribute":
+                one[draw(st.sampled_from(sorted(one)))] = draw(st.sampled_from(ODD))
+            case "name":
+                one[draw(st.sampled_from(["id", "source"]))] = draw(
+                    st.sampled_from(["app-1", "shop", "other", "é", "id 7"])
+                )
+            case "less":
+                del one[draw(st.sampled_from(sorted(one)))]
+            case "more":
+                one[
+                    draw(
+                        st.sampled_from(
+                            ["channel", "direction", "datacontenttype", "purpose", "data_base64", "zone"]
+                        )
+                    )
+                ] = draw(st.sampled_from(["inbound", "phone", "text/plain", *ODD]))
+            case _:
+                pass
+    return one  # type: ignore[no-any-return]
+
+
+def written(one: dict[str, Any]) -> bytes:
+    """Its JSON, whatever is in it."""
+    return orjson.dumps(one) if b"\\ud800" not in (text := _ascii(one)) else text
+
+
+def _ascii(one: dict[str, Any]) -> bytes:
+    import json
+
+    return json.dumps(one).encode()
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.lists(changed(), min_size=1, max_size=12),
+    st.sampled_from([ADMIN, ADAPTER, Principal("k3", "admin", inside=True)]),
+    st.booleans(),
+)
+def test_any_events_become_what_the_whole_way_makes_of_them(
+    keys: KeyFile, events: list[dict[str, Any]], principal: Principal, as_payloads: bool
+) -> None:
+    # given a house that has seen events of these shapes, and one that never takes the shorter way
+    quick, whole = House(keys), House(keys, whole=True)
+    before = [orjson.dumps(each) for each in EVENTS]
+    quick.answer(before)
+    whole.answer(before)
+    sent: list[bytes | Payload] = [written(each) for each in events]
+    if as_payloads:
+        sent = [
+            event_of(orjson.loads(each)) for each in sent if isinstance(each, bytes) and b"\\u" not in each
+        ]
+
+    # when both are sent any events, one after the other and the same again
+    for _ in range(2):
+        answers = quick.answer(sent, principal), whole.answer(sent, principal)
+
+        # then they answer the same, and what they append is the same
+        assert msgspec.to_builtins(answers[0]) == msgspec.to_builtins(answers[1])
+        assert quick.writer.items == whole.writer.items
+
+
+def test_events_of_which_one_value_is_odd_become_what_the_whole_way_makes_of_them(keys: KeyFile) -> None:
+    # given events of every shape, and the same with one value replaced by each of many
+    quick, whole = House(keys), House(keys, whole=True)
+    sent = []
+    for one in EVENTS:
+        for name in one:
+            odd = {"time": TIMES, "subject": SUBJECTS}.get(name, []) + ODD
+            sent += [one | {name: value} for value in odd]
+        for field in one["data"]:
+            sent += [one | {"data": one["data"] | {field: value}} for value in ODD]
+    for principal in (ADMIN, ADAPTER):
+        for events in (EVENTS, sent):
+            # when both are sent them
+            texts = [written(each) for each in events]
+            answers = quick.answer(texts, principal), whole.answer(texts, principal)
+            # then they answer the same, and what they append is the same
+            for each, *told in zip(events, answers[0].results, answers[1].results, strict=True):
+                assert told[0] == told[1], each
+    for made, item in zip(quick.writer.items, whole.writer.items, strict=True):
+        assert made == item
+    assert quick.short > 1000
+
+
+def test_what_touchlog_itself_may_record_is_not_learned_for_others(keys: KeyFile) -> None:
+    # given a name that only touchlog uses, and has used
+    house = House(keys)
+    forged = event("import.guessed", "user:9", {"name": "a"})
+    inside = Principal("touchlog", "admin", inside=True)
+    assert house.answer([orjson.dumps(forged)], inside).recorded == 1
+    # when somebody sends the like
+    # then it is refused
+    assert house.answer([orjson.dumps(forged | {"id": "e-2"})]).rejected == 1
+
+
+def test_events_of_a_known_shape_take_the_shorter_way(keys: KeyFile) -> None:
+    # given events of which each was seen once
+    house = House(keys)
+    alike = EVENTS[:10]
+    house.answer([orjson.dumps(each) for each in alike])
+    assert house.short == 0
+    # when their like comes again, of the same persons
+    house.answer([orjson.dumps(each | {"id": "e-2", "time": "2026-05-30T10:00:00.25Z"}) for each in alike])
+    assert house.short == 0, "a time of another spelling takes the whole way"
+    house.answer([orjson.dumps(each | {"id": "e-3"}) for each in alike])
+    # then all but those of types that are no touchpoints are ready at once
+    assert house.short == len(alike) - 1
+
+
+def test_what_was_ready_when_a_person_was_erased_is_sealed_anew(keys: KeyFile) -> None:
+    # given an event that is ready, of a person who is erased before it is appended
+    house = House(keys)
+    house.answer([orjson.dumps(CALL)])
+    house.writer.refuses = 1
+    before = house.subjects.seen["email", "", "ann@example.com"].key_id
+    # when it is sent
+    answer = house.answer([orjson.dumps(CALL | {"id": "e-2"})])
+    # then it took the shorter way, and stands under a key made since
+    assert (house.short, answer.recorded) == (1, 1)
+    after = house.subjects.seen["email", "", "ann@example.com"].key_id
+    body = house.writer.items[-1].body
+    assert before != after
+    assert before.encode() not in body
+    assert body.count(after.encode()) == 2
