@@ -139,7 +139,7 @@ class _Call:
 
 
 class _Prepared(msgspec.Struct, gc=False):
-    """An event on its way: with its draft, or with what is appended already where its outline was known."""
+    """An event on its way: its draft, unless its outline was known, and what is appended once that is ready."""
 
     call: _Call
     place: int
@@ -290,12 +290,8 @@ class Ingest:
             for ready, result in conflicts:
                 if ready.call.keep and result.status == "conflict":
                     event = ready.payload.event
-                    type_ = ready.item.type if ready.draft is None and ready.item else None
-                    named = {
-                        "source": event["source"],
-                        "id": event["id"],
-                        "type": ready.draft.declared.name if ready.draft is not None else type_,
-                    }
+                    assert ready.item is not None
+                    named = {"source": event["source"], "id": event["id"], "type": ready.item.type}
                     refused.append(
                         _kept("conflict", named, ready.call, ready.place, result.errors, result.position)
                     )
@@ -359,29 +355,28 @@ class Ingest:
         self, prepared: list[_Prepared], receipt: Receipt, erasures: int, nonce: Callable[[], bytes]
     ) -> list[Appended]:
         for attempt in range(3):
-            wanted: dict[Named, None] = {}
-            parted = [None if one.draft is None else self._parts(one.draft, wanted) for one in prepared]
-            subjects = await self.subjects.resolve(wanted)
-            bodies: list[Item] = []
-            for place, (one, parts) in enumerate(zip(prepared, parted, strict=True)):
-                if place % WORKED_AT_ONCE == WORKED_AT_ONCE - 1:
-                    await asyncio.sleep(0)
-                if one.item is None:
-                    assert parts is not None
-                    bodies.append(self._item(one, parts, subjects, nonce))
-                else:
-                    bodies.append(one.item)
+            drafts = [(one, one.draft) for one in prepared if one.item is None and one.draft is not None]
+            if drafts:
+                wanted: dict[Named, None] = {}
+                parted = [self._parts(draft_, wanted) for _, draft_ in drafts]
+                subjects = await self.subjects.resolve(wanted)
+                for place, ((one, draft_), parts) in enumerate(zip(drafts, parted, strict=True)):
+                    if place % WORKED_AT_ONCE == WORKED_AT_ONCE - 1:
+                        await asyncio.sleep(0)
+                    one.item = self._item(one, draft_, parts, subjects, nonce)
             try:
-                return await self.writer.append(bodies, erasures=erasures)
+                return await self.writer.append(
+                    [one.item for one in prepared if one.item is not None], erasures=erasures
+                )
             except ErasedMeanwhile:
                 if attempt == 2:
                     raise
                 await self.subjects.forget()
                 erasures = self.subjects.erasures
-                for one in prepared:  # what was ready is sealed under a key that may be gone
-                    if one.item is not None:
+                for one in prepared:  # what is sealed already is so under a key that may be gone
+                    if one.draft is None:
                         one.draft = self._drafted(one.payload, one.call.principal, receipt)
-                        one.item = None
+                    one.item = None
         raise AssertionError("unreachable")
 
     def _parts(self, one: Draft, wanted: dict[Named, None]) -> _Sealing:
@@ -455,13 +450,12 @@ class Ingest:
     def _item(
         self,
         one: _Prepared,
+        event: Draft,
         sealing: _Sealing,
         subjects: dict[Named, SubjectKeys],
         nonce: Callable[[], bytes],
     ) -> Item:
         """Seal what is personal and write the body of the entry."""
-        event = one.draft
-        assert event is not None
         declared = event.declared
         principal = one.call.principal.key_id
         raw_id = event_id_of(event.source, event.id)

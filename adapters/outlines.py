@@ -20,7 +20,7 @@ import orjson
 from adapters.attributes import is_media_type
 from adapters.cloudevents import CORRECTIONS, DIRECTIONS, LONGEST_NAME, Draft, Payload, Receipt, known_ref
 from adapters.frames import Frames
-from adapters.keys import KeyFile, associated, seal
+from adapters.keys import KeyFile, SubjectKeys, associated, seal
 from adapters.postgres.event_log import Item
 from adapters.postgres.subjects import Subjects
 from domain.consent.opt_outs import WORDED
@@ -37,7 +37,11 @@ _ATTRIBUTES = frozenset(
 _NEEDED = frozenset("specversion id source type time subject data".split())
 _FIELDS_OF_THE_WHOLE_WAY = frozenset("identifiers actor contact of patch".split())
 """Of data: they name somebody, or speak of another event."""
-_PLACE = b"\x00"  # no JSON text holds it
+_PLACE = b"\x01"  # no JSON text and no associated data holds it
+
+_Owner = tuple[SubjectKeys, bytes, bool, str, str]
+"""(keys, their id, whether it is a reference, kind, namespace)."""
+_MOST_OWNERS = 200_000
 
 _Shape = tuple[str, tuple[str, ...], tuple[str, ...]]
 """Of an event: its type, and the names of its attributes and of the fields of its data, in their order."""
@@ -49,6 +53,8 @@ class _Outline(msgspec.Struct, frozen=True, gc=False):
     is_free: bool
     """Nobody declared the type: its data whole is personal."""
     has_media_type: bool
+    associated: bytes
+    """The associated data of what is sealed, with places for the id of the event and that of the key."""
     frames: dict[tuple[Any, ...], bytes]
 
 
@@ -61,6 +67,8 @@ class Outlines:
         self._region = region
         self._frames = Frames()
         self._known: dict[_Shape, _Outline | None] = {}
+        self._owners: dict[str, _Owner] = {}
+        self._forgotten = subjects.forgotten
 
     def learn(self, event: dict[str, Any], one: Draft) -> None:
         """Note what holds for all events of the shape of *event*, whose draft the whole way made."""
@@ -132,13 +140,12 @@ class Outlines:
             return None
         if time[-1] != "Z" or time[10] != "T" or not "1900" <= occurred_at <= receipt.latest:
             return None
-        known = known_ref(subject, self._region)
-        if known is None:
-            return None
-        identifier, is_reference = known
-        owner = self._subjects.known((identifier.kind, identifier.namespace, identifier.value))
-        if owner is None:
-            return None
+        whose = self._owners.get(subject)
+        if whose is None or self._forgotten != self._subjects.forgotten:
+            whose = self._owner(subject)
+            if whose is None:
+                return None
+        owner, key_id, is_reference, kind, namespace = whose
         try:
             msgspec.convert(time, datetime)
             if not outline.is_free:
@@ -153,16 +160,14 @@ class Outlines:
             parts, plain = part_by(outline.plan, data, _canonical)
             personal = parts.personal
         raw_id = event_id_of(source, id_)
-        event_id = uuid_text(raw_id)
-        key_id = owner.key_id.encode()
+        event_id = uuid_text(raw_id).encode()
         facts = [plain] if plain != b"{}" else []
-        facts += (event_id.encode(), orjson.dumps(id_), occurred_at.encode())
+        facts += (event_id, orjson.dumps(id_), occurred_at.encode())
         if is_reference:
             facts.append(key_id)
         if personal:
             there |= Frames.SEALED
-            aad = associated(event_id, declared.name, declared.version, "data", owner.key_id)
-            facts += (key_id, seal(owner.content, personal, aad, nonce()))
+            facts += (key_id, seal(owner.content, personal, outline.associated % (event_id, key_id), nonce()))
         if not is_reference:
             facts.append(key_id)
         if plain != b"{}":
@@ -176,14 +181,30 @@ class Outlines:
             source,
             principal,
             import_id,
-            identifier.kind,
-            identifier.namespace,
+            kind,
+            namespace,
         )
         frame = outline.frames.get(look)
         if frame is None:
             frame = self._framed(outline, look)
         body = frame % tuple(facts)
         return _new_item(Item, (raw_id, declared.name, body, self._keys.payload_hash(payload.canonical), 1))
+
+    def _owner(self, subject: str) -> _Owner | None:
+        """Whose event it is, by the REF that it names, where that was read and found lately; kept until the subjects are forgotten."""
+        if self._forgotten != self._subjects.forgotten or len(self._owners) >= _MOST_OWNERS:
+            self._owners.clear()
+            self._forgotten = self._subjects.forgotten
+        known = known_ref(subject, self._region)
+        if known is None:
+            return None
+        identifier, is_reference = known
+        kind, namespace = identifier.kind, identifier.namespace
+        owner = self._subjects.known((kind, namespace, identifier.value))
+        if owner is None:
+            return None
+        found = self._owners[subject] = owner, owner.key_id.encode(), is_reference, kind, namespace
+        return found
 
     def _framed(self, outline: _Outline, look: tuple[Any, ...]) -> bytes:
         """The pattern of bodies of an outline, with a place for each fact of the single event."""
@@ -209,7 +230,7 @@ class Outlines:
         )
         if len(outline.frames) >= _MOST:
             outline.frames.clear()
-        written = outline.frames[look] = (frame % tuple(facts)).replace(b"%", b"%%").replace(_PLACE, b"%b")
+        written = outline.frames[look] = _pattern(frame % tuple(facts))
         return written
 
 
@@ -240,4 +261,11 @@ def _outlined(event: dict[str, Any], one: Draft) -> _Outline | None:
         return None
     is_free = not declared.fields
     plan = None if is_free else plan_of(declared, event["data"])
-    return _Outline(declared, plan, is_free, "datacontenttype" in event, {})
+    place = _PLACE.decode()
+    bound = associated(place, declared.name, declared.version, "data", place)
+    return _Outline(declared, plan, is_free, "datacontenttype" in event, _pattern(bound), {})
+
+
+def _pattern(written: bytes) -> bytes:
+    """*written* as a pattern of bytes' `%` operator, with `%b` for each place."""
+    return written.replace(b"%", b"%%").replace(_PLACE, b"%b")

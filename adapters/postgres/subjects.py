@@ -66,10 +66,12 @@ class Subjects:
         self._old: dict[Named, SubjectKeys] = {}
         self._read_keys: dict[bytes, bytes | None] = {}
         self.erasures = 0
+        self.forgotten = 0  # how often: what others keep of subjects holds until then
 
     async def forget(self) -> None:
         """Drop everything from memory and read how many erasures there were: the next resolution is fresh."""
         self._young, self._old, self._read_keys = {}, {}, {}
+        self.forgotten += 1
         async with self._pool.connection() as conn:
             row = await (await conn.execute("SELECT erasures FROM touchpoint_log.head")).fetchone()
         assert row is not None

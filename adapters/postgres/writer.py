@@ -222,7 +222,7 @@ class Writer:
                 pause = min(pause * 2, 1.0)
         results = with_repeats(items, fresh, places, outcomes(len(fresh), answer))
         self.commits += 1
-        recorded = sum(r.status == "recorded" for r in results)
+        recorded = len(fresh) if not answer[2] else sum(r.status == "recorded" for r in results)
         self.appended += recorded
         if recorded:
             self.head = max(self.head, answer[0] + recorded - 1)

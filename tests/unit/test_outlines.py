@@ -32,7 +32,7 @@ class Subjects:
     """The subjects of a test: each known once it was asked for, its key made of its name and of how often was forgotten."""
 
     def __init__(self) -> None:
-        self.erasures = 0
+        self.erasures = self.forgotten = 0
         self.seen: dict[Named, SubjectKeys] = {}
 
     def known(self, named: Named) -> SubjectKeys | None:
@@ -46,7 +46,9 @@ class Subjects:
         return {named: self.seen[named] for named in wanted}
 
     async def forget(self) -> None:
-        self.seen, self.erasures = {}, self.erasures + 1
+        self.seen = {}
+        self.erasures += 1
+        self.forgotten += 1
 
 
 class Writer:
@@ -311,3 +313,7 @@ def test_what_was_ready_when_a_person_was_erased_is_sealed_anew(keys: KeyFile) -
     assert before != after
     assert before.encode() not in body
     assert body.count(after.encode()) == 2
+    # and those behind it do, too
+    house.answer([orjson.dumps(CALL | {"id": "e-3"})])
+    assert house.short == 2
+    assert house.writer.items[-1].body.count(after.encode()) == 2
