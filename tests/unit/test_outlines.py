@@ -299,21 +299,22 @@ def test_events_of_a_known_shape_take_the_shorter_way(keys: KeyFile) -> None:
 
 
 def test_what_was_ready_when_a_person_was_erased_is_sealed_anew(keys: KeyFile) -> None:
-    # given an event that is ready, of a person who is erased before it is appended
+    # given events of two persons that take the shorter way, one of whom is erased while the next is on its way
     house = House(keys)
-    house.answer([orjson.dumps(CALL)])
-    house.writer.refuses = 1
-    before = house.subjects.seen["email", "", "ann@example.com"].key_id
-    # when it is sent
-    answer = house.answer([orjson.dumps(CALL | {"id": "e-2"})])
-    # then it took the shorter way, and stands under a key made since
-    assert (house.short, answer.recorded) == (1, 1)
-    after = house.subjects.seen["email", "", "ann@example.com"].key_id
-    body = house.writer.items[-1].body
-    assert before != after
-    assert before.encode() not in body
-    assert body.count(after.encode()) == 2
-    # and those behind it do, too
-    house.answer([orjson.dumps(CALL | {"id": "e-3"})])
+    ann, other = CALL, EVENTS[1] | {"id": "o-1"}
+    for number in (1, 2):
+        house.answer([orjson.dumps(each | {"id": f"{each['id']}-{number}"}) for each in (ann, other)])
     assert house.short == 2
-    assert house.writer.items[-1].body.count(after.encode()) == 2
+    before = {keys.key_id.encode() for keys in house.subjects.seen.values()}
+    house.writer.refuses = 1
+    # when it and more of both are sent
+    for number in (3, 4):
+        answer = house.answer([orjson.dumps(each | {"id": f"{each['id']}-{number}"}) for each in (ann,) * 2])
+        assert answer.recorded == 2
+    house.answer([orjson.dumps(other | {"id": "o-5"})])
+    # then all stand under keys made since
+    after = {keys.key_id.encode() for keys in house.subjects.seen.values()}
+    bodies = [item.body for item in house.writer.items[4:]]
+    assert len(bodies) == 5
+    assert not any(key in body for key in before for body in bodies)
+    assert all(any(key in body for key in after) for body in bodies)
