@@ -144,10 +144,14 @@ class KeyFile:
         """A keyed hash of *text* for file names and tokens; 32 hex digits."""
         return self._lookup.of(b"\x01" + text.encode())[:16].hex()
 
-    def wrap(self, subject: bytes, keys: bytes) -> tuple[bytes, bytes]:
-        """Wrap the 64 bytes of a subject's keys: (id of the bucket key, nonce and ciphertext)."""
+    def wrap(self, subject: bytes, keys: bytes, nonce: bytes | None = None) -> tuple[bytes, bytes]:
+        """Wrap the 64 bytes of a subject's keys: (id of the bucket key, nonce and ciphertext).
+
+        Args:
+            nonce: 12 fresh random bytes, of one who draws for many at once; None draws them here.
+        """
         bucket = self._bucket_ids[int.from_bytes(subject[:2], "big") % BUCKETS]
-        nonce = os.urandom(_NONCE)
+        nonce = nonce or os.urandom(_NONCE)
         return bucket, nonce + self._by_id[bucket].encrypt(nonce, keys, subject + bucket)
 
     def unwrap(self, subject: bytes, bucket: bytes, wrapped: bytes) -> bytes | None:

@@ -131,13 +131,13 @@ class Subjects:
         """Make the subjects of *missing*, in the order of their lookups, so that two makers cannot wait for each other."""
         rows = []
         made: dict[bytes, SubjectKeys] = {}
-        random = os.urandom(len(missing) * 92)
+        random = os.urandom(len(missing) * 104)
         for i, lookup in enumerate(sorted(missing)):
             kind, namespace, value = missing[lookup]
-            raw = random[i * 92 : i * 92 + 92]
+            raw = random[i * 104 : i * 104 + 104]
             subject = _uuid4(raw[:16])
             secret = raw[16:80]
-            bucket, wrapped = self._keys.wrap(subject, secret)
+            bucket, wrapped = self._keys.wrap(subject, secret, raw[92:])
             content = AESGCM(secret[:32])
             nonce = raw[80:92]
             sealed = nonce + content.encrypt(nonce, value.encode(), b"identifier\x00" + subject)
