@@ -207,6 +207,43 @@ def test_direct_answers_of_any_moment_equal_those_of_read_models_rebuilt_for_it(
 
 
 @story
+async def test_a_conversation_in_which_only_an_order_is_named_is_of_the_person_of_the_order(
+    it: House,
+) -> None:
+    """As the history of that person has its events; whose order it is may become known later."""
+    asking = Conversations(it.core.pool, it.core.histories)
+
+    async def keys(ref: str, **asked: Any) -> list[str]:
+        page = await asking.page(ref, **asked)
+        return [c["conversation"] for c in page.conversations]
+
+    await it.given(
+        event("1", data={}),
+        event("2", subject="email:bob@example.com", data={}),
+        event("3", subject="order:7", data={"conversation_id": "k"}),
+        event("4", subject="order:8", data={"conversation_id": "m"}),
+        event("5", subject="order:7", data={"conversation_id": "m"}, time="2026-03-01T13:00:00Z"),
+    )
+    assert await keys("email:ann@example.com") == []
+    await it.given(event("6", identifiers="order:7", time="2026-03-02T12:00:00Z"))
+
+    assert await keys("email:ann@example.com") == ["conversation:m", "conversation:k"]
+    assert await keys("order:7") == ["conversation:m", "conversation:k"]
+    assert await keys("email:ann@example.com", known_at=5) == []
+    assert await keys("email:ann@example.com", as_of=BEGIN + timedelta(hours=14)) == []
+    page = await asking.page("email:ann@example.com", limit=1)
+    assert await keys("email:ann@example.com", limit=1, cursor=page.next) == ["conversation:k"]
+
+    await it.given(event("7", subject="email:bob@example.com", identifiers="order:8"))
+    assert await keys("email:ann@example.com") == ["conversation:k"], "its first event is of bob's order"
+    assert await keys("email:bob@example.com") == ["conversation:m"]
+    await it.given(event("8", data={"conversation_id": "m"}, time="2026-03-03T12:00:00Z"))
+    assert await keys("email:ann@example.com") == ["conversation:m", "conversation:k"], (
+        "who is named goes first"
+    )
+
+
+@story
 async def test_everybodys_conversations_of_another_moment_name_the_rebuild_that_gives_them(it: House) -> None:
     """One person's, and one conversation, are answered."""
     await it.given(event("1", data={"conversation_id": "k"}), event("2", data={"conversation_id": "m"}))
