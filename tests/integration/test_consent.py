@@ -180,6 +180,30 @@ async def test_an_import_that_is_taken_back_takes_its_facts_along(it: House) -> 
 
 
 @story
+async def test_a_person_is_shown_without_the_facts_of_those_who_were_not_one_with_it_then(it: House) -> None:
+    """Neither of whom it was linked to later, nor of whom a refused link names."""
+    begin = now() - timedelta(days=1)
+    await it.given(
+        fact("g", "given", begin, **GRANT),
+        fact("b", "given", begin, subject="user:bob", **GRANT | {"contact": "phone:+442071838750"}),
+        fact("w", "withdrawn", begin, subject="user:bob", purpose="*"),
+    )
+    asked = {"at": now()}
+    before = await consents(it).person(ANN, **asked)
+    assert [f["source_id"] for f in before.facts] == ["g"]
+
+    await it.given(
+        event("login", type="web.signed_in", subject="user:bob", identifiers=ANN, data={}),
+        event("other", subject="user:eve", identifiers=ANN, time="2026-03-02T12:00:00Z"),
+        fact("e", "objected", begin, subject="user:eve", purpose="*"),
+    )
+
+    assert await consents(it).person(ANN, known_at=before.known_at, **asked) == before
+    assert {f["source_id"] for f in (await consents(it).person(ANN)).facts} == {"g", "b", "w"}
+    assert {f["source_id"] for f in (await consents(it).person("user:eve")).facts} == {"e"}
+
+
+@story
 async def test_a_person_as_known_before_a_correction_of_an_opt_out_is_shown_as_it_was(it: House) -> None:
     yesterday = now() - timedelta(days=1)
     left = event("u", type="email.unsubscribed", time=moment(yesterday), data={})
