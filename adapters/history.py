@@ -342,11 +342,11 @@ class Histories:
         """
         if after:
             await self.wait_until(after)
-        subject = await self._subject_then(ref, known_at)
+        subject = await self.subject_then(ref, known_at)
         members, at = await self._who(subject, as_of, known_at)
-        if known and not await self._known(ref, members, at.known_at, waits=known_at is None):
+        if known and not await self.known(ref, members, at.known_at, waits=known_at is None):
             members, at = await self._who(subject, as_of, known_at)
-            await self._known(ref, members, at.known_at)
+            await self.known(ref, members, at.known_at)
         described = await self._subjects.describe(members)
         subjects = told_subjects(described.values())
         return Person(str(min(members)), subjects, moment(as_of) if as_of else None, at.known_at, at.known_at)
@@ -395,7 +395,7 @@ class Histories:
             ).fetchone()
         return row[0] if row else subject
 
-    async def _known(self, ref: str, members: list[UUID], position: int, *, waits: bool = False) -> bool:
+    async def known(self, ref: str, members: list[UUID], position: int, *, waits: bool = False) -> bool:
         """Make sure that somebody was known by then: whoever came later is answered as when nobody had come.
 
         Known is who was named, also by an event that belongs to another: its link was refused, or taken back. Who is
@@ -429,7 +429,7 @@ class Histories:
         assert identifier is not None
         raise _unknown(identifier, position)
 
-    async def _subject_then(self, ref: str, known_at: datetime | int | None) -> UUID:
+    async def subject_then(self, ref: str, known_at: datetime | int | None) -> UUID:
         """The subject that *ref* names; who names nobody is told so of the moment that was asked for.
 
         Raises:
@@ -514,7 +514,7 @@ class Histories:
             as_of = place.as_of
         if after:
             await self.wait_until(after)
-        subject = await self._subject_then(ref, known_at)
+        subject = await self.subject_then(ref, known_at)
         parameters: dict[str, Any] = {
             "subject": subject,
             "channel": channel,
@@ -540,10 +540,10 @@ class Histories:
         asked = (as_of, known_at, filters, parameters | {"limit": wanted})
         rows, position, members = await self._newest(subject, *asked)
         first = place is None
-        if not rows and first and not await self._known(ref, members, position, waits=known_at is None):
+        if not rows and first and not await self.known(ref, members, position, waits=known_at is None):
             rows, position, members = await self._newest(subject, *asked)
             if not rows:
-                await self._known(ref, members, position)
+                await self.known(ref, members, position)
         parameters |= {"subjects": members, "known_at": position}
         if q is None:
             shown = rows[:limit]

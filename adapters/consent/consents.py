@@ -106,6 +106,9 @@ class Verdicts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _FIND = "SELECT lookup, uuid_send(subject) FROM touchlog.subjects WHERE lookup = ANY(%b::bytea[])"
+_WRITTEN_TO = (
+    "SELECT EXISTS (SELECT FROM read.consent_messages WHERE contact = ANY(%s::uuid[]) AND known_from <= %s)"
+)
 _MESSAGES = """
 SELECT event_id, position, sent_at, subject, contact, purpose, channel, legal_basis, snapshot, controller
   FROM read.consent_messages WHERE event_id = ANY(%s::uuid[]) AND known_to IS NULL
@@ -313,6 +316,12 @@ class Consents:
             )
         return Verdicts(verdicts=told, known_at=position, head=position)
 
+    async def _written_to(self, points: Collection[UUID], position: int) -> bool:
+        """Whether a message that is known at *position* went to one of these contact points."""
+        async with self._pool.connection() as conn:
+            row = await (await conn.execute(_WRITTEN_TO, [list(points), position], prepare=True)).fetchone()
+        return row is not None and bool(row[0])
+
     async def _messages(self, ids: Sequence[UUID]) -> dict[UUID, Sequence[Any]]:
         async with self._pool.connection() as conn:
             curs = conn.cursor(binary=True)
@@ -336,6 +345,7 @@ class Consents:
         contact: str | None = None,
         at: datetime | None = None,
         known_at: datetime | int | None = None,
+        known: bool = True,
         after: int = 0,
     ) -> PersonConsent:
         """How the person whom *ref* names stands: an answer for every purpose, channel and contact point that facts name.
@@ -343,12 +353,13 @@ class Consents:
         Args:
             purpose, channel, contact: only these; with all three the answer is one, whether facts name them or not.
             at: the moment asked about; now by default.
+            known: whether somebody must have been known by then; a link that was sent asks of whom it was made for.
 
         Raises:
             Invalid, NotFound, FutureTime, Behind.
         """
         when = at or datetime.now(UTC)
-        finding = asyncio.ensure_future(self._histories.subject_of(ref))
+        finding = asyncio.ensure_future(self._histories.subject_then(ref, known_at))
         try:
             position = await self._position(known_at, after)
             subject = await finding
@@ -372,7 +383,7 @@ class Consents:
         if point is not None:
             points = {point}
         else:
-            points = contacts_of(_bearing([own], people, (), position))
+            points = contacts_of(_bearing([own], people, (), position)) | people
             if not points <= register.contacts:
                 register = await load(self._pool, {subject}, points)
         keys = _keys(register, subject, people, points, when, position)
@@ -383,6 +394,13 @@ class Consents:
             _bearing(cases, people, points, position),
             key=lambda f: (f.effective_at, f.source, f.source_id),
         )
+        if known and not facts and not await self._written_to(people, position):
+            await self._histories.wait_until(position)
+            if not await self._histories.known(ref, list(people), position, waits=known_at is None):
+                position = await self._histories.wait_until(await self._histories.seen(), models=READ_MODELS)
+                return await self.person(
+                    ref, purpose=purpose, channel=channel, contact=contact, at=when, known_at=position
+                )
         unnamed = {key[2] for key in keys} | {f.contact for f in facts if f.contact is not None}
         if unnamed := unnamed - refs.keys():
             refs |= {s: _ref(found) for s, found in (await self._subjects.describe(unnamed)).items()}

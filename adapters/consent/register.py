@@ -237,7 +237,7 @@ async def load(
     """Everything recorded that can bear on these persons and contact points, at any knowledge.
 
     Args:
-        widened: on all contact points, too, that the facts of these persons name.
+        widened: on all contact points, too, that the facts of these persons name, and that they are themselves.
     """
     # One snapshot, asked in few round trips: what does not wait for another answer is sent along with it.
     async with pool.connection() as conn, conn.pipeline(), conn.transaction():
@@ -331,11 +331,12 @@ async def _facts(
     told = {row[14] for row in own_rows if row[14] is not None}
     own = {row[4] for row in own_rows if row[9] in subjects} if widened else set()
     points = set(contacts)
-    while fresh:
+    themselves = subjects - points if widened else set()
+    while fresh or themselves:
         events: set[UUID] = set()
         targets: set[UUID] = set()
         notices: set[str] = set()
-        near: set[UUID] = set()
+        near, themselves = themselves, set()
         for row in fresh:
             if row[4] not in asked:
                 events.add(row[4])
