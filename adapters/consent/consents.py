@@ -386,6 +386,7 @@ class Consents:
             points = contacts_of(_bearing([own], people, (), position)) | people
             if not points <= register.contacts:
                 register = await load(self._pool, {subject}, points)
+            points = register.named(points)  # of a hundred identifiers few are contact points
         keys = _keys(register, subject, people, points, when, position)
         if purpose is not None and channel is not None and point is not None:
             keys = {(purpose, channel, point)}

@@ -199,6 +199,10 @@ class Register:
             found = self._cases[component, contact] = Case(facts.values(), kin)
         return found
 
+    def named(self, contacts: Iterable[UUID]) -> set[UUID]:
+        """Those of *contacts* that any fact names."""
+        return {contact for contact in contacts if contact in self._of_contact}
+
     def known_at(self, at: datetime) -> int:
         """A position that knows of this register what the log held at a time, both inclusive."""
         place = bisect_right(self._times, at, key=lambda one: one[0])
