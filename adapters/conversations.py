@@ -6,6 +6,7 @@ That holds for one conversation and for those of a person; everybody's, newest f
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -15,6 +16,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from adapters.cursors import read_cursor, write_cursor
 from adapters.history import Histories
+from adapters.members import OWNERS_AT
 from domain.correction import RETRACTION, Amendment, amended, undone_with
 from domain.entry import Recorded, decode_body, moment
 from domain.errors import Invalid, NotFound, Problem
@@ -73,12 +75,21 @@ SELECT {", ".join(_COLUMNS)} FROM read.conversations
  WHERE (%(at)s::timestamptz IS NULL OR (last_at, conversation) < (%(at)s, %(conversation)s))
  ORDER BY last_at DESC, conversation DESC LIMIT %(limit)s
 """  # noqa: S608 - names of our own
-_KEYS = """
-SELECT DISTINCT v.key FROM read.contact_history h JOIN read.conversations_events v ON v.position = h.position
- WHERE h.subject = ANY(%(subjects)s)
-   AND h.known_from <= %(known_at)s AND (h.known_to IS NULL OR h.known_to > %(known_at)s)
+_KEYS = (
+    OWNERS_AT
+    + """
+SELECT DISTINCT v.key FROM owner o JOIN read.contact_history h ON h.subject = o.subject
+       JOIN read.conversations_events v ON v.position = h.position
+ WHERE h.known_from <= %(known_at)s AND (h.known_to IS NULL OR h.known_to > %(known_at)s)
    AND v.known_from <= %(known_at)s AND (v.known_to IS NULL OR v.known_to > %(known_at)s)
    AND (%(as_of)s::timestamptz IS NULL OR h.occurred_at <= %(as_of)s)
+"""
+)
+_OWNERS = """
+SELECT DISTINCT ON (reference) reference, subject FROM read.references
+ WHERE reference = ANY(%(references)s) AND known_from <= %(known_at)s AND (known_to IS NULL OR known_to > %(known_at)s)
+   AND (%(as_of)s::timestamptz IS NULL OR occurred_at <= %(as_of)s)
+ ORDER BY reference, occurred_at, source, source_id
 """
 _EVENTS = """
 SELECT v.key, e.position, e.recorded_at, e.body, ARRAY(
@@ -138,10 +149,12 @@ class Conversations:
                     _KEYS, {"subjects": list(mine), "known_at": position, "as_of": as_of}, prepare=True
                 )
             ).fetchall()
+        found = await self._at([k for (k,) in keys], position, as_of)
+        owners = await self._owners(found.values(), position, as_of)
         told = [
             row
-            for row, _ in (await self._at([k for (k,) in keys], position, as_of)).values()
-            if row.subject in mine
+            for row, _ in found.values()
+            if (row.subject or owners.get(row.conversation)) in mine
             and (place is None or (row.last_at, row.conversation) < (place.at, place.conversation))
         ]
         told.sort(key=lambda row: (row.last_at, row.conversation), reverse=True)
@@ -149,9 +162,9 @@ class Conversations:
         if len(told) > limit:
             last = told[limit - 1]
             following = write_cursor(_Place(last.last_at, last.conversation, position, as_of))
-        found = [_told(tuple(getattr(row, c) for c in _COLUMNS)) for row in told[:limit]]
+        shown = [_told(tuple(getattr(row, c) for c in _COLUMNS)) for row in told[:limit]]
         return ConversationsPage(
-            found, following, about, moment(as_of) if as_of else None, position, position
+            shown, following, about, moment(as_of) if as_of else None, position, position
         )
 
     async def _everybodys(
@@ -240,6 +253,32 @@ class Conversations:
             return await self._histories.seen(READ_MODELS)
         await self._histories.wait_until(position, models=READ_MODELS)
         return position
+
+    async def _owners(
+        self,
+        conversations: Iterable[tuple[Conversation, list[Effective]]],
+        position: int,
+        as_of: datetime | None,
+    ) -> dict[str, UUID]:
+        """Whose each conversation is in which nobody is named: of the first order or case that belongs to somebody."""
+        references = {
+            row.conversation: [
+                UUID(named[0][0]) for event in events if (named := event.recorded.event.references)
+            ]
+            for row, events in conversations
+            if row.subject is None
+        }
+        every = {reference for named in references.values() for reference in named}
+        if not every:
+            return {}
+        asked = {"references": list(every), "known_at": position, "as_of": as_of}
+        async with self._pool.connection() as conn:
+            owners = dict(await (await conn.execute(_OWNERS, asked, prepare=True)).fetchall())
+        return {
+            key: owners[first]
+            for key, named in references.items()
+            if (first := next((r for r in named if r in owners), None)) is not None
+        }
 
     async def _at(
         self, keys: list[str], position: int, as_of: datetime | None

@@ -111,7 +111,10 @@ SELECT least, most, models, (SELECT array_agg(subject) FROM (
 """
 _PERSONS_OF = """
 SELECT (SELECT min(position) FROM touchlog.projections WHERE name = 'identities' AND state = 'live'),
-       s.subject, coalesce(i.person, o.subject, s.subject)
+       s.subject, CASE WHEN i.subject IS NOT NULL OR o.subject IS NOT NULL  -- who is only mentioned is nobody yet
+                         OR EXISTS (SELECT FROM read.contact_history h WHERE h.subject = s.subject)
+                         OR EXISTS (SELECT FROM read.references e WHERE e.reference = s.subject)
+                       THEN coalesce(i.person, o.subject, s.subject) END
   FROM (VALUES (1)) AS once (one) LEFT JOIN unnest(%s::uuid[]) AS u (subject) ON true
        LEFT JOIN touchlog.subjects s ON s.subject = u.subject
        LEFT JOIN LATERAL (SELECT r.subject FROM read.references r WHERE r.reference = s.subject AND r.known_to IS NULL
@@ -339,18 +342,24 @@ class Histories:
         """
         if after:
             await self.wait_until(after)
-        subject = await self._subject_then(ref, known_at)
-        found = await self._who_now(subject) if as_of is None and known_at is None else None
-        if found is not None:
-            members, at = found
-        else:
-            at = await self._moment(as_of, known_at)
-            members = await self._members(await self._owner(subject, at), at)
-            if known and known_at is not None:
-                await self._known(ref, members, at)
+        subject = await self.subject_then(ref, known_at)
+        members, at = await self._who(subject, as_of, known_at)
+        if known and not await self.known(ref, members, at.known_at, waits=known_at is None):
+            members, at = await self._who(subject, as_of, known_at)
+            await self.known(ref, members, at.known_at)
         described = await self._subjects.describe(members)
         subjects = told_subjects(described.values())
         return Person(str(min(members)), subjects, moment(as_of) if as_of else None, at.known_at, at.known_at)
+
+    async def _who(
+        self, subject: UUID, as_of: datetime | None, known_at: datetime | int | None
+    ) -> tuple[list[UUID], Moment]:
+        """(the subjects of the person whom *subject* names at a moment, that moment)."""
+        found = await self._who_now(subject) if as_of is None and known_at is None else None
+        if found is not None:
+            return found
+        at = await self._moment(as_of, known_at)
+        return await self._members(await self._owner(subject, at), at), at
 
     async def _who_now(self, subject: UUID) -> tuple[list[UUID], Moment] | None:
         """(the subjects of the person as the read model holds it, that moment), in one statement.
@@ -386,28 +395,41 @@ class Histories:
             ).fetchone()
         return row[0] if row else subject
 
-    async def _known(self, ref: str, members: list[UUID], at: Moment) -> None:
+    async def known(self, ref: str, members: list[UUID], position: int, *, waits: bool = False) -> bool:
         """Make sure that somebody was known by then: whoever came later is answered as when nobody had come.
 
-        Known is who was named, also by an event that belongs to another: its link was refused, or taken back.
+        Known is who was named, also by an event that belongs to another: its link was refused, or taken back. Who is
+        only mentioned, as a contact point or by the correction of an event that has not come, is not known yet.
+
+        Args:
+            waits: no moment was asked for, so that who was just recorded is waited for.
+
+        Returns:
+            False: the read models have come to where the log was; ask again.
 
         Raises:
             NotFound: in the very words of before the first event.
+            Behind: the read models did not come to where the log was in time.
         """
         async with self._pool.connection() as conn:
             row = await (
                 await conn.execute(
                     _EVER,
-                    {"members": members, "known_at": at.known_at},
+                    {"members": members, "known_at": position},
                     prepare=True,
                 )
             ).fetchone()
-        if row is not None and not row[0]:
-            identifier = parse_ref(ref)
-            assert identifier is not None
-            raise _unknown(identifier, at.known_at)
+            if row is None or row[0]:
+                return True
+            head = await (await conn.execute("SELECT position FROM touchpoint_log.head")).fetchone()
+        if waits and head is not None and head[0] > position:
+            await self.wait_until(head[0])
+            return False
+        identifier = parse_ref(ref)
+        assert identifier is not None
+        raise _unknown(identifier, position)
 
-    async def _subject_then(self, ref: str, known_at: datetime | int | None) -> UUID:
+    async def subject_then(self, ref: str, known_at: datetime | int | None) -> UUID:
         """The subject that *ref* names; who names nobody is told so of the moment that was asked for.
 
         Raises:
@@ -492,7 +514,7 @@ class Histories:
             as_of = place.as_of
         if after:
             await self.wait_until(after)
-        subject = await self._subject_then(ref, known_at)
+        subject = await self.subject_then(ref, known_at)
         parameters: dict[str, Any] = {
             "subject": subject,
             "channel": channel,
@@ -515,32 +537,41 @@ class Histories:
             parameters |= {"c_at": place.at, "c_source": place.source, "c_id": place.id}
             filters.append("cursor")
         wanted = limit + 1 if q is None else _SEARCHED
-        rows: list[Any] | None = None
-        position, person = 0, subject
-        if known_at is None and as_of is None:
-            rows, position, person = await self._now(
-                subject, [*filters, "now"], parameters | {"limit": wanted}
-            )
-        if rows is None:
-            at = await self._moment(as_of, known_at)
-            position = at.known_at
-            members = await self._members(await self._owner(subject, at), at)
-            person = min(members)
-            parameters |= {"subjects": members, "known_at": position}
-            filters.append("known_at")
-            rows = await self._cut(filters, parameters | {"limit": wanted})
-            if not rows and place is None and known_at is not None:
-                await self._known(ref, members, at)
-        else:
-            parameters |= {"subjects": None, "known_at": position}
+        asked = (as_of, known_at, filters, parameters | {"limit": wanted})
+        rows, position, members = await self._newest(subject, *asked)
+        first = place is None
+        if not rows and first and not await self.known(ref, members, position, waits=known_at is None):
+            rows, position, members = await self._newest(subject, *asked)
+            if not rows:
+                await self.known(ref, members, position)
+        parameters |= {"subjects": members, "known_at": position}
         if q is None:
             shown = rows[:limit]
             entries = await self.entries(shown)
             more = len(rows) > limit
         else:
-            entries, shown, more = await self._search(q, limit, rows, position, subject, filters, parameters)
+            entries, shown, more = await self._search(q, limit, rows, filters, parameters)
         following = _write_cursor(position, as_of, shown[-1]) if more and shown else None
-        return Page(entries, following, str(person), moment(as_of) if as_of else None, position, position)
+        return Page(
+            entries, following, str(min(members)), moment(as_of) if as_of else None, position, position
+        )
+
+    async def _newest(
+        self,
+        subject: UUID,
+        as_of: datetime | None,
+        known_at: datetime | int | None,
+        filters: list[str],
+        parameters: dict[str, Any],
+    ) -> tuple[list[Any], int, list[UUID]]:
+        """(rows, position, subjects of the person) of a moment."""
+        if known_at is None and as_of is None:
+            rows, position, members = await self._now(subject, [*filters, "now"], parameters)
+            if rows is not None:
+                return rows, position, members
+        members, at = await self._who(subject, as_of, known_at)
+        cut = parameters | {"subjects": members, "known_at": at.known_at}
+        return await self._cut([*filters, "known_at"], cut), at.known_at, members
 
     async def rows_now(self, subject: UUID, *, limit: int) -> list[Any]:
         """The rows of the newest entries of a person, as the read model holds them: what `page` begins with."""
@@ -551,15 +582,15 @@ class Histories:
 
     async def _now(
         self, subject: UUID, filters: list[str], parameters: dict[str, Any]
-    ) -> tuple[list[Any] | None, int, UUID]:
-        """(rows, position, person) of this moment; no rows where the read models stand at different positions."""
+    ) -> tuple[list[Any] | None, int, list[UUID]]:
+        """(rows, position, subjects of the person) of this moment; no rows where the read models stand at different positions."""
         async with self._pool.connection() as conn:
             curs = conn.cursor(binary=True)
             await curs.execute(_statement(_NOW, filters), parameters, prepare=True)
             rows = await curs.fetchall()
             if rows and rows[0][2] == len(READ_MODELS) and rows[0][0] == rows[0][1]:
-                return [r[4:] for r in rows if r[4] is not None], rows[0][0], min(rows[0][3])
-        return None, 0, subject
+                return [r[4:] for r in rows if r[4] is not None], rows[0][0], rows[0][3]
+        return None, 0, [subject]
 
     async def _cut(self, filters: list[str], parameters: dict[str, Any]) -> list[Any]:
         async with self._pool.connection() as conn:
@@ -573,19 +604,14 @@ class Histories:
         q: str,
         limit: int,
         rows: list[Any],
-        position: int,
-        subject: UUID,
         filters: list[str],
         parameters: dict[str, Any],
     ) -> tuple[list[dict[str, Any]], list[Any], bool]:
         """Unseal and look, batch by batch, until a page is full: no index holds personal words in plain."""
-        if parameters["subjects"] is None:
-            at = Moment(parameters["as_of"], position)
-            parameters |= {"subjects": await self._members(await self._owner(subject, at), at)}
         needle = q.casefold()
         found: list[dict[str, Any]] = []
         shown: list[Any] = []
-        filters = [f for f in filters if f not in ("cursor", "known_at")] + ["known_at", "cursor"]
+        filters = [f for f in filters if f != "cursor"] + ["known_at", "cursor"]
         while rows:
             for row, entry in zip(rows, await self.entries(rows), strict=True):
                 if (

@@ -311,7 +311,10 @@ async def _late(parts: Parts, asked: Asked) -> Found:
     late = sum(row["grants"] for row in rows)
     answer = f"{late:,} of {_count(grants, 'grant was', 'grants were')} recorded more than {asked['minutes']:,} min after taking effect."
     columns = ("source", "operator", "grants", "median_s", "longest_s", "positions")
-    notes = ["Times are as recorded, before corrections; positions are the first five."]
+    notes = [
+        "Times are as corrected; grants that are void, over before they began or not confirmed yet are left out.",
+        "Positions are the first five.",
+    ]
     return Found(answer, known_at, {"late": late, "grants": grants}, columns, rows, notes)
 
 

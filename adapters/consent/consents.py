@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -12,7 +12,15 @@ import msgspec
 from psycopg_pool import AsyncConnectionPool
 
 from adapters.consent.noticed import named_by_notices
-from adapters.consent.register import READ_MODELS, Register, load
+from adapters.consent.register import (
+    ABOUT_NOTICES,
+    READ_MODELS,
+    Register,
+    contacts_of,
+    load,
+    notices_of,
+    people_of,
+)
 from adapters.consent.screening import Sought, looked_at
 from adapters.consent.touched import uuid_of
 from adapters.history import Histories
@@ -98,6 +106,9 @@ class Verdicts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _FIND = "SELECT lookup, uuid_send(subject) FROM touchlog.subjects WHERE lookup = ANY(%b::bytea[])"
+_WRITTEN_TO = (
+    "SELECT EXISTS (SELECT FROM read.consent_messages WHERE contact = ANY(%s::uuid[]) AND known_from <= %s)"
+)
 _MESSAGES = """
 SELECT event_id, position, sent_at, subject, contact, purpose, channel, legal_basis, snapshot, controller
   FROM read.consent_messages WHERE event_id = ANY(%s::uuid[]) AND known_to IS NULL
@@ -305,6 +316,12 @@ class Consents:
             )
         return Verdicts(verdicts=told, known_at=position, head=position)
 
+    async def _written_to(self, points: Collection[UUID], position: int) -> bool:
+        """Whether a message that is known at *position* went to one of these contact points."""
+        async with self._pool.connection() as conn:
+            row = await (await conn.execute(_WRITTEN_TO, [list(points), position], prepare=True)).fetchone()
+        return row is not None and bool(row[0])
+
     async def _messages(self, ids: Sequence[UUID]) -> dict[UUID, Sequence[Any]]:
         async with self._pool.connection() as conn:
             curs = conn.cursor(binary=True)
@@ -328,6 +345,7 @@ class Consents:
         contact: str | None = None,
         at: datetime | None = None,
         known_at: datetime | int | None = None,
+        known: bool = True,
         after: int = 0,
     ) -> PersonConsent:
         """How the person whom *ref* names stands: an answer for every purpose, channel and contact point that facts name.
@@ -335,12 +353,13 @@ class Consents:
         Args:
             purpose, channel, contact: only these; with all three the answer is one, whether facts name them or not.
             at: the moment asked about; now by default.
+            known: whether somebody must have been known by then; a link that was sent asks of whom it was made for.
 
         Raises:
             Invalid, NotFound, FutureTime, Behind.
         """
         when = at or datetime.now(UTC)
-        finding = asyncio.ensure_future(self._histories.subject_of(ref))
+        finding = asyncio.ensure_future(self._histories.subject_then(ref, known_at))
         try:
             position = await self._position(known_at, after)
             subject = await finding
@@ -359,29 +378,30 @@ class Consents:
         register = await load(
             self._pool, {subject}, {point} if point is not None else (), widened=contact is None
         )  # what others recorded for the person's contact points binds here too
-        if contact is not None:
-            points = set() if point is None else {point}
+        own = register.case(subject, None)
+        people = own.kin.person(subject, position)
+        if point is not None:
+            points = {point}
         else:
-            own = register.case(subject, None)
-            points = {f.contact for f in own.facts if f.contact is not None and f.known_from <= position}
+            points = contacts_of(_bearing([own], people, (), position)) | people
             if not points <= register.contacts:
                 register = await load(self._pool, {subject}, points)
-        case = register.case(subject, point) if contact is not None else register.case(subject, None)
-        people = case.kin.person(subject, position)
+            points = register.named(points)  # of a hundred identifiers few are contact points
         keys = _keys(register, subject, people, points, when, position)
         if purpose is not None and channel is not None and point is not None:
             keys = {(purpose, channel, point)}
         cases = [register.case(subject, p) for p in (*points, None)]
-        # One that was corrected as a touchpoint, or restored, stands there once for each of its times.
-        seen = {(f.position, f.known_from): f for each in cases for f in each.facts}
         facts = sorted(
-            (
-                f
-                for f in seen.values()
-                if f.known_from <= position and (f.known_to is None or f.known_to > position)
-            ),
+            _bearing(cases, people, points, position),
             key=lambda f: (f.effective_at, f.source, f.source_id),
         )
+        if known and not facts and not await self._written_to(people, position):
+            await self._histories.wait_until(position)
+            if not await self._histories.known(ref, list(people), position, waits=known_at is None):
+                position = await self._histories.wait_until(await self._histories.seen(), models=READ_MODELS)
+                return await self.person(
+                    ref, purpose=purpose, channel=channel, contact=contact, at=when, known_at=position
+                )
         unnamed = {key[2] for key in keys} | {f.contact for f in facts if f.contact is not None}
         if unnamed := unnamed - refs.keys():
             refs |= {s: _ref(found) for s, found in (await self._subjects.describe(unnamed)).items()}
@@ -410,6 +430,50 @@ class Consents:
             known_at=position,
             head=position,
         )
+
+
+def _bearing(
+    cases: Sequence[Case], people: Collection[UUID], points: Collection[UUID], position: int
+) -> list[Fact]:
+    """The facts that bear on a person or contact points, each with all that speaks of it, as known at *position*.
+
+    A case holds more: what was told of others who are, were or will be linked to the person.
+    """
+    # One that was corrected as a touchpoint, or restored, stands there once for each of its times.
+    seen = {(f.position, f.known_from): f for case in cases for f in case.facts}
+    known = [
+        f for f in seen.values() if f.known_from <= position and (f.known_to is None or f.known_to > position)
+    ]
+    bound = {
+        word.fact.event_id
+        for case in cases
+        for said in (case.known(position),)
+        for word in said.restrictions
+        if word.fact.contact is None
+        and not case.kin.bound(word.fact, said.reviews.get(word.fact.event_id, ()), position).isdisjoint(
+            people
+        )
+    }
+    spoken_of = {f.event_id: f.of for f in known}
+
+    def root(fact: Fact) -> UUID:
+        found, passed = fact.event_id, {fact.event_id}
+        while (of := spoken_of.get(found)) in spoken_of and of not in passed:
+            assert of is not None
+            found = of
+            passed.add(of)
+        return found
+
+    roots = {
+        root(f)
+        for f in known
+        if f.event_id in bound
+        or not people_of(f).isdisjoint(people)
+        or not contacts_of([f]).isdisjoint(points)
+    }
+    notices = {name for f in known if root(f) in roots for name in notices_of(f)}
+    roots |= {root(f) for f in known if f.state in ABOUT_NOTICES and not notices.isdisjoint(notices_of(f))}
+    return [f for f in known if root(f) in roots]
 
 
 def _wrong(text: str, region: str | None, place: str) -> Sequence[Problem]:

@@ -18,13 +18,41 @@ _VOID = f"""
 EXISTS (SELECT FROM read.consent_facts i WHERE i.of = {{0}}.event_id AND i.state = 'invalidated'
            AND (i.valid_until IS NULL OR i.valid_until > i.effective_at) AND {_KNOWN_OF.format("i")})
 """
-# When a fact took effect, by its last correction that says so; one that takes the time away leaves the recorded one.
-_EFFECTIVE = f"""
-coalesce((
-    SELECT (c.patch::jsonb ->> 'effective_at')::timestamptz FROM read.consent_facts c
-     WHERE c.of = f.event_id AND c.state = 'corrected' AND c.patch::jsonb ? 'effective_at'
-       AND {_KNOWN_OF.format("c")} AND NOT {_VOID.format("c")}
-     ORDER BY c.effective_at DESC, c.source DESC, c.source_id DESC LIMIT 1), f.effective_at)
+# The last correction of a fact that says something of a field; one that takes the value away says null.
+_LAST = f"""
+SELECT (c.patch::jsonb ->> '{{1}}')::{{2}} FROM read.consent_facts c
+ WHERE c.of = {{0}}.event_id AND c.state = 'corrected' AND c.patch::jsonb ? '{{1}}'
+   AND {_KNOWN_OF.format("c")} AND NOT {_VOID.format("c")}
+ ORDER BY c.effective_at DESC, c.source DESC, c.source_id DESC LIMIT 1
+"""  # noqa: S608
+# When a fact took effect; a correction that takes the time away leaves the recorded one.
+_EFFECTIVE_OF = f"coalesce(({_LAST.format('{0}', 'effective_at', 'timestamptz')}), {{0}}.effective_at)"
+_EFFECTIVE = _EFFECTIVE_OF.format("f")
+
+
+def _corrected(of: str, field: str, kind: str) -> str:
+    """A field of a fact as its corrections leave it."""
+    last = _LAST.format(of, field, kind)
+    return f"CASE WHEN EXISTS ({last}) THEN ({last}) ELSE {of}.{field} END"
+
+
+# A fact that is over before it begins, as corrected, has no effect.
+_ENDS_BEFORE = f"coalesce({_corrected('{0}', 'valid_until', 'timestamptz')} <= {_EFFECTIVE_OF}, false)"
+# A grant that asks for double opt-in takes effect with its earliest confirmation, and without one not at all.
+_CONFIRMED = f"""
+SELECT min({_EFFECTIVE_OF.format("k")}) FROM read.consent_facts k
+ WHERE k.of = f.event_id AND k.state = 'confirmed' AND {_KNOWN_OF.format("k")} AND NOT {_VOID.format("k")}
+   AND NOT {_ENDS_BEFORE.format("k")}
+"""  # noqa: S608
+_DOUBLE = _corrected("f", "double_opt_in", "boolean")
+_GRANTED = f"""
+WITH granted AS (
+    SELECT g.position, g.source, CASE WHEN g.double THEN greatest(g.since, g.confirmed) ELSE g.since END AS since FROM (
+        SELECT f.position, f.source, {_EFFECTIVE} AS since, {_DOUBLE} AS double, ({_CONFIRMED}) AS confirmed
+          FROM read.consent_facts f
+         WHERE f.state IN ('given', 'renewed') AND {_KNOWN} AND NOT {_VOID.format("f")} AND NOT {_ENDS_BEFORE.format("f")}) g
+     WHERE NOT g.double OR g.confirmed IS NOT NULL
+)
 """  # noqa: S608
 _SINCE = f"""
 SELECT f.position, {_EFFECTIVE} FROM read.consent_facts f WHERE f.position = ANY(%(positions)s) AND {_KNOWN}
@@ -32,18 +60,20 @@ SELECT f.position, {_EFFECTIVE} FROM read.consent_facts f WHERE f.position = ANY
 _WITHDRAWALS = f"""
 SELECT count(*) FROM (
     SELECT {_EFFECTIVE} AS since FROM read.consent_facts f
-     WHERE f.state IN ('withdrawn', 'objected') AND {_KNOWN} AND NOT {_VOID.format("f")}) w
+     WHERE f.state IN ('withdrawn', 'objected') AND {_KNOWN} AND NOT {_VOID.format("f")}
+       AND NOT {_ENDS_BEFORE.format("f")}) w
  WHERE since >= %(from)s AND since < %(to)s
 """  # noqa: S608
 _LATE = f"""
-SELECT f.source, coalesce(t.on_behalf_of, t.principal), count(*), percentile_cont(0.5) WITHIN GROUP (
-           ORDER BY extract(epoch FROM t.recorded_at - f.effective_at)),
-       max(extract(epoch FROM t.recorded_at - f.effective_at)), (array_agg(f.position ORDER BY f.position))[1:5]
-  FROM read.consent_facts f JOIN read.audit_trail t ON t.position = f.position AND t.known_from = t.position
- WHERE f.state IN ('given', 'renewed') AND t.recorded_at - f.effective_at > make_interval(secs => %(late_s)s) AND {_KNOWN}
+{_GRANTED}
+SELECT g.source, coalesce(t.on_behalf_of, t.principal), count(*), percentile_cont(0.5) WITHIN GROUP (
+           ORDER BY extract(epoch FROM t.recorded_at - g.since)),
+       max(extract(epoch FROM t.recorded_at - g.since)), (array_agg(g.position ORDER BY g.position))[1:5]
+  FROM granted g JOIN read.audit_trail t ON t.position = g.position AND t.known_from = t.position
+ WHERE t.recorded_at - g.since > make_interval(secs => %(late_s)s)
  GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2
 """  # noqa: S608
-_GRANTS = f"SELECT count(*) FROM read.consent_facts f WHERE f.state IN ('given', 'renewed') AND {_KNOWN}"  # noqa: S608
+_GRANTS = f"{_GRANTED} SELECT count(*) FROM granted"  # noqa: S608
 
 
 def percentile(values: Sequence[float], share: float) -> float | None:
@@ -101,7 +131,7 @@ async def latencies(
 async def late_grants(
     pool: AsyncConnectionPool[Any], late_s: float, known_at: int
 ) -> tuple[list[dict[str, Any]], int]:
-    """(grants recorded more than *late_s* seconds after they took effect, by source and operator; all grants)."""
+    """(grants recorded more than *late_s* seconds after they took effect, by source and operator; all that took effect)."""
     async with pool.connection() as conn:
         asked = {"late_s": late_s, "known_at": known_at}
         rows = await (await conn.execute(_LATE.encode(), asked)).fetchall()

@@ -116,7 +116,7 @@ class Preferences:
         """
         link = self._tokens.opened(token, Link)
         ref, _ = await self._named(link)
-        found = await self._consents.person(str(link.person), contact=ref)
+        found = await self._consents.person(str(link.person), contact=ref, known=False)
         young = self._clock() - datetime.fromtimestamp(link.made_s, UTC) <= MAY_ALLOW
         choices = []
         for one in found.answers:

@@ -22,15 +22,19 @@ from domain.consent.validity import Case
 from domain.resolution import Link, Merge, Split
 
 __all__ = [
+    "ABOUT_NOTICES",
     "COLUMNS",
     "READ_MODELS",
     "Register",
     "about_notices",
     "ask",
     "batches",
+    "contacts_of",
     "fact_of",
     "load",
+    "notices_of",
     "packed",
+    "people_of",
 ]
 
 READ_MODELS = ("consent", "identities")
@@ -111,7 +115,7 @@ _FEW = 20
 _PLANNED_ONCE = "SELECT set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true)"
 
 
-_ABOUT_NOTICES = ("superseded", "published")
+ABOUT_NOTICES = ("superseded", "published")
 
 
 class Register:
@@ -155,19 +159,19 @@ class Register:
                     self._of_person.setdefault(self.component_of(root.subject), []).append(root)
                 if root.contact is not None and root.state != "corrected":
                     self._of_contact.setdefault(root.contact, []).append(root)
-                if root.state in _ABOUT_NOTICES:
+                if root.state in ABOUT_NOTICES:
                     self._notices.setdefault(root.notice_id or "", []).append(root)
                 continue
             whole = [root]
             for fact in whole:
                 whole += speaking.get(fact.event_id, ())
-            subjects = {self.component_of(s) for fact in whole for s in _subjects_of(fact)}
+            subjects = {self.component_of(s) for fact in whole for s in people_of(fact)}
             for subject in subjects:
                 self._of_person.setdefault(subject, []).extend(whole)
-            for contact in {c for fact in whole if (c := _contact_of(fact)) is not None}:
+            for contact in contacts_of(whole):
                 self._of_contact.setdefault(contact, []).extend(whole)
-            if root.state in _ABOUT_NOTICES:
-                for name in {name for fact in whole for name in _notices_of(fact)}:
+            if root.state in ABOUT_NOTICES:
+                for name in {name for fact in whole for name in notices_of(fact)}:
                     self._notices.setdefault(name, []).extend(whole)
 
     def component_of(self, subject: UUID) -> UUID:
@@ -187,7 +191,7 @@ class Register:
                 )
             }
             if self._notices:
-                spoken = {n for fact in facts.values() for n in _notices_of(fact)}
+                spoken = {n for fact in facts.values() for n in notices_of(fact)}
                 facts |= {
                     (n.position, n.known_from): n for name in spoken for n in self._notices.get(name, ())
                 }
@@ -195,31 +199,36 @@ class Register:
             found = self._cases[component, contact] = Case(facts.values(), kin)
         return found
 
+    def named(self, contacts: Iterable[UUID]) -> set[UUID]:
+        """Those of *contacts* that any fact names."""
+        return {contact for contact in contacts if contact in self._of_contact}
+
     def known_at(self, at: datetime) -> int:
         """A position that knows of this register what the log held at a time, both inclusive."""
         place = bisect_right(self._times, at, key=lambda one: one[0])
         return self._times[place - 1][1] if place else 0
 
 
-def _subjects_of(fact: Fact) -> Iterable[UUID]:
+def people_of(fact: Fact) -> frozenset[UUID]:
+    """Whom a fact names, or what it says of another makes it name."""
     if fact.state == "corrected":
         subject = (fact.patch or {}).get("subject")
-        return () if subject is None else (subject,)
+        return frozenset(() if subject is None else (subject,))
     if fact.state == "reviewed":
-        return fact.reviewed or ()
-    return () if fact.subject is None else (fact.subject,)
+        return frozenset(fact.reviewed or ())
+    return frozenset(() if fact.subject is None else (fact.subject,))
 
 
-def _contact_of(fact: Fact) -> UUID | None:
-    if fact.state == "corrected":
-        contact: UUID | None = (fact.patch or {}).get("contact")
-        return contact
-    return fact.contact
+def contacts_of(facts: Iterable[Fact]) -> set[UUID]:
+    """The contact points that facts name, or that what they say of others makes these name."""
+    named = ((f.patch or {}).get("contact") if f.state == "corrected" else f.contact for f in facts)
+    return {contact for contact in named if contact is not None}
 
 
-def _notices_of(fact: Fact) -> Iterable[str]:
+def notices_of(fact: Fact) -> set[str]:
+    """The notices that a fact names, or makes another name."""
     named = (fact.notice_id, (fact.patch or {}).get("notice_id"))
-    return (name for name in named if name is not None)
+    return {name for name in named if name is not None}
 
 
 async def load(
@@ -232,7 +241,7 @@ async def load(
     """Everything recorded that can bear on these persons and contact points, at any knowledge.
 
     Args:
-        widened: on all contact points, too, that the facts of these persons name.
+        widened: on all contact points, too, that the facts of these persons name, and that they are themselves.
     """
     # One snapshot, asked in few round trips: what does not wait for another answer is sent along with it.
     async with pool.connection() as conn, conn.pipeline(), conn.transaction():
@@ -326,11 +335,12 @@ async def _facts(
     told = {row[14] for row in own_rows if row[14] is not None}
     own = {row[4] for row in own_rows if row[9] in subjects} if widened else set()
     points = set(contacts)
-    while fresh:
+    themselves = subjects - points if widened else set()
+    while fresh or themselves:
         events: set[UUID] = set()
         targets: set[UUID] = set()
         notices: set[str] = set()
-        near: set[UUID] = set()
+        near, themselves = themselves, set()
         for row in fresh:
             if row[4] not in asked:
                 events.add(row[4])

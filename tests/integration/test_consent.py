@@ -180,6 +180,65 @@ async def test_an_import_that_is_taken_back_takes_its_facts_along(it: House) -> 
 
 
 @story
+async def test_a_person_is_shown_without_the_facts_of_those_who_were_not_one_with_it_then(it: House) -> None:
+    """Neither of whom it was linked to later, nor of whom a refused link names."""
+    begin = now() - timedelta(days=1)
+    await it.given(
+        fact("g", "given", begin, **GRANT),
+        fact("b", "given", begin, subject="user:bob", **GRANT | {"contact": "phone:+442071838750"}),
+        fact("w", "withdrawn", begin, subject="user:bob", purpose="*"),
+    )
+    at = now()
+    before = await consents(it).person(ANN, at=at)
+    assert [f["source_id"] for f in before.facts] == ["g"]
+
+    await it.given(
+        event("login", type="web.signed_in", subject="user:bob", identifiers=ANN, data={}),
+        event("other", subject="user:eve", identifiers=ANN, time="2026-03-02T12:00:00Z"),
+        fact("e", "objected", begin, subject="user:eve", purpose="*"),
+    )
+
+    assert await consents(it).person(ANN, known_at=before.known_at, at=at) == before
+    assert {f["source_id"] for f in (await consents(it).person(ANN)).facts} == {"g", "b", "w"}
+    assert {f["source_id"] for f in (await consents(it).person("user:eve")).facts} == {"e"}
+
+
+@story
+async def test_what_others_recorded_for_a_persons_own_contact_point_is_shown(it: House) -> None:
+    """As the check before sending says it, whether a fact of the person names that point or not."""
+    begin = now() - timedelta(days=1)
+    await it.given(
+        event("call", identifiers="user:ann"),
+        fact("w", "withdrawn", begin, subject=BOB, contact=MAIL, purpose="marketing.news", channel="email"),
+    )
+    for ref in (ANN, "user:ann", BOB):
+        shown = await consents(it).person(ref)
+        assert [(a["contact"], a["reason"]) for a in shown.answers] == [(MAIL, "withdrawn")]
+        assert [f["source_id"] for f in shown.facts] == ["w"]
+
+
+@story
+async def test_whose_first_event_came_later_is_unknown_to_an_earlier_knowledge_of_consent(it: House) -> None:
+    """As before it came; who was written to, or named by a fact, is known."""
+    head = (await it.given(event("call"))).head
+    with pytest.raises(NotFound) as before:
+        await consents(it).person("email:eve@example.com", known_at=head)
+    await it.given(
+        event("eve", subject="email:eve@example.com"),
+        mail("m", now(), contact="email:new@example.com"),
+        fact("w", "withdrawn", now(), contact="phone:+442071838750", purpose="*", channel="*"),
+    )
+
+    for ref in ("email:eve@example.com", "email:new@example.com", "phone:+442071838750"):
+        with pytest.raises(NotFound, match=f"at position {head}"):
+            await consents(it).person(ref, known_at=head)
+        assert (await consents(it).person(ref)).known_at == head + 3
+    with pytest.raises(NotFound) as after:
+        await consents(it).person("email:eve@example.com", known_at=head)
+    assert str(after.value) == str(before.value)
+
+
+@story
 async def test_a_person_as_known_before_a_correction_of_an_opt_out_is_shown_as_it_was(it: House) -> None:
     yesterday = now() - timedelta(days=1)
     left = event("u", type="email.unsubscribed", time=moment(yesterday), data={})

@@ -178,6 +178,56 @@ async def test_withdrawals_are_counted_and_timed_as_corrected_and_not_those_that
     assert late.rows[0]["longest_s"] == DAY.total_seconds()
 
 
+@story
+async def test_withdrawals_that_are_over_before_they_begin_are_none(it: House) -> None:
+    """As corrected: an end may be given, moved and taken away."""
+    begin = now() - 10 * DAY
+    over = {"purpose": "*", "valid_until": moment(begin)}
+
+    def patched(id_: str, of_id: str, **patch: Any) -> dict[str, Any]:
+        return fact(id_, "corrected", begin, subject=None, of=of(of_id), patch=patch)
+
+    await it.given(
+        fact("w", "withdrawn", begin + DAY, **over),
+        fact("o", "objected", begin + DAY, **over),
+        fact("x", "withdrawn", begin + DAY, **over),
+        fact("y", "withdrawn", begin + DAY, purpose="*"),
+        fact("z", "withdrawn", begin + DAY, purpose="*"),
+        patched("o1", "o", valid_until=moment(begin + 3 * DAY)),
+        patched("x1", "x", valid_until=None),
+        patched("y1", "y", valid_until=moment(begin + DAY)),
+    )
+    span = {"from": moment(begin), "to": moment(now())}
+    assert (await told(it, "latency", **span)).figures == {"withdrawals": 3, "with_later_messages": 0}
+
+
+@story
+async def test_grants_are_late_by_when_they_took_effect_as_corrected_and_not_those_that_never_did(
+    it: House,
+) -> None:
+    begin = now() - 10 * DAY
+    twice = GRANT | {"double_opt_in": True}
+    await it.given(
+        fact("late", "given", begin, **GRANT),
+        fact("void", "given", begin, **GRANT),
+        fact("i", "invalidated", begin, subject=None, of=of("void")),
+        fact("over", "given", begin, **GRANT | {"valid_until": moment(begin)}),
+        fact("moved", "given", begin, **GRANT),
+        fact("m", "corrected", begin, subject=None, of=of("moved"), patch={"effective_at": moment(now())}),
+        fact("waits", "given", begin, **twice),
+        fact("once", "given", begin, **twice),
+        fact("once2", "confirmed", now(), subject=None, of=of("once")),
+        fact("again", "given", begin, **twice),
+        fact("again2", "confirmed", now(), subject=None, of=of("again")),
+        fact("again1", "confirmed", begin + DAY, subject=None, of=of("again")),
+    )
+    late = await told(it, "late", minutes="60")
+    assert late.figures == {"late": 2, "grants": 4}
+    assert late.rows[0]["positions"] == [1, 10], "that which was confirmed now is not late"
+    assert late.rows[0]["longest_s"] == pytest.approx(10 * DAY.total_seconds(), abs=60)
+    assert late.rows[0]["median_s"] == pytest.approx(9.5 * DAY.total_seconds(), abs=60)
+
+
 def test_percentiles_are_values_that_occurred() -> None:
     assert percentile([], 0.5) is None
     assert [percentile([3, 1, 2], share) for share in (0.5, 0.99, 1.0)] == [2, 3, 3]

@@ -177,6 +177,48 @@ async def test_who_was_first_seen_later_is_unknown_at_an_earlier_head_for_ever(i
 
 
 @story
+async def test_who_is_only_mentioned_is_nobody_now_as_with_the_known_at_of_now(it: House) -> None:
+    """By the correction of an event that has not come, or as a contact point."""
+    bea, tel = "email:bea@example.com", "phone:+442071838750"
+    of = {"source": "test/calls", "id": "2"}
+    correction = {"of": of, "patch": {"subject": bea}}
+    refusal = {"contact": tel, "purpose": "*", "channel": "*"}
+    head = (
+        await it.given(
+            event("1"),
+            event("c", type="correction.recorded", subject=None, data=correction),
+            event("r", type="consent.refused", data=refusal),
+        )
+    ).head
+
+    for ref in (bea, tel):
+        for moment in ({}, {"known_at": head}, {"as_of": NOON}, {"as_of": NOON, "known_at": head}):
+            for asked in (it.core.histories.page, it.core.histories.person):
+                with pytest.raises(NotFound, match=f"at position {head}"):
+                    await asked(ref, **moment)
+    assert (await it.core.histories.persons_of([bea, tel]))[0] == {bea: None, tel: None}
+
+    await it.given(event("2"))
+    assert await it.ids(bea) == ["2"]
+    assert (await it.core.histories.persons_of([bea]))[0][bea] is not None
+
+
+@story
+async def test_who_was_just_recorded_is_waited_for(it: House) -> None:
+    """A history that is empty because its read models are behind would be no answer of any moment."""
+    await it.given(event("1"))
+    bea = "email:bea@example.com"
+    await it.given(event("2", subject=bea), projected=False)
+
+    history = asyncio.create_task(it.ids(bea))
+    person = asyncio.create_task(it.core.histories.person(bea))
+    await asyncio.to_thread(project_once, it.core.database_url)
+
+    assert await history == ["2"]
+    assert (await person).known_at == 2
+
+
+@story
 async def test_known_at_answers_as_then_although_more_is_known_now(it: House) -> None:
     """A late event and a late link change nothing of what was known."""
     first = await it.given(

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest.mock import patch
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -24,7 +25,7 @@ from adapters.postgres.read_models import tables_of
 from adapters.rebuild import Rebuild, drop
 from adapters.volumes import Volumes
 from domain.entry import moment
-from domain.errors import Invalid, NotFound
+from domain.errors import Behind, Invalid, NotFound
 from projections.projection import PROJECTIONS
 from tests.integration.reading_house import House, correction, event, story
 from tests.integration.test_imports_retract import imported, retracted
@@ -61,7 +62,7 @@ async def given_anything(it: House, chance: Random) -> None:
             await imported(it, imports[-1], *events)
         else:
             await it.given(*events, projected=False)
-        patch = chance.choice(
+        change = chance.choice(
             (
                 {"time": moment(BEGIN + timedelta(minutes=chance.randrange(3000)))},
                 {"channel": "fax"},
@@ -70,7 +71,7 @@ async def given_anything(it: House, chance: Random) -> None:
                 {"data": {"conversation_id": f"k{chance.randrange(3)}"}},
             )
         )
-        await it.given(correction(f"c{turn}", chance.choice(known), patch))
+        await it.given(correction(f"c{turn}", chance.choice(known), change))
         if imports and chance.random() < 0.3:
             await retracted(it, imports.pop(chance.randrange(len(imports))))
 
@@ -98,7 +99,7 @@ async def answers(it: House, known_at: int | None, as_of: datetime | None) -> di
                 person=ref, limit=1000, **when
             )
             found[f"{ref} conversations"] = await conversations.page(ref, limit=1000, **when)
-        except NotFound:
+        except (NotFound, Behind):  # read models of an earlier moment are waited for where they know nobody
             found[ref] = "nobody"
     for key in ("conversation:k0", "conversation:k1", "conversation:k2", "case:c"):
         try:
@@ -171,7 +172,14 @@ def test_direct_answers_of_any_moment_equal_those_of_read_models_rebuilt_for_it(
             direct = await answers(it, known_at, as_of)
             with_rebuilt = rebuilt(database_url, known_at, as_of)
             await asyncio.to_thread(with_rebuilt.__enter__)
-            from_rebuilt = await answers(it, None, None)
+
+            def waited(position: int, until: int = known_at, **_: Any) -> int:
+                if position > until:
+                    raise Behind("These read models are of an earlier moment.", lag_positions=1)
+                return until
+
+            with patch.object(it.core.histories, "wait_until", side_effect=waited):
+                from_rebuilt = await answers(it, None, None)
             everybodys = await Conversations(it.core.pool, it.core.histories).page(limit=1000)
             await asyncio.to_thread(with_rebuilt.__exit__, None, None, None)
 
@@ -196,6 +204,43 @@ def test_direct_answers_of_any_moment_equal_those_of_read_models_rebuilt_for_it(
         assert await answers(it, head, None) == await answers(it, None, None)
 
     run(tmp_path, database_url)
+
+
+@story
+async def test_a_conversation_in_which_only_an_order_is_named_is_of_the_person_of_the_order(
+    it: House,
+) -> None:
+    """As the history of that person has its events; whose order it is may become known later."""
+    asking = Conversations(it.core.pool, it.core.histories)
+
+    async def keys(ref: str, **asked: Any) -> list[str]:
+        page = await asking.page(ref, **asked)
+        return [c["conversation"] for c in page.conversations]
+
+    await it.given(
+        event("1", data={}),
+        event("2", subject="email:bob@example.com", data={}),
+        event("3", subject="order:7", data={"conversation_id": "k"}),
+        event("4", subject="order:8", data={"conversation_id": "m"}),
+        event("5", subject="order:7", data={"conversation_id": "m"}, time="2026-03-01T13:00:00Z"),
+    )
+    assert await keys("email:ann@example.com") == []
+    await it.given(event("6", identifiers="order:7", time="2026-03-02T12:00:00Z"))
+
+    assert await keys("email:ann@example.com") == ["conversation:m", "conversation:k"]
+    assert await keys("order:7") == ["conversation:m", "conversation:k"]
+    assert await keys("email:ann@example.com", known_at=5) == []
+    assert await keys("email:ann@example.com", as_of=BEGIN + timedelta(hours=14)) == []
+    page = await asking.page("email:ann@example.com", limit=1)
+    assert await keys("email:ann@example.com", limit=1, cursor=page.next) == ["conversation:k"]
+
+    await it.given(event("7", subject="email:bob@example.com", identifiers="order:8"))
+    assert await keys("email:ann@example.com") == ["conversation:k"], "its first event is of bob's order"
+    assert await keys("email:bob@example.com") == ["conversation:m"]
+    await it.given(event("8", data={"conversation_id": "m"}, time="2026-03-03T12:00:00Z"))
+    assert await keys("email:ann@example.com") == ["conversation:m", "conversation:k"], (
+        "who is named goes first"
+    )
 
 
 @story

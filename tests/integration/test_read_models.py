@@ -152,6 +152,12 @@ async def test_a_person_sums_all_its_subjects_and_orders(it: House) -> None:
     )
     assert view[0] == (ann.id, 2, 4, {name: told["events"] for name, told in ann.channels.items()})
     assert len(view) == 2
+    async with it.core.pool.connection() as conn, conn.transaction(force_rollback=True):
+        await conn.execute("SET LOCAL ROLE touchlog_analyst")
+        told = await (await conn.execute("SELECT source_id, person::text FROM read.event_log")).fetchall()
+    log = dict(told)
+    assert [id_ for id_, person in log.items() if person == ann.id] == ["call", "login", "placed", "shipped"]
+    assert log["nobody"] is None, "an order that is nobody's"
 
 
 @story
