@@ -9,9 +9,12 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from math import isfinite
 from typing import Any
 
 import msgspec
@@ -23,7 +26,7 @@ from domain.consent.opt_outs import EXTENSION as OPT_OUT
 from domain.consent.opt_outs import WORDED, understood
 from domain.correction import CONSENT_CORRECTION, CORRECTION
 from domain.entry import moment
-from domain.errors import Invalid, Problem
+from domain.errors import Invalid, Problem, pointed
 from domain.event import TYPES, EventType, custom_type, validate
 from domain.identity import Identifier, in_priority, kind_of, parse_ref
 from domain.personal import personal_text, plain_url
@@ -186,7 +189,9 @@ def _undecodable(raw: bytes, wrong: Exception) -> Problem:
         )
     event: Any = None
     try:
-        event = json.loads(text)
+        event = json.loads(text, parse_constant=str)
+        if (beyond := _beyond(event)) is not None:
+            return beyond
         orjson.dumps(event)
     except json.JSONDecodeError as at:
         return Problem("", f"The event is not JSON: {at.msg} at character {at.pos}.", "not_json")
@@ -203,13 +208,36 @@ def _undecodable(raw: bytes, wrong: Exception) -> Problem:
     return Problem("", f"The event cannot be read: {wrong}.", "not_json")
 
 
+def _beyond(event: Any) -> Problem | None:
+    """The first number of *event* that no float can hold."""
+    for place, value in _leaves(event):
+        if isinstance(value, float) and not isfinite(value):
+            return Problem(
+                place,
+                "The number is beyond what 64 bits hold (some 1.8e308) and cannot be kept; send it as a text.",
+                "number_too_large",
+            )
+    return None
+
+
+def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{place}/{pointed(key)}")
+    elif isinstance(value, list):
+        for i, inner in enumerate(value):
+            yield from _leaves(inner, f"{place}/{i}")
+    else:
+        yield place, value
+
+
 def _texts(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(value, str):
         yield place, value
     elif isinstance(value, dict):
         for key, inner in value.items():
             yield place, key
-            yield from _texts(inner, f"{place}/{key}")
+            yield from _texts(inner, f"{place}/{pointed(key)}")
     elif isinstance(value, list):
         for i, inner in enumerate(value):
             yield from _texts(inner, f"{place}/{i}")
@@ -224,7 +252,7 @@ def _nul(event: Any) -> Iterator[Problem]:
 def _unencodable(value: Any, place: str = "") -> Iterator[Problem]:
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from _unencodable(inner, f"{place}/{key}")
+            yield from _unencodable(inner, f"{place}/{pointed(key)}")
     elif isinstance(value, list):
         for i, inner in enumerate(value):
             yield from _unencodable(inner, f"{place}/{i}")
@@ -243,25 +271,35 @@ def _unencodable(value: Any, place: str = "") -> Iterator[Problem]:
             )
 
 
+class _Object(dict[str, Any]):
+    """A JSON object that remembers which of its keys stood twice."""
+
+    twice: tuple[str, ...] = ()
+
+
 def _repeated_keys(raw: bytes) -> Iterator[Problem]:
-    found: list[Problem] = []
+    def read(members: list[tuple[str, Any]]) -> _Object:
+        made = _Object(members)
+        if len(made) < len(members):
+            made.twice = tuple(key for key, times in Counter(key for key, _ in members).items() if times > 1)
+        return made
 
-    def pairs(members: list[tuple[str, Any]]) -> dict[str, Any]:
-        seen: set[str] = set()
-        for key, _ in members:
-            if key in seen:
-                found.append(
-                    Problem(
-                        "",
-                        f"The key {key!r} stands twice in one object; which of the two is meant cannot be known. Send it once.",
-                        "duplicate_key",
-                    )
-                )
-            seen.add(key)
-        return dict(members)
+    yield from _twice(json.loads(raw, object_pairs_hook=read))
 
-    json.loads(raw, object_pairs_hook=pairs)
-    yield from found
+
+def _twice(value: Any, place: str = "") -> Iterator[Problem]:
+    if isinstance(value, _Object):
+        for key in value.twice:
+            yield Problem(
+                f"{place}/{pointed(key)}",
+                f"The key {key!r} stands twice in one object; which of the two is meant cannot be known. Send it once.",
+                "duplicate_key",
+            )
+        for key, inner in value.items():
+            yield from _twice(inner, f"{place}/{pointed(key)}")
+    elif isinstance(value, list):
+        for i, inner in enumerate(value):
+            yield from _twice(inner, f"{place}/{i}")
 
 
 _LONGEST_NAME = 1024  # characters
@@ -357,10 +395,8 @@ def _when(event: dict[str, Any], receipt: Receipt, problems: list[Problem]) -> t
             )
         )
         return "", True, False
-    try:
+    with suppress(OverflowError):  # beyond the calendar in UTC, and so beyond what is taken
         at = at.astimezone(UTC)
-    except OverflowError:
-        at = EARLIEST - timedelta(days=1)
     if not EARLIEST <= at <= receipt.at + LATEST_AFTER:
         problems.append(
             Problem(
@@ -503,7 +539,7 @@ def _patch(
         return None
     problems.extend(
         Problem(
-            f"/data/patch/{name}",
+            f"/data/patch/{pointed(name)}",
             f"A correction may replace {', '.join(_PATCHABLE)}; never '{name}'.",
             "not_allowed",
         )
@@ -807,13 +843,13 @@ def _identifiers(
                     if type(named_by) is not str:
                         warnings.append(
                             Problem(
-                                f"/data/identifiers/{kind}",
+                                f"/data/identifiers/{pointed(kind)}",
                                 "An identifier's value is a text; it was dropped, the event is recorded.",
                                 "identifier_dropped",
                             )
                         )
                     else:
-                        take(f"{kind}:{named_by}", f"/data/identifiers/{kind}")
+                        take(f"{kind}:{named_by}", f"/data/identifiers/{pointed(kind)}")
     if not found:
         return [], []
     if len(found) == 1:

@@ -182,7 +182,11 @@ def test_binary_headers_are_unquoted_and_percent_decoded_once() -> None:
         ("application/xml", b"<a/>", "data", "<a/>"),
         ("image/png", b"\x89PNG\x00", "data_base64", "iVBORwA="),
         ("text/plain", b"\xff\xfe", "data_base64", "//4="),
+        ("text/plain; charset=iso-8859-1", b"gr\xfc\xdfe", "data_base64", "Z3L832U="),
+        ("text/plain; charset=utf-16le", b"a\x00", "data_base64", "YQA="),
+        ("application/octet-stream", b"\xef\xbb\xbf\x00", "data_base64", "77u/AA=="),
         ("application/vnd.shop+json", b"[1]", "data", [1]),
+        ("application/json", b"\xef\xbb\xbf[1]", "data", [1]),
     ],
 )
 def test_binary_data_follows_its_media_type(content_type: str, body: bytes, field: str, value: Any) -> None:
@@ -190,6 +194,19 @@ def test_binary_data_follows_its_media_type(content_type: str, body: bytes, fiel
     found = json.loads(event)
     assert found[field] == value
     assert found["datacontenttype"] == content_type
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/cloudevents+xml", "application/cloudevents; charset=utf-8"]
+)
+def test_an_event_in_a_format_that_is_not_taken_is_none_in_binary_mode(content_type: str) -> None:
+    # given a structured event in another format, with attributes in headers beside it
+    headers = [(b"ce-specversion", b"1.0"), (b"ce-id", b"1"), (b"ce-source", b"s"), (b"ce-type", b"t")]
+
+    # when it comes, then it is refused: the whole event would be taken for its data
+    with pytest.raises(Refusal) as refused:
+        events_of(headers, content_type, b"<event/>")
+    assert refused.value.status == 415
 
 
 def test_data_cannot_break_out_of_its_place() -> None:

@@ -440,6 +440,21 @@ def test_who_is_not_known_or_cannot_be_named_is_told(touchlog: Touchlog) -> None
     assert unnamed.code == 2
     assert "'email:' before the address" in unnamed.err
     assert touchlog("history", "email:a@b.cc", "--as-of", "yesterday").code == 2
+    assert touchlog("history", "email:a@b.cc", "--as-of", "0001-01-01T00:00:00+14:00").code == 2
+
+
+def test_a_key_that_cannot_be_made_is_wrong_use(touchlog: Touchlog) -> None:
+    # given no such role, and an adapter without a source of its own
+    # when a key for it is asked for
+    unknown, sourceless = (
+        touchlog("keys", "add", "--role", "nobody"),
+        touchlog("keys", "add", "--role", "adapter"),
+    )
+
+    # then the command was put wrongly, and says what would be right
+    assert (unknown.code, sourceless.code) == (2, 2)
+    assert "adapter, agent, analyst, officer, admin" in " ".join(unknown.err.split())
+    assert "--source shop" in " ".join(sourceless.err.split())
 
 
 # -- status -------------------------------------------------------------------------------------------------

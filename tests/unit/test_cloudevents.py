@@ -298,6 +298,33 @@ def test_integers_beyond_are_refused_with_the_advice_to_send_a_text(number: int)
     assert "text" in wrong.value.problems[0].detail
 
 
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "1E999", "9" * 400 + ".5"])
+def test_a_number_that_no_float_holds_is_named_with_the_advice_to_send_a_text(number: str) -> None:
+    # given a number in the grammar of JSON, beyond what 64 bits hold
+    raw = json.dumps({**GOOD, "type": "my.own", "data": {"n": [{"a/b": 0}]}}).replace(": 0", f": {number}")
+
+    # when it is read, then its very place is told and what would be right
+    with pytest.raises(Invalid) as wrong:
+        drafted(raw.encode())
+    assert [(p.pointer, p.code) for p in wrong.value.problems] == [("/data/n/0/a~1b", "number_too_large")]
+    assert "text" in wrong.value.problems[0].detail
+
+
+@pytest.mark.parametrize("bad", ["18446744073709551616", "1e400", '"\\u0000"', '"\\ud800"', '0,"m/~":0'])
+def test_a_place_is_told_as_a_json_pointer_has_it(bad: str) -> None:
+    # given something wrong under a key that holds what separates the steps of a pointer (RFC 6901)
+    raw = json.dumps({**GOOD, "type": "my.own", "data": {"m/~": 0}}).replace(": 0", f": {bad}")
+
+    # then slash and tilde are escaped, so that the pointer leads there
+    assert codes(raw.encode()).keys() == {"/data/m~1~0"}
+
+
+def test_a_time_beyond_the_calendar_is_told_with_its_own_year() -> None:
+    with pytest.raises(Invalid) as wrong:
+        drafted({**GOOD, "time": "9999-12-31T23:59:59-14:00"})
+    assert "lies in 9999" in wrong.value.problems[0].detail
+
+
 # ---- a key twice ----------------------------------------------------------------------------------------
 
 
@@ -322,7 +349,7 @@ def test_a_key_that_stands_twice_is_named_in_every_layout(member: str) -> None:
     ):
         with pytest.raises(Invalid) as wrong:
             drafted(raw.encode())
-        assert [p.code for p in wrong.value.problems] == ["duplicate_key"]
+        assert [(p.pointer, p.code) for p in wrong.value.problems] == [("/id", "duplicate_key")]
         assert "'id'" in wrong.value.problems[0].detail
 
 
