@@ -34,6 +34,8 @@ from domain.personal import personal_text, plain_url
 __all__ = ["Draft", "Payload", "Receipt", "draft", "event_of", "read_payload", "split_batch"]
 
 MAX_IDENTIFIERS = 1000
+MOST_TOLD = 20
+"""Problems of one kind that are told of one event."""
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 LATEST_AFTER = timedelta(days=366)
 _PERSONAL_EVENT_TYPES = ("identity.", "verdict.", "access.", "erasure.", "hold.", "import.")
@@ -161,7 +163,7 @@ def read_payload(raw: bytes) -> Payload:
     # A key that stands twice leaves fewer colons behind. That count misleads only where an escape hides a
     # colon: then the slow, exact look is taken.
     if raw.count(b":") != payload.canonical.count(b":") or (b"\\" in raw and b"\\u00" in raw):
-        twice = list(_repeated_keys(raw))
+        twice = _told(_repeated_keys(raw))
         if twice:
             raise Invalid(twice)
     return payload
@@ -172,12 +174,17 @@ def event_of(event: dict[str, Any]) -> Payload:
     try:
         canonical = orjson.dumps(event, option=orjson.OPT_SORT_KEYS)
     except TypeError:
-        raise Invalid(list(_unencodable(event)) or "The event cannot be written as JSON.") from None
+        raise Invalid(_told(_unencodable(event)) or "The event cannot be written as JSON.") from None
     if b"\\" in canonical and b"\\u0000" in canonical:
-        nul = list(_nul(event))
+        nul = _told(_nul(event))
         if nul:
             raise Invalid(nul)
     return Payload(event, canonical)
+
+
+def _told(problems: Iterator[Problem]) -> list[Problem]:
+    """The first of *problems*: one body has room for millions, and the answer would be many times as long."""
+    return list(itertools.islice(problems, MOST_TOLD))
 
 
 def _undecodable(raw: bytes, wrong: Exception) -> Problem:
@@ -538,12 +545,14 @@ def _patch(
     if type(patch) is not dict:
         return None
     problems.extend(
-        Problem(
-            f"/data/patch/{pointed(name)}",
-            f"A correction may replace {', '.join(_PATCHABLE)}; never '{name}'.",
-            "not_allowed",
+        _told(
+            Problem(
+                f"/data/patch/{pointed(name)}",
+                f"A correction may replace {', '.join(_PATCHABLE)}; never '{name}'.",
+                "not_allowed",
+            )
+            for name in patch.keys() - set(_PATCHABLE)
         )
-        for name in patch.keys() - set(_PATCHABLE)
     )
     if not patch.keys() & set(_PATCHABLE):
         problems.append(
@@ -673,7 +682,7 @@ _NOTHING: dict[str, Any] = {}
 def _extensions(
     event: dict[str, Any], shape: tuple[str, ...], problems: list[Problem]
 ) -> tuple[dict[str, str | int], dict[str, Any]]:
-    problems.extend(wrong_extensions(event, _KNOWN))
+    problems.extend(_told(wrong_extensions(event, _KNOWN)))
     if _NO_EXTENSION.issuperset(shape):
         if len(_bare_shapes) < 1000:
             _bare_shapes.add(shape)

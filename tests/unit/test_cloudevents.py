@@ -310,6 +310,22 @@ def test_a_number_that_no_float_holds_is_named_with_the_advice_to_send_a_text(nu
     assert "text" in wrong.value.problems[0].detail
 
 
+@pytest.mark.parametrize(
+    "members",
+    ['"data":{' + ",".join(f'"k{n}":1,"k{n}":1' for n in range(250)) + "}"]
+    + [f'"data":[{",".join([bad] * 500)}]' for bad in ("99999999999999999999", '"\\u0000"')]
+    + [",".join(f'"a_{n}":1' for n in range(500))],
+)
+def test_of_hundreds_of_mistakes_in_one_event_the_first_are_told(members: str) -> None:
+    # given one event that is wrong in hundreds of places
+    raw = json.dumps(without("data"))[:-1] + f",{members}}}"
+
+    # when it is refused, then the answer is not many times as long as the event
+    with pytest.raises(Invalid) as wrong:
+        drafted(raw.encode())
+    assert len(wrong.value.problems) == 20
+
+
 @pytest.mark.parametrize("bad", ["18446744073709551616", "1e400", '"\\u0000"', '"\\ud800"', '0,"m/~":0'])
 def test_a_place_is_told_as_a_json_pointer_has_it(bad: str) -> None:
     # given something wrong under a key that holds what separates the steps of a pointer (RFC 6901)
