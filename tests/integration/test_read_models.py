@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import httpx
 import psycopg
 import pytest
+from psycopg import sql
 
 from adapters.audit_trail import AuditTrails
 from adapters.conversations import Conversations
@@ -169,6 +170,33 @@ async def test_persons_are_listed_page_by_page(it: House) -> None:
     assert len(seen) == 7
     with pytest.raises(Invalid, match="cursor"):
         await persons.page(cursor="x")
+
+
+@story
+async def test_an_analyst_reads_every_view_with_the_rights_of_an_analyst(it: House) -> None:
+    """Role touchlog_analyst reads all of schema `read` but sealed columns, and is told what each column is."""
+    # given read models of somebody with an order
+    await it.given(event("1", subject="user:u1", identifiers="email:ann@example.com,order:7"))
+
+    # when an analyst asks each table and view for the columns that hold nothing sealed
+    columns = await it.rows(
+        "SELECT table_name, column_name, udt_name IN ('bytea', '_bytea'), col_description(('read.' || quote_ident(table_name))::regclass, "
+        "ordinal_position::int) FROM information_schema.columns WHERE table_schema = 'read' ORDER BY 1, ordinal_position"
+    )
+    names = sorted({table for table, *_ in columns})
+    async with it.core.pool.connection() as conn, conn.transaction():
+        await conn.execute("SET LOCAL ROLE touchlog_analyst")
+        counts = {}
+        for name in names:
+            plain = [column for table, column, sealed, _ in columns if table == name and not sealed]
+            question = sql.SQL("SELECT {} FROM read.{}").format(
+                sql.SQL(", ").join(map(sql.Identifier, plain)), sql.Identifier(name)
+            )
+            counts[name] = len(await (await conn.execute(question)).fetchall())
+
+    # then each is answered, and each column explains itself
+    assert (counts["event_log"], counts["persons"], counts["contact_history"] > 0) == (1, 1, True)
+    assert [(table, column) for table, column, _, comment in columns if not comment] == []
 
 
 # -- volumes ---------------------------------------------------------------------------------------------
