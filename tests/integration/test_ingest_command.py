@@ -187,6 +187,15 @@ def test_a_dry_run_tells_what_the_run_would_and_writes_nothing(
     assert told(real)[0] == (2, 1, 1, 2)
     rows = ask(f"SELECT {sums}")
     second = touchlog("ingest", mixed, "--dry-run", "--json")
+    assert [(r["place"], r["status"], r.get("id"), r.get("position")) for r in second.json["rows"]] == [
+        ("mixed.jsonl line 1", "duplicate", "1", 2),
+        ("mixed.jsonl line 2", "duplicate", "2", 3),
+        ("mixed.jsonl line 3", "duplicate", "2", 3),
+        ("mixed.jsonl line 4", "conflict", "1", 2),
+        ("mixed.jsonl line 5", "rejected", "3", None),
+        ("mixed.jsonl line 6", "rejected", None, None),
+    ], "row by row"
+    assert "rows" not in real.json
     assert told(second)[0] == (0, 3, 1, 2)
     assert ask(f"SELECT {sums}") == rows
 
