@@ -25,7 +25,7 @@ from adapters.identifiers import normalised
 from domain.consent.opt_outs import EXTENSION as OPT_OUT
 from domain.consent.opt_outs import WORDED, understood
 from domain.correction import CONSENT_CORRECTION, CORRECTION
-from domain.entry import moment
+from domain.entry import LAST_POSITION, moment
 from domain.errors import Invalid, Problem, pointed
 from domain.event import TYPES, EventType, custom_type, validate
 from domain.identity import Identifier, in_priority, kind_of, parse_ref
@@ -714,6 +714,14 @@ def _extensions(
                     "/snapshot",
                     "'snapshot' is the position that the sender used: a whole number, or a text of digits.",
                     "wrong_type",
+                )
+            )
+        elif number > LAST_POSITION:
+            problems.append(
+                Problem(
+                    "/snapshot",
+                    "'snapshot' is beyond any position of the log; send the one that POST /v1/consent/check answered.",
+                    "out_of_range",
                 )
             )
         else:

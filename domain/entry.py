@@ -16,6 +16,7 @@ from uuid import UUID
 import msgspec
 
 __all__ = [
+    "LAST_POSITION",
     "Body",
     "Recorded",
     "decode_body",
@@ -27,6 +28,10 @@ __all__ = [
     "moment_once",
     "recorded",
 ]
+
+
+LAST_POSITION = 2**63 - 1
+"""Positions are whole numbers of 64 bits with a sign, as PostgreSQL has them."""
 
 
 class Body(

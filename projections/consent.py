@@ -19,7 +19,7 @@ from msgspec import Meta
 
 from domain.consent.facts import state_of
 from domain.consent.opt_outs import EXTENSION, MAY_OPT_OUT, WORDED, OptOut, may_say_no, opt_out
-from domain.entry import Body, Recorded, event_id_of
+from domain.entry import LAST_POSITION, Body, Recorded, event_id_of
 from domain.event import TYPES
 from projections.projection import Effective, Index, PerEvent, Step, Table, projection
 
@@ -316,7 +316,8 @@ def _message(recorded: Recorded) -> Message:
         purpose=_text(purpose),
         channel=event.channel,
         legal_basis=_text(basis),
-        snapshot=snapshot if isinstance(snapshot, int) else None,
+        # What was recorded before the door refused it: beyond every position, and beyond what a column holds.
+        snapshot=min(snapshot, LAST_POSITION) if isinstance(snapshot, int) else None,
         controller=_text(data.get("controller")),
         campaign=campaign if isinstance(campaign, str) else None,
     )
