@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 from functools import lru_cache
+from hashlib import sha256
 from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from msgspec import Meta
 from domain.entry import moment
 from projections.projection import Effective, Index, Joining, Table, projection
 
-__all__ = ["TABLE", "Conversation", "Conversations"]
+__all__ = ["TABLE", "Conversation", "Conversations", "conversation_key"]
 
 _FAMILIES = ("call.", "chat.", "email.", "sms.", "message.", "case.")
 
@@ -49,6 +50,17 @@ class Conversation(msgspec.Struct, frozen=True, gc=False):
 
 TABLE = Table("conversations", Conversation, key=("conversation",), indexes=(Index(("subject", "last_at")),))
 
+LONGEST_KEY_BYTES = 2_600
+"""An entry of an index takes some 2,700 bytes."""
+
+
+def conversation_key(text: str) -> str:
+    """The key of the conversation that *text* names (`thread:…`): itself, or where no index holds it, its SHA-256."""
+    if len(text) * 4 <= LONGEST_KEY_BYTES or len(raw := text.encode()) <= LONGEST_KEY_BYTES:
+        return text
+    return f"{text.partition(':')[0]}:sha256:{sha256(raw).hexdigest()}"
+
+
 _surrogate = lru_cache(maxsize=200_000)(UUID)
 
 
@@ -78,7 +90,7 @@ class Conversations(Joining):
             return ()
         by = _joined_by(told.data_json)
         keys = [
-            f"{field}:{value}"
+            conversation_key(f"{field}:{value}")
             for field, value in (
                 ("case", by.case_id),
                 ("conversation", by.conversation_id),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -271,6 +272,25 @@ async def test_a_conversation_is_told_with_what_was_said_as_corrected(it: House)
 
 
 # -- over HTTP -------------------------------------------------------------------------------------------
+
+
+@story
+async def test_a_thread_of_any_length_is_a_conversation_and_stops_no_read_model(it: House) -> None:
+    """What no index of PostgreSQL holds is kept by its SHA-256."""
+    # given mails of a thread whose id is longer than an entry of an index, and cannot be made shorter
+    chance = random.Random(5)
+    thread = "".join(chr(chance.randrange(0x4E00, 0x9FFF)) for _ in range(3_000))
+    mail = {"type": "email.received", "data": {"thread_id": thread}}
+    await it.given(event("1", **mail), event("2", **mail), event("3"))
+
+    # when the conversation is asked for by the key that its sender knows
+    conversations = Conversations(it.core.pool, it.core.histories)
+    told = await conversations.one(f"thread:{thread}")
+
+    # then both mails are there, and every other read model stands at the head
+    assert [e["provenance"]["source_id"] for e in told.entries] == ["1", "2"]
+    assert await it.rows("SELECT count(*) FROM touchlog.projections WHERE position <> 3") == [(0,)]
+    assert len(await it.ids()) == 3
 
 
 @pytest.fixture

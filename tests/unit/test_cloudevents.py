@@ -544,6 +544,15 @@ def test_a_snapshot_is_a_number_or_a_text_of_digits() -> None:
         assert codes({**GOOD, "snapshot": beyond}) == {"/snapshot": "out_of_range"}
 
 
+def test_the_name_of_a_notice_has_room_in_an_index() -> None:
+    # given a consent under a notice whose name is longer than any name
+    given = {**GOOD, "type": "consent.given", "data": {"notice": {"id": "n" * 501, "version": "1"}}}
+
+    # then it is refused by its place; one that is as long as can be is taken
+    assert codes(given).keys() == {"/data/notice/id"}
+    assert drafted({**given, "data": {"notice": {"id": "n" * 500, "version": "1"}}}).data
+
+
 def test_extensions_of_the_sources_own_are_taken_for_personal() -> None:
     found = drafted({**GOOD, "agentnote": "likes tea", "purpose": "marketing.news"})
     assert found.personal_extensions == {"agentnote": "likes tea"}
