@@ -29,6 +29,7 @@ ENVELOPE_SCHEMA = pa.schema(
 SORTED_BY = ("owner", "occurred_at", "source", "source_id", "known_from")
 REFERENCE = "reference:"
 _EXACT = 2**53
+_LARGEST = 2**63 - 1
 
 
 class Row(msgspec.Struct, gc=False, kw_only=True):
@@ -95,6 +96,8 @@ def _typed(path: str, n: int, found: Sequence[tuple[int, Any]]) -> Iterable[tupl
         kind = kind_of_value(value)
         if kind == "number" and isinstance(value, float):
             kind = "real"
+        elif kind == "number" and value > _LARGEST:
+            kind = "list"  # written as JSON: exact, where a column of whole numbers ends before the log does
         by_kind.setdefault(kind, []).append((place, value))
     whole = by_kind.get("number", [])
     if "real" in by_kind and all(abs(v) <= _EXACT for _, v in whole):

@@ -81,6 +81,25 @@ def test_an_event_acknowledged_a_moment_ago_is_in_the_answer(served: Served, htt
     assert answer["steps"][0]["time_to_next"]["avg_s"] == 86_400
 
 
+def test_a_whole_number_beyond_63_bits_is_asked_for_exactly(served: Served, http: httpx.Client) -> None:
+    # given whole numbers up to the last that the log takes, beside small ones and fractions
+    numbers = [1, 2**63 - 1, 2**63, 2**64 - 2, 2**64 - 1, 0.5]
+    events = [
+        web(f"big{n}", f"user:big{n}", "/big", 1, data={"size": number}) for n, number in enumerate(numbers)
+    ]
+    given(http, *events, *(web(f"big-end{n}", f"user:big{n}", "/big/end", 2) for n in range(len(numbers))))
+
+    def counted(condition: Any) -> list[int]:
+        first = {"type": "web.page_viewed", "where": {"path": "/big", "size": condition}}
+        return counts(asked(served, http, steps=[first, *viewed("/big/end")], window="P14D"))
+
+    # when they are asked for, then each is itself, and they are in order
+    assert [counted(number) for number in numbers] == [[1, 1]] * len(numbers)
+    assert counted({"op": ">", "value": 2**63 - 1}) == [3, 3]
+    assert counted({"op": ">=", "value": 2**64 - 1}) == [1, 1]
+    assert counted({"op": "<", "value": 2}) == [2, 2]
+
+
 def test_links_make_two_identifiers_one_person_from_the_moment_they_are_known(
     served: Served, http: httpx.Client
 ) -> None:
