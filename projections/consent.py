@@ -19,7 +19,7 @@ from msgspec import Meta
 
 from domain.consent.facts import state_of
 from domain.consent.opt_outs import EXTENSION, MAY_OPT_OUT, WORDED, OptOut, may_say_no, opt_out
-from domain.entry import LAST_POSITION, Body, Recorded, event_id_of
+from domain.entry import LAST_POSITION, Body, Recorded, event_id_of, within_calendar
 from domain.event import TYPES
 from projections.projection import Effective, Index, PerEvent, Step, Table, projection
 
@@ -216,7 +216,7 @@ def _text(value: Any) -> str | None:
 
 
 def _time(value: Any) -> datetime | None:
-    return msgspec.convert(value, datetime) if isinstance(value, str) else None
+    return within_calendar(msgspec.convert(value, datetime)) if isinstance(value, str) else None
 
 
 def _notice(value: Any) -> tuple[str | None, str | None]:
