@@ -110,6 +110,8 @@ def _typed(path: str, n: int, found: Sequence[tuple[int, Any]]) -> Iterable[tupl
         "list": pa.string(),
     }
     plain = next((k for k in ("text", "number", "real", "flag") if k in by_kind), None)
+    if path_of_column(path)[1]:  # a key of the sender's own that ends as a kind does: never a plain name
+        plain = None
     for kind, values in sorted(by_kind.items()):
         cells: list[Any] = [None] * n
         for place, value in values:

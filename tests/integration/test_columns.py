@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,29 @@ def test_a_whole_number_beyond_63_bits_is_asked_for_exactly(served: Served, http
     assert counted({"op": ">", "value": 2**63 - 1}) == [3, 3]
     assert counted({"op": ">=", "value": 2**64 - 1}) == [1, 1]
     assert counted({"op": "<", "value": 2}) == [2, 2]
+
+
+def test_a_key_that_ends_as_a_kind_does_is_a_property_like_any_other(
+    served: Served, http: httpx.Client, tmp_path: Path
+) -> None:
+    # given keys of a sender that end as columns of several kinds are called, beside such a property
+    given(
+        http,
+        web("kind1", "user:kind", "/kind", 1, data={"n": 1, "n#number": "t", "n#list": 2}),
+        web("kind2", "user:kind", "/kind", 2, data={"n": "x", "n#number": 3}),
+        web("kind3", "user:kind", "/kind", 3, data={"n#number": "u", "n": 2.5}),
+    )
+
+    def counted(**where: Any) -> list[int]:
+        step = {"type": "web.page_viewed", "where": {"path": "/kind", **where}}
+        return counts(asked(served, http, steps=[step, step], window="P14D", count="total"))[:1]
+
+    # when they are asked for, out of the log and from the shelf
+    for _ in range(2):
+        assert [counted(n=1), counted(n="x"), counted(n="t"), counted(n=3)] == [[1], [1], [0], [0]]
+        assert [counted(**{"n#number": v}) for v in ("t", 3, "u", 1)] == [[1], [1], [1], [0]]
+        with shelf_written(served):
+            pass
 
 
 def test_links_make_two_identifiers_one_person_from_the_moment_they_are_known(
@@ -493,6 +517,10 @@ def test_sql_sees_the_log_as_it_holds_and_nothing_else_of_the_machine(
         for _ in range(2):  # out of the log, and from the shelf
             assert ask_sql(library, SQL, known_at=head).rows == [("/q/a", 1), ("/q/b", 1)]
             assert ask_sql(library, SQL, known_at=before).rows == [("/q/a", 2)]
+            times = "SELECT max(occurred_at), count(*), sum(position - position) FROM read.event_log WHERE source_id LIKE 'q_'"
+            assert ask_sql(library, times, known_at=head).rows == [
+                (datetime(2026, 3, 2, 12, tzinfo=UTC), 2, 0)
+            ]
             with shelf_written(served):
                 pass
         for refused in (
