@@ -310,6 +310,9 @@ def _twice(value: Any, place: str = "") -> Iterator[Problem]:
 
 
 _LONGEST_NAME = 1024  # characters
+_LONGEST_ACTOR = 500  # characters
+_LONGEST_INDEXED_BYTES = 2_600
+"""An entry of an index takes some 2,700 bytes; by what causes an event, its effects are found."""
 
 
 def _text(event: dict[str, Any], name: str, problems: list[Problem], *, limit: int = _LONGEST_NAME) -> str:
@@ -524,7 +527,9 @@ def draft(payload: Payload, receipt: Receipt, *, inside: bool = False, region: s
         contact,
         extensions,
         personal_extensions,
-        actor if type(actor) is str and not personal_text(actor) else None,
+        actor
+        if type(actor) is str and len(actor) <= _LONGEST_ACTOR and not personal_text(actor)
+        else None,  # longer, it names nobody; the data holds it all the same
         correlation,
         causation,
         data,
@@ -734,6 +739,12 @@ def _extensions(
             )
         elif value is not None and personal_text(value):
             personal[name] = value
+        elif value is not None and len(value.encode()) > _LONGEST_INDEXED_BYTES:
+            problems.append(
+                Problem(
+                    f"/{name}", f"'{name}' is a text of at most {_LONGEST_INDEXED_BYTES:,} bytes.", "too_long"
+                )
+            )
     for name in event.keys() - _KNOWN:
         if event[name] is not None:
             personal[name] = event[name]

@@ -544,6 +544,16 @@ def test_a_snapshot_is_a_number_or_a_text_of_digits() -> None:
         assert codes({**GOOD, "snapshot": beyond}) == {"/snapshot": "out_of_range"}
 
 
+def test_what_an_event_is_found_by_has_room_in_an_index() -> None:
+    # given a cause of as many characters as are taken, each of four bytes, and an actor that is a novel
+    # then the first is refused by its place, and of the second the data is kept, which is all that it is
+    assert codes({**GOOD, "causationid": "\U0001f600" * 1024}) == {"/causationid": "too_long"}
+    assert drafted({**GOOD, "causationid": "x" * 1024}).causation == "x" * 1024
+    told = drafted({**GOOD, "type": "my.own", "data": {"actor": "n" * 501}})
+    assert (told.on_behalf_of, len(told.data["actor"])) == (None, 501)
+    assert drafted({**GOOD, "type": "my.own", "data": {"actor": "n" * 500}}).on_behalf_of == "n" * 500
+
+
 def test_the_name_of_a_notice_has_room_in_an_index() -> None:
     # given a consent under a notice whose name is longer than any name
     given = {**GOOD, "type": "consent.given", "data": {"notice": {"id": "n" * 501, "version": "1"}}}
