@@ -21,7 +21,7 @@ from domain.consent.facts import state_of
 from domain.consent.opt_outs import EXTENSION, MAY_OPT_OUT, WORDED, OptOut, may_say_no, opt_out
 from domain.entry import LAST_POSITION, Body, Recorded, event_id_of, within_calendar
 from domain.event import TYPES
-from projections.projection import Effective, Index, PerEvent, Step, Table, projection
+from projections.projection import Effective, Index, PerEvent, Step, Table, indexable, projection
 
 __all__ = ["FACTS", "MESSAGES", "Consent", "ConsentFact", "Message"]
 
@@ -220,7 +220,10 @@ def _time(value: Any) -> datetime | None:
 
 
 def _notice(value: Any) -> tuple[str | None, str | None]:
-    return (_text(value.get("id")), _text(value.get("version"))) if isinstance(value, dict) else (None, None)
+    if not isinstance(value, dict):
+        return None, None
+    name = _text(value.get("id"))
+    return None if name is None else indexable(name), _text(value.get("version"))
 
 
 def _facts(recorded: Recorded, state: str) -> _Rows:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 from functools import lru_cache
-from hashlib import sha256
 from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
@@ -13,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from domain.entry import moment
-from projections.projection import Effective, Index, Joining, Table, projection
+from projections.projection import Effective, Index, Joining, Table, indexable, projection
 
 __all__ = ["TABLE", "Conversation", "Conversations", "conversation_key"]
 
@@ -50,15 +49,11 @@ class Conversation(msgspec.Struct, frozen=True, gc=False):
 
 TABLE = Table("conversations", Conversation, key=("conversation",), indexes=(Index(("subject", "last_at")),))
 
-LONGEST_KEY_BYTES = 2_600
-"""An entry of an index takes some 2,700 bytes."""
-
 
 def conversation_key(text: str) -> str:
-    """The key of the conversation that *text* names (`thread:…`): itself, or where no index holds it, its SHA-256."""
-    if len(text) * 4 <= LONGEST_KEY_BYTES or len(raw := text.encode()) <= LONGEST_KEY_BYTES:
-        return text
-    return f"{text.partition(':')[0]}:sha256:{sha256(raw).hexdigest()}"
+    """The key of the conversation that *text* names: the field that joins it and its value, `thread:…`."""
+    kept = indexable(text)
+    return kept if kept is text else f"{text.partition(':')[0]}:{kept}"
 
 
 _surrogate = lru_cache(maxsize=200_000)(UUID)

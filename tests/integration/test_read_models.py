@@ -15,6 +15,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from adapters import cloudevents
 from adapters.audit_trail import AuditTrails
 from adapters.conversations import Conversations
 from adapters.ingest import Principal
@@ -291,6 +292,26 @@ async def test_a_thread_of_any_length_is_a_conversation_and_stops_no_read_model(
     assert [e["provenance"]["source_id"] for e in told.entries] == ["1", "2"]
     assert await it.rows("SELECT count(*) FROM touchlog.projections WHERE position <> 3") == [(0,)]
     assert len(await it.ids()) == 3
+
+
+@story
+async def test_what_was_recorded_with_more_than_an_index_holds_is_in_every_read_model(it: House) -> None:
+    """As before the door refused it."""
+    # given an actor and a cause that were taken at their full length
+    chance = random.Random(6)
+    novel = "".join(chr(chance.randrange(0x4E00, 0x9FFF)) for _ in range(3_000))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(cloudevents, "_LONGEST_ACTOR", 10_000)
+        patched.setattr(cloudevents, "_LONGEST_INDEXED_BYTES", 10_000)
+        await it.given(
+            event("1", causationid=novel[:1_000], data={"actor": novel}, type="my.own"), event("2")
+        )
+
+    # then the trail has both, and nothing is parked
+    assert await it.rows("SELECT count(*), count(on_behalf_of), count(causation) FROM read.audit_trail") == [
+        (2, 1, 1)
+    ]
+    assert await it.rows("SELECT * FROM touchlog.parked") == []
 
 
 @pytest.fixture
