@@ -51,6 +51,7 @@ _KNOWN = frozenset(
 )
 _DIRECTIONS = ("inbound", "outbound", "internal")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_LEAP_SECOND = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:60")
 _time = msgspec.json.Decoder(datetime).decode
 
 
@@ -387,7 +388,9 @@ def _when(event: dict[str, Any], receipt: Receipt, problems: list[Problem]) -> t
         problems.append(
             Problem(
                 "/time",
-                "'time' is no RFC 3339 time; right would be 2026-01-31T12:00:00Z or 2026-01-31T13:00:00+01:00.",
+                "'time' names a leap second, which no clock here counts; write second 59, or the minute that follows."
+                if _LEAP_SECOND.match(given)
+                else "'time' is no RFC 3339 time; right would be 2026-01-31T12:00:00Z or 2026-01-31T13:00:00+01:00.",
                 "not_a_time",
             )
         )

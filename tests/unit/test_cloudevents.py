@@ -335,6 +335,18 @@ def test_a_place_is_told_as_a_json_pointer_has_it(bad: str) -> None:
     assert codes(raw.encode()).keys() == {"/data/m~1~0"}
 
 
+def test_a_leap_second_is_told_as_what_it_is() -> None:
+    # given a time that RFC 3339 knows, and that no clock of this machine has
+    with pytest.raises(Invalid) as wrong:
+        drafted({**GOOD, "time": "2016-12-31T23:59:60Z"})
+
+    # then it is not called no time, and its sender hears what to write
+    (problem,) = wrong.value.problems
+    assert (problem.pointer, problem.code) == ("/time", "not_a_time")
+    assert "leap second" in problem.detail
+    assert "59" in problem.detail
+
+
 def test_a_time_beyond_the_calendar_is_told_with_its_own_year() -> None:
     with pytest.raises(Invalid) as wrong:
         drafted({**GOOD, "time": "9999-12-31T23:59:59-14:00"})
