@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
-from domain.errors import Problem
+from domain.errors import Problem, pointed
 
 __all__ = ["EMPTY_SUBJECT", "is_media_type", "not_base64", "wrong_extensions"]
 
@@ -35,7 +35,7 @@ def wrong_extensions(event: dict[str, Any], known: Iterable[str]) -> Iterator[Pr
         if not _NAME.match(name):
             right = re.sub(r"[^a-z0-9]", "", name.lower())[:_SHOWN]
             yield Problem(
-                f"/{_escaped(name)}",
+                f"/{pointed(name[:_SHOWN])}",
                 f"'{name[:_SHOWN]}' cannot be the name of an attribute, which is made of lower-case letters and digits only; "
                 + (f"write '{right}', or put it into 'data'." if right else "put it into 'data'."),
                 "attribute_name",
@@ -90,8 +90,3 @@ def not_base64(given: str) -> Problem | None:
             "not_base64",
         )
     return None
-
-
-def _escaped(name: str) -> str:
-    """A name as a step of a JSON pointer (RFC 6901)."""
-    return name[:_SHOWN].replace("~", "~0").replace("/", "~1")

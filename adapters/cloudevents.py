@@ -9,9 +9,12 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from math import isfinite
 from typing import Any
 
 import msgspec
@@ -22,8 +25,8 @@ from adapters.identifiers import normalised
 from domain.consent.opt_outs import EXTENSION as OPT_OUT
 from domain.consent.opt_outs import WORDED, understood
 from domain.correction import CONSENT_CORRECTION, CORRECTION
-from domain.entry import moment
-from domain.errors import Invalid, Problem
+from domain.entry import LAST_POSITION, moment
+from domain.errors import Invalid, Problem, pointed
 from domain.event import TYPES, EventType, custom_type, validate
 from domain.identity import Identifier, in_priority, kind_of, parse_ref
 from domain.personal import personal_text, plain_url
@@ -43,6 +46,8 @@ __all__ = [
 ]
 
 MAX_IDENTIFIERS = 1000
+MOST_TOLD = 20
+"""Problems of one kind that are told of one event."""
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 LATEST_AFTER = timedelta(days=366)
 _PERSONAL_EVENT_TYPES = ("identity.", "verdict.", "access.", "erasure.", "hold.", "import.")
@@ -58,6 +63,7 @@ _KNOWN = frozenset(
 )
 DIRECTIONS = ("inbound", "outbound", "internal")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_LEAP_SECOND = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:60")
 _time = msgspec.json.Decoder(datetime).decode
 
 
@@ -170,7 +176,7 @@ def read_payload(raw: bytes) -> Payload:
     # A key that stands twice leaves fewer colons behind. That count misleads only where an escape hides a
     # colon: then the slow, exact look is taken.
     if raw.count(b":") != payload.canonical.count(b":") or (b"\\" in raw and b"\\u00" in raw):
-        twice = list(_repeated_keys(raw))
+        twice = _told(_repeated_keys(raw))
         if twice:
             raise Invalid(twice)
     return payload
@@ -181,12 +187,17 @@ def event_of(event: dict[str, Any]) -> Payload:
     try:
         canonical = orjson.dumps(event, option=orjson.OPT_SORT_KEYS)
     except TypeError:
-        raise Invalid(list(_unencodable(event)) or "The event cannot be written as JSON.") from None
+        raise Invalid(_told(_unencodable(event)) or "The event cannot be written as JSON.") from None
     if b"\\" in canonical and b"\\u0000" in canonical:
-        nul = list(_nul(event))
+        nul = _told(_nul(event))
         if nul:
             raise Invalid(nul)
     return Payload(event, canonical)
+
+
+def _told(problems: Iterator[Problem]) -> list[Problem]:
+    """The first of *problems*: one body has room for millions, and the answer would be many times as long."""
+    return list(itertools.islice(problems, MOST_TOLD))
 
 
 def _undecodable(raw: bytes, wrong: Exception) -> Problem:
@@ -198,7 +209,9 @@ def _undecodable(raw: bytes, wrong: Exception) -> Problem:
         )
     event: Any = None
     try:
-        event = json.loads(text)
+        event = json.loads(text, parse_constant=str)
+        if (beyond := _beyond(event)) is not None:
+            return beyond
         orjson.dumps(event)
     except json.JSONDecodeError as at:
         return Problem("", f"The event is not JSON: {at.msg} at character {at.pos}.", "not_json")
@@ -215,13 +228,36 @@ def _undecodable(raw: bytes, wrong: Exception) -> Problem:
     return Problem("", f"The event cannot be read: {wrong}.", "not_json")
 
 
+def _beyond(event: Any) -> Problem | None:
+    """The first number of *event* that no float can hold."""
+    for place, value in _leaves(event):
+        if isinstance(value, float) and not isfinite(value):
+            return Problem(
+                place,
+                "The number is beyond what 64 bits hold (some 1.8e308) and cannot be kept; send it as a text.",
+                "number_too_large",
+            )
+    return None
+
+
+def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{place}/{pointed(key)}")
+    elif isinstance(value, list):
+        for i, inner in enumerate(value):
+            yield from _leaves(inner, f"{place}/{i}")
+    else:
+        yield place, value
+
+
 def _texts(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(value, str):
         yield place, value
     elif isinstance(value, dict):
         for key, inner in value.items():
             yield place, key
-            yield from _texts(inner, f"{place}/{key}")
+            yield from _texts(inner, f"{place}/{pointed(key)}")
     elif isinstance(value, list):
         for i, inner in enumerate(value):
             yield from _texts(inner, f"{place}/{i}")
@@ -236,7 +272,7 @@ def _nul(event: Any) -> Iterator[Problem]:
 def _unencodable(value: Any, place: str = "") -> Iterator[Problem]:
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from _unencodable(inner, f"{place}/{key}")
+            yield from _unencodable(inner, f"{place}/{pointed(key)}")
     elif isinstance(value, list):
         for i, inner in enumerate(value):
             yield from _unencodable(inner, f"{place}/{i}")
@@ -255,28 +291,41 @@ def _unencodable(value: Any, place: str = "") -> Iterator[Problem]:
             )
 
 
+class _Object(dict[str, Any]):
+    """A JSON object that remembers which of its keys stood twice."""
+
+    twice: tuple[str, ...] = ()
+
+
 def _repeated_keys(raw: bytes) -> Iterator[Problem]:
-    found: list[Problem] = []
+    def read(members: list[tuple[str, Any]]) -> _Object:
+        made = _Object(members)
+        if len(made) < len(members):
+            made.twice = tuple(key for key, times in Counter(key for key, _ in members).items() if times > 1)
+        return made
 
-    def pairs(members: list[tuple[str, Any]]) -> dict[str, Any]:
-        seen: set[str] = set()
-        for key, _ in members:
-            if key in seen:
-                found.append(
-                    Problem(
-                        "",
-                        f"The key {key!r} stands twice in one object; which of the two is meant cannot be known. Send it once.",
-                        "duplicate_key",
-                    )
-                )
-            seen.add(key)
-        return dict(members)
+    yield from _twice(json.loads(raw, object_pairs_hook=read))
 
-    json.loads(raw, object_pairs_hook=pairs)
-    yield from found
+
+def _twice(value: Any, place: str = "") -> Iterator[Problem]:
+    if isinstance(value, _Object):
+        for key in value.twice:
+            yield Problem(
+                f"{place}/{pointed(key)}",
+                f"The key {key!r} stands twice in one object; which of the two is meant cannot be known. Send it once.",
+                "duplicate_key",
+            )
+        for key, inner in value.items():
+            yield from _twice(inner, f"{place}/{pointed(key)}")
+    elif isinstance(value, list):
+        for i, inner in enumerate(value):
+            yield from _twice(inner, f"{place}/{i}")
 
 
 LONGEST_NAME = 1024  # characters
+_LONGEST_ACTOR = 500  # characters
+_LONGEST_INDEXED_BYTES = 2_600
+"""An entry of an index takes some 2,700 bytes; by what causes an event, its effects are found."""
 
 
 def _text(event: dict[str, Any], name: str, problems: list[Problem], *, limit: int = LONGEST_NAME) -> str:
@@ -351,7 +400,9 @@ def _when(event: dict[str, Any], receipt: Receipt, problems: list[Problem]) -> t
         problems.append(
             Problem(
                 "/time",
-                "'time' is no RFC 3339 time; right would be 2026-01-31T12:00:00Z or 2026-01-31T13:00:00+01:00.",
+                "'time' names a leap second, which no clock here counts; write second 59, or the minute that follows."
+                if _LEAP_SECOND.match(given)
+                else "'time' is no RFC 3339 time; right would be 2026-01-31T12:00:00Z or 2026-01-31T13:00:00+01:00.",
                 "not_a_time",
             )
         )
@@ -369,10 +420,8 @@ def _when(event: dict[str, Any], receipt: Receipt, problems: list[Problem]) -> t
             )
         )
         return "", True, False
-    try:
+    with suppress(OverflowError):  # beyond the calendar in UTC, and so beyond what is taken
         at = at.astimezone(UTC)
-    except OverflowError:
-        at = EARLIEST - timedelta(days=1)
     if not EARLIEST <= at <= receipt.at + LATEST_AFTER:
         problems.append(
             Problem(
@@ -493,7 +542,9 @@ def draft(payload: Payload, receipt: Receipt, *, inside: bool = False, region: s
         contact,
         extensions,
         personal_extensions,
-        actor if type(actor) is str and not personal_text(actor) else None,
+        actor
+        if type(actor) is str and len(actor) <= _LONGEST_ACTOR and not personal_text(actor)
+        else None,  # longer, it names nobody; the data holds it all the same
         correlation,
         causation,
         data,
@@ -514,12 +565,14 @@ def _patch(
     if type(patch) is not dict:
         return None
     problems.extend(
-        Problem(
-            f"/data/patch/{name}",
-            f"A correction may replace {', '.join(_PATCHABLE)}; never '{name}'.",
-            "not_allowed",
+        _told(
+            Problem(
+                f"/data/patch/{pointed(name)}",
+                f"A correction may replace {', '.join(_PATCHABLE)}; never '{name}'.",
+                "not_allowed",
+            )
+            for name in patch.keys() - set(_PATCHABLE)
         )
-        for name in patch.keys() - set(_PATCHABLE)
     )
     if not patch.keys() & set(_PATCHABLE):
         problems.append(
@@ -649,7 +702,7 @@ _NOTHING: dict[str, Any] = {}
 def _extensions(
     event: dict[str, Any], shape: tuple[str, ...], problems: list[Problem]
 ) -> tuple[dict[str, str | int], dict[str, Any]]:
-    problems.extend(wrong_extensions(event, _KNOWN))
+    problems.extend(_told(wrong_extensions(event, _KNOWN)))
     if _NO_EXTENSION.issuperset(shape):
         if len(_bare_shapes) < 1000:
             _bare_shapes.add(shape)
@@ -683,6 +736,14 @@ def _extensions(
                     "wrong_type",
                 )
             )
+        elif number > LAST_POSITION:
+            problems.append(
+                Problem(
+                    "/snapshot",
+                    "'snapshot' is beyond any position of the log; send the one that POST /v1/consent/check answered.",
+                    "out_of_range",
+                )
+            )
         else:
             plain["snapshot"] = number
     for name in ("correlationid", "causationid"):
@@ -693,6 +754,12 @@ def _extensions(
             )
         elif value is not None and personal_text(value):
             personal[name] = value
+        elif value is not None and len(value.encode()) > _LONGEST_INDEXED_BYTES:
+            problems.append(
+                Problem(
+                    f"/{name}", f"'{name}' is a text of at most {_LONGEST_INDEXED_BYTES:,} bytes.", "too_long"
+                )
+            )
     for name in event.keys() - _KNOWN:
         if event[name] is not None:
             personal[name] = event[name]
@@ -820,13 +887,13 @@ def _identifiers(
                     if type(named_by) is not str:
                         warnings.append(
                             Problem(
-                                f"/data/identifiers/{kind}",
+                                f"/data/identifiers/{pointed(kind)}",
                                 "An identifier's value is a text; it was dropped, the event is recorded.",
                                 "identifier_dropped",
                             )
                         )
                     else:
-                        take(f"{kind}:{named_by}", f"/data/identifiers/{kind}")
+                        take(f"{kind}:{named_by}", f"/data/identifiers/{pointed(kind)}")
     if not found:
         return [], []
     if len(found) == 1:

@@ -20,7 +20,7 @@ from adapters.members import OWNERS_AT
 from domain.correction import RETRACTION, Amendment, amended, undone_with
 from domain.entry import Recorded, decode_body, moment
 from domain.errors import Invalid, NotFound, Problem
-from projections.conversations import Conversation
+from projections.conversations import Conversation, conversation_key
 from projections.conversations import Conversations as Joining
 from projections.projection import Effective
 
@@ -218,6 +218,7 @@ class Conversations:
         if after:
             await self._histories.wait_until(after, models=READ_MODELS)
         position = await self._position(known_at)
+        key = conversation_key(key)
         found = await self._at([key], position, as_of)
         if key not in found:
             then = "" if as_of is None and known_at is None else " at that moment"

@@ -53,7 +53,10 @@ def moment_of(text: str, zone: ZoneInfo, *, ends: bool = True) -> datetime:
         at = at.replace(tzinfo=zone)
         if len(text) == 10 and ends:  # a whole day has happened by its end
             at += timedelta(days=1) - timedelta(microseconds=1)
-    return at.astimezone(UTC)
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:  # within the first or last day of the calendar
+        raise typer.BadParameter(f"'{text}' lies outside the years 1 to 9999 in UTC.") from None
 
 
 def known_at_of(text: str, zone: ZoneInfo) -> datetime | int:

@@ -15,7 +15,7 @@ from domain.errors import Problem, Refused
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Outcome", "Told", "rejected_file", "rejected_line", "show_summary"]
+__all__ = ["Outcome", "Told", "TriedRow", "rejected_file", "rejected_line", "show_summary"]
 
 SHOWN = 20
 """Rows with problems that the terminal shows; --json and --rejected give all."""
@@ -30,6 +30,15 @@ class Told(msgspec.Struct, omit_defaults=True):
     source: str | None = None
     id: str | None = None
     position: int | None = None
+
+
+class TriedRow(msgspec.Struct, omit_defaults=True):
+    """What would become of one row."""
+
+    place: str
+    status: str
+    id: str | None = None
+    position: int | None = None  # of the event that stands under its key
 
 
 class Outcome(msgspec.Struct):
@@ -50,6 +59,7 @@ class Outcome(msgspec.Struct):
     interrupted: bool = False
     failed: list[str] = []  # files that could not be read, or not to their end, and why
     problems: list[Told] = []
+    rows: list[TriedRow] | None = None  # each row of a dry run that tells them
 
     @property
     def handled(self) -> int:

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import msgspec
 
-from bin.import_outcome import Outcome, Told
+from bin.import_outcome import Outcome, Told, TriedRow
 from bin.import_progress import Progress
 from bin.principal import principal
 from domain.errors import Refused, TouchlogError
@@ -222,6 +222,10 @@ class Run:
         while self._flying:
             await self._land(asyncio.ALL_COMPLETED, list(self._flying))
 
+    def _each(self, rows: Iterable[TriedRow]) -> None:
+        if self._outcome.rows is not None:
+            self._outcome.rows.extend(rows)
+
     async def _send(self, batch: Batch, format_name: str) -> None:
         from adapters.cloudevents import Payload
 
@@ -229,6 +233,7 @@ class Run:
         if batch.rejections:
             await self._target.keep(batch.rejections, format_name)
             outcome.rejected += len(batch.rejections)
+            self._each(TriedRow(one.place, "rejected", one.source_id) for one in batch.rejections)
             for one in batch.rejections:
                 self._told(
                     Told(one.place, "rejected", one.problems, one.source, one.source_id), one.raw, None
@@ -240,6 +245,10 @@ class Run:
             outcome.duplicates += answer.duplicates
             outcome.conflicts += answer.conflicts
             outcome.rejected += answer.rejected
+            self._each(
+                TriedRow(row.place, result.status, result.id, result.position)
+                for row, result in zip(batch.rows, answer.results, strict=True)
+            )
             for row, result in zip(batch.rows, answer.results, strict=True):
                 if not result.errors:
                     continue

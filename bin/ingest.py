@@ -39,8 +39,12 @@ def ingest(
     rejected: Path | None,
     quiet: bool,
     correct: bool = False,
+    each: bool = False,
 ) -> Outcome:
     """Import *paths*; see the command.
+
+    Args:
+        each: a dry run tells what would become of every row, not only of those with problems.
 
     Raises:
         TouchlogError: the servers do not come up, or the database went away for long.
@@ -52,6 +56,8 @@ def ingest(
     outcome = Outcome(
         [path.name if str(path) != "-" else "standard input" for path in paths], dry_run=dry_run
     )
+    if dry_run and each:
+        outcome.rows = []
     progress = Progress(quiet=quiet)
     started_s = time.monotonic()
 
@@ -123,7 +129,7 @@ def register(app: typer.Typer) -> None:
             None, help="The files' encoding (default: found by their first bytes, else utf-8)."
         ),
         dry_run: bool = typer.Option(
-            False, "--dry-run", help="Tell what would become of each row; write nothing."
+            False, "--dry-run", help="Tell what would become of the rows (--json: of each); write nothing."
         ),
         correct: bool = typer.Option(
             False,
@@ -177,11 +183,15 @@ def register(app: typer.Typer) -> None:
             rejected=rejected,
             quiet=False,
             correct=correct,
+            each=json,
         )
         if json:
             import orjson
 
-            typer.echo(orjson.dumps(msgspec.to_builtins(outcome), option=orjson.OPT_INDENT_2).decode())
+            shown = msgspec.to_builtins(outcome)
+            if outcome.rows is None:
+                del shown["rows"]
+            typer.echo(orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode())
         else:
             from rich.console import Console
 

@@ -37,12 +37,17 @@ def register(app: typer.Typer) -> None:
         json: bool = JSON_OPTION,
     ) -> None:
         """Make a key and print it: the only time that it is seen."""
-        made = _with_keys(
-            Settings.load(data=data),
-            lambda keys: keys.add(role, sources=source, name=name),
-            "keys add",
-            lambda made: ("key.added", {"key_id": made.key_id, "role": role, "sources": source}),
-        )
+        from domain.errors import Invalid
+
+        try:
+            made = _with_keys(
+                Settings.load(data=data),
+                lambda keys: keys.add(role, sources=source, name=name),
+                "keys add",
+                lambda made: ("key.added", {"key_id": made.key_id, "role": role, "sources": source}),
+            )
+        except Invalid as wrong:  # exit 2: the command was put wrongly
+            raise typer.BadParameter(" ".join(p.detail for p in wrong.problems)) from None
         if json:
             _print({"key_id": made.key_id, "key": made.key, "role": role, "sources": source, "name": name})
         else:

@@ -80,7 +80,7 @@ async def _work(settings: Settings, nats_url: str, stopping: asyncio.Event) -> N
     async with core(settings, settings.database_url or "", pool_size=4) as parts:
         keys = ApiKeys(parts.pool)
         client = await connected(nats_url, name="touchlog relay")
-        responder = Responder(client, prefix, parts.ingest, keys, subject_names_key=embedded)
+        responder = Responder(client, prefix, parts.ingest, keys, parts.feed, subject_names_key=embedded)
         await responder.start()
         counts = ChannelCounts()
 

@@ -16,6 +16,7 @@ from uuid import UUID
 import msgspec
 
 __all__ = [
+    "LAST_POSITION",
     "Body",
     "Recorded",
     "decode_body",
@@ -26,7 +27,12 @@ __all__ = [
     "moment",
     "moment_once",
     "recorded",
+    "within_calendar",
 ]
+
+
+LAST_POSITION = 2**63 - 1
+"""Positions are whole numbers of 64 bits with a sign, as PostgreSQL has them."""
 
 
 class Body(
@@ -114,6 +120,18 @@ def moment_once(at: datetime) -> str:
         at = at.astimezone(UTC)
     text = _written(at).decode()  # a fifth of the cost of isoformat
     return text[1:-1] if len(text) == 29 else f"{text[1:20]}.000000Z"
+
+
+_FIRST = datetime(1, 1, 1, tzinfo=UTC)
+_LAST = datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
+
+
+def within_calendar(at: datetime) -> datetime:
+    """*at*; an instant that has no date in UTC is the calendar's first or last, which every store can give back."""
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        return _LAST if at.year > 1 else _FIRST
 
 
 @lru_cache(maxsize=4096)  # all events of one commit share a time, and readers ask for one after the other

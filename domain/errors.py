@@ -38,6 +38,7 @@ __all__ = [
     "TouchlogError",
     "Unavailable",
     "Underway",
+    "pointed",
 ]
 
 
@@ -51,6 +52,11 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     pointer: str
     detail: str
     code: str = "invalid"
+
+
+def pointed(key: str) -> str:
+    """A key as a step of a JSON pointer (RFC 6901 §3)."""
+    return key.replace("~", "~0").replace("/", "~1") if "~" in key or "/" in key else key
 
 
 class TouchlogError(Exception):

@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from projections.projection import Effective, Index, PerEvent, Table, projection
+from projections.projection import Effective, Index, PerEvent, Table, indexable, projection
 
 __all__ = ["TABLE", "AuditTrail", "Trace"]
 
@@ -76,14 +76,14 @@ class AuditTrail(PerEvent):
                     recorded_at=recorded.recorded_at,
                     occurred_at=told.occurred_at,
                     principal=told.principal,
-                    on_behalf_of=told.on_behalf_of,
+                    on_behalf_of=None if told.on_behalf_of is None else indexable(told.on_behalf_of),
                     source=told.source,
                     source_id=told.id,
                     channel=told.channel,
                     direction=told.direction,
                     subject=_surrogate(owners[0][0]) if owners else None,
                     correlation=told.correlation,
-                    causation=told.causation,
+                    causation=None if told.causation is None else indexable(told.causation),
                     import_id=told.import_id,
                 ),
             ),

@@ -19,9 +19,9 @@ from msgspec import Meta
 
 from domain.consent.facts import state_of
 from domain.consent.opt_outs import EXTENSION, MAY_OPT_OUT, WORDED, OptOut, may_say_no, opt_out
-from domain.entry import Body, Recorded, event_id_of
+from domain.entry import LAST_POSITION, Body, Recorded, event_id_of, within_calendar
 from domain.event import TYPES
-from projections.projection import Effective, Index, PerEvent, Step, Table, projection
+from projections.projection import Effective, Index, PerEvent, Step, Table, indexable, projection
 
 __all__ = ["FACTS", "MESSAGES", "Consent", "ConsentFact", "Message"]
 
@@ -216,11 +216,14 @@ def _text(value: Any) -> str | None:
 
 
 def _time(value: Any) -> datetime | None:
-    return msgspec.convert(value, datetime) if isinstance(value, str) else None
+    return within_calendar(msgspec.convert(value, datetime)) if isinstance(value, str) else None
 
 
 def _notice(value: Any) -> tuple[str | None, str | None]:
-    return (_text(value.get("id")), _text(value.get("version"))) if isinstance(value, dict) else (None, None)
+    if not isinstance(value, dict):
+        return None, None
+    name = _text(value.get("id"))
+    return None if name is None else indexable(name), _text(value.get("version"))
 
 
 def _facts(recorded: Recorded, state: str) -> _Rows:
@@ -316,7 +319,8 @@ def _message(recorded: Recorded) -> Message:
         purpose=_text(purpose),
         channel=event.channel,
         legal_basis=_text(basis),
-        snapshot=snapshot if isinstance(snapshot, int) else None,
+        # What was recorded before the door refused it: beyond every position, and beyond what a column holds.
+        snapshot=min(snapshot, LAST_POSITION) if isinstance(snapshot, int) else None,
         controller=_text(data.get("controller")),
         campaign=campaign if isinstance(campaign, str) else None,
     )

@@ -12,9 +12,9 @@ import msgspec
 from msgspec import Meta
 
 from domain.entry import moment
-from projections.projection import Effective, Index, Joining, Table, projection
+from projections.projection import Effective, Index, Joining, Table, indexable, projection
 
-__all__ = ["TABLE", "Conversation", "Conversations"]
+__all__ = ["TABLE", "Conversation", "Conversations", "conversation_key"]
 
 _FAMILIES = ("call.", "chat.", "email.", "sms.", "message.", "case.")
 
@@ -49,6 +49,13 @@ class Conversation(msgspec.Struct, frozen=True, gc=False):
 
 TABLE = Table("conversations", Conversation, key=("conversation",), indexes=(Index(("subject", "last_at")),))
 
+
+def conversation_key(text: str) -> str:
+    """The key of the conversation that *text* names: the field that joins it and its value, `thread:…`."""
+    kept = indexable(text)
+    return kept if kept is text else f"{text.partition(':')[0]}:{kept}"
+
+
 _surrogate = lru_cache(maxsize=200_000)(UUID)
 
 
@@ -78,7 +85,7 @@ class Conversations(Joining):
             return ()
         by = _joined_by(told.data_json)
         keys = [
-            f"{field}:{value}"
+            conversation_key(f"{field}:{value}")
             for field, value in (
                 ("case", by.case_id),
                 ("conversation", by.conversation_id),

@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Sequence
 from datetime import datetime
 from functools import reduce
+from hashlib import sha256
 from importlib.metadata import entry_points
 from itertools import islice
 from operator import attrgetter
@@ -52,6 +53,7 @@ __all__ = [
     "Story",
     "Table",
     "foldable_apart",
+    "indexable",
     "load_foreign",
     "projection",
 ]
@@ -350,6 +352,17 @@ class Keyed(Projection):
     @property
     def beside(self) -> tuple[Table[Any], ...]:
         return (self.events_table,)
+
+
+LONGEST_INDEXED_BYTES = 2_600
+"""An entry of an index takes some 2,700 bytes."""
+
+
+def indexable(text: str) -> str:
+    """*text* for a column that is indexed: itself, or where no index holds it, its SHA-256."""
+    if len(text) * 4 <= LONGEST_INDEXED_BYTES or len(raw := text.encode()) <= LONGEST_INDEXED_BYTES:
+        return text
+    return f"sha256:{sha256(raw).hexdigest()}"
 
 
 REMEMBERED_ROWS = 20_000

@@ -90,6 +90,9 @@ class Store(Protocol):
         parked: Sequence[Waiting] = (),
         healed: Sequence[Waiting] = (),
     ) -> list[Any]: ...
+    def try_out(self, projection: Projection, changes: Changes) -> None: ...
+    def cannot_hold(self, failed: Exception) -> bool: ...
+    def is_away(self, failed: Exception) -> bool: ...
 
 
 _Events = list[tuple[Recorded, bytes]]
@@ -174,7 +177,7 @@ class Projector:
 
         Raises:
             Whatever the store raises: nothing of the batch was written, call `abandon`. What a fold
-            raises is not raised here: it parks the event.
+            raises is not raised here, nor that the store cannot hold a row: either parks the event.
         """
         if not self._held:
             return 0
@@ -196,12 +199,17 @@ class Projector:
             self._ahead = (position, self._batch, self._reading.submit(self._read, position, self._batch))
         maker = self._steps.pop(start, None) or Steps(self._store.amendments, start, as_of=self._as_of)
         steps, amendments = maker.of(events) if events else ([], [])
-        moves = []
         parked: list[Waiting] = []
-        for name in names:
-            changes = self._fold(name, steps, parked)
-            moves.append((self._held[name], self._projections[name], changes))
-        for tracking in self._store.save(moves, position, recorded_at, amendments=amendments, parked=parked):
+        moves = [self._move(name, self._fold(name, steps, parked)) for name in names]
+        try:
+            moved = self._store.save(moves, position, recorded_at, amendments=amendments, parked=parked)
+        except Exception as failed:
+            if not self._store.cannot_hold(failed):
+                raise
+            parked = []
+            moves = [self._move(name, self._fold_what_can_be_held(name, steps, parked)) for name in names]
+            moved = self._store.save(moves, position, recorded_at, amendments=amendments, parked=parked)
+        for tracking in moved:
             self._held[tracking.name] = tracking
         self._steps = {position: maker}
         for one in parked:
@@ -210,16 +218,25 @@ class Projector:
                 log.error("event_parked", projection=one.projection, position=one.position, reason=one.reason)
         return count
 
+    def _move(self, name: str, changes: Changes) -> tuple[Any, Projection, Changes]:
+        return self._held[name], self._projections[name], changes
+
+    def _going(self, name: str, steps: Sequence[Step], parked: list[Waiting]) -> Sequence[Step]:
+        """The steps that stand behind none that is parked; the others join it."""
+        waiting = self._parked.get(name)
+        if not waiting:
+            return steps
+        parked += [_waits(name, s) for s in steps if waiting.holds(s)]
+        return [s for s in steps if not waiting.holds(s)]
+
     def _fold(self, name: str, steps: Sequence[Step], parked: list[Waiting]) -> Changes:
         """The changes of one projection; what it cannot fold goes to *parked* with what follows it."""
-        waiting = self._parked.get(name)
-        going = steps
-        if waiting:
-            going = [s for s in steps if not waiting.holds(s)]
-            parked += [_waits(name, s) for s in steps if waiting.holds(s)]
+        going = self._going(name, steps, parked)
         try:
             return self._folded(name, going)
-        except Exception as failed:  # noqa: BLE001 - whatever a fold raises parks its event
+        except Exception as failed:  # whatever a fold raises parks its event
+            if self._store.is_away(failed):
+                raise
             log.warning(
                 "fold_failed",
                 projection=name,
@@ -227,21 +244,58 @@ class Projector:
                 steps=len(going),
             )
             self._projections[name].forget()  # what it remembers of this attempt is not written
+        return self._fold_others(name, going, parked, lambda step: self._failure(name, [step]))
+
+    def _fold_what_can_be_held(self, name: str, steps: Sequence[Step], parked: list[Waiting]) -> Changes:
+        """As `_fold`, where the store refused to hold the rows: also what makes such rows goes to *parked*."""
+        going = self._going(name, steps, parked)
+        self._projections[name].forget()
+        failures: dict[int, Exception] = {}
+
+        def search(part: Sequence[Step], failed: Exception | None) -> None:
+            if failed is None:
+                return
+            if len(part) == 1:
+                failures[id(part[0])] = failed
+                return
+            for half in (part[: len(part) // 2], part[len(part) // 2 :]):
+                search(half, self._failure(name, half, held=True))
+
+        search(going, self._failure(name, going, held=True) if going else None)
+        return self._fold_others(name, going, parked, lambda step: failures.get(id(step)))
+
+    def _failure(self, name: str, steps: Sequence[Step], *, held: bool = False) -> Exception | None:
+        """Why *steps* cannot be folded by themselves (*held*: nor their rows be held); None where they can."""
+        try:
+            changes = self._folded(name, steps)
+            if held:
+                self._store.try_out(self._projections[name], changes)
+        except Exception as failed:
+            if self._store.is_away(failed):
+                raise  # that says nothing of the steps
+            return failed
+        finally:
+            self._projections[name].forget()
+        return None
+
+    def _fold_others(
+        self,
+        name: str,
+        going: Sequence[Step],
+        parked: list[Waiting],
+        failure: Callable[[Step], Exception | None],
+    ) -> Changes:
+        """The changes of all of *going* but those with a *failure*, and what stands behind them."""
         held_back = _Queue()
         kept: list[Step] = []
         for step in going:
             if held_back.holds(step):
                 parked.append(_waits(name, step))
-                continue
-            try:
-                self._folded(name, [step])
-            except Exception as failed:  # noqa: BLE001
+            elif (failed := failure(step)) is not None:
                 parked.append(_waits(name, step, failed))
                 held_back.add(step.concerns.position, step.concerns.subject)
-                continue
-            finally:
-                self._projections[name].forget()
-            kept.append(step)
+            else:
+                kept.append(step)
         return self._folded(name, kept)
 
     def _folded(self, name: str, steps: Sequence[Step]) -> Changes:
@@ -275,9 +329,17 @@ class Projector:
                     self._leave(name, _waits(name, step, failed))
                     held_back.add(one.event, step.concerns.subject)
                     continue
-                self._move_none(
-                    name, changes, healed=[Waiting(name, one.position, one.event, None, "", False)]
-                )
+                try:
+                    self._move_none(
+                        name, changes, healed=[Waiting(name, one.position, one.event, None, "", False)]
+                    )
+                except Exception as failed:
+                    if step is None or not self._store.cannot_hold(failed):
+                        raise
+                    self._projections[name].forget()
+                    self._leave(name, _waits(name, step, failed))
+                    held_back.add(one.event, step.concerns.subject)
+                    continue
                 healed += 1
             self._parked[name] = _Queue(self._store.parked(name))
         return healed

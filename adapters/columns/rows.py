@@ -29,6 +29,7 @@ ENVELOPE_SCHEMA = pa.schema(
 SORTED_BY = ("owner", "occurred_at", "source", "source_id", "known_from")
 REFERENCE = "reference:"
 _EXACT = 2**53
+_LARGEST = 2**63 - 1
 
 
 class Row(msgspec.Struct, gc=False, kw_only=True):
@@ -95,6 +96,8 @@ def _typed(path: str, n: int, found: Sequence[tuple[int, Any]]) -> Iterable[tupl
         kind = kind_of_value(value)
         if kind == "number" and isinstance(value, float):
             kind = "real"
+        elif kind == "number" and value > _LARGEST:
+            kind = "list"  # written as JSON: exact, where a column of whole numbers ends before the log does
         by_kind.setdefault(kind, []).append((place, value))
     whole = by_kind.get("number", [])
     if "real" in by_kind and all(abs(v) <= _EXACT for _, v in whole):
@@ -107,6 +110,8 @@ def _typed(path: str, n: int, found: Sequence[tuple[int, Any]]) -> Iterable[tupl
         "list": pa.string(),
     }
     plain = next((k for k in ("text", "number", "real", "flag") if k in by_kind), None)
+    if path_of_column(path)[1]:  # a key of the sender's own that ends as a kind does: never a plain name
+        plain = None
     for kind, values in sorted(by_kind.items()):
         cells: list[Any] = [None] * n
         for place, value in values:

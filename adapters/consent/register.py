@@ -19,6 +19,7 @@ from adapters.postgres import arrays
 from domain.consent.facts import Fact
 from domain.consent.kinship import Kin, Tie
 from domain.consent.validity import Case
+from domain.entry import within_calendar
 from domain.resolution import Link, Merge, Split
 
 __all__ = [
@@ -385,7 +386,7 @@ def fact_of(rows: list[Any]) -> Fact:
     if patch is not None:
         for name in ("effective_at", "valid_until"):
             if patch.get(name) is not None:
-                patch[name] = msgspec.convert(patch[name], datetime)
+                patch[name] = within_calendar(msgspec.convert(patch[name], datetime))
         for name in ("contact", "subject"):
             if patch.get(name) is not None:
                 patch[name] = UUID(patch[name])

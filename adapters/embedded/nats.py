@@ -26,6 +26,9 @@ from domain.errors import Misconfigured, Unavailable
 USER = "touchlog"
 ACCOUNT = "TOUCHLOG"
 MAX_PAYLOAD_BYTES = 16 * 2**20
+MAX_RESERVED_BYTES = 2**50
+"""What all streams together may reserve. Each reserves the most that it may ever hold, of which it mostly holds
+nothing; by default nats-server grants three quarters of the free disk, which the queues of a few keys use up."""
 SERVERS_OWN = ["$JS.>", "$MQTT.>", "$SYS.>", "$KV.>", "$O.>", "_INBOX.>", "_touchlog.>"]
 """Subjects on which nobody but the server and touchlog itself speaks, also in a key's own account."""
 STORE_KEY = "TOUCHLOG_NATS_STORE_KEY"
@@ -163,6 +166,7 @@ class Nats:
                 "sync_interval": "always",
                 "cipher": "aes",
                 "max_memory_store": 512 * 2**20,
+                "max_file_store": MAX_RESERVED_BYTES,
             },
             "mqtt": {"listen": f"127.0.0.1:{self.mqtt_port}", "ack_wait": "30s"},
             "accounts": accounts,

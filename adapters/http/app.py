@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
+from urllib.parse import unquote
 
 from litestar import Litestar, Request, Response
 from litestar.datastructures import State
 from litestar.di import Provide
-from litestar.types import ControllerRouterHandler
+from litestar.routes import HTTPRoute
+from litestar.types import ASGIApp, ControllerRouterHandler
 
 from adapters.http import (
     browser,
@@ -90,6 +92,17 @@ class Front:
         self._doors |= dict.fromkeys(segment.PATHS, segment.SegmentDoor(house))
         self._inner = inner
         self._requests = house.figures.requests
+        self._methods: dict[str, set[str]] = {}
+        for route in inner.routes:
+            if isinstance(route, HTTPRoute):
+                self._methods.setdefault(route.path, set()).update(route.methods)
+
+    def _allowed(self, scope: Scope, told: bytes) -> bytes:
+        """Every method of an address: the framework tells those of one handler, and not that HEAD goes as GET."""
+        methods = self._methods.get(scope.get("path_template") or "", set()) | set(told.decode().split(", "))
+        if "GET" in methods and scope["path"] != feed.STREAM_PATH:
+            methods.add("HEAD")
+        return ", ".join(sorted(methods)).encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -104,6 +117,7 @@ class Front:
         if scope["type"] != "http":
             await self._inner(scope, receive, send)  # type: ignore[arg-type]
             return
+        scope = _one_part_each(scope)
         if not self._house.is_open and scope["path"] != "/healthz":
             await self._house.until_open(STARTS_WITHIN_S)
         if scope["method"] == "HEAD" and scope["path"] != feed.STREAM_PATH:
@@ -116,6 +130,11 @@ class Front:
             if message["type"] == "http.response.start":
                 begun = True
                 route = scope.get("path_template") or "unknown"
+                if message["status"] in (204, 405):
+                    message["headers"] = [
+                        (name, self._allowed(scope, value) if name == b"allow" else value)
+                        for name, value in message["headers"]
+                    ]
                 self._requests.labels(f"{scope['method']} {route}", str(message["status"])).inc()
             await send(message)
 
@@ -131,6 +150,37 @@ class Front:
             headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
             await counted({"type": "http.response.start", "status": refused.status, "headers": headers})
             await send({"type": "http.response.body", "body": body})
+
+
+_SLASH = "\x1f"
+"""Stands for a slash within a part of a path while the route is looked for. No name holds this character."""
+
+
+def _one_part_each(scope: Scope) -> Scope:
+    """The request with each percent-encoded slash kept inside its part of the path (RFC 3986 §2.2).
+
+    The server decodes a path whole, and `/v1/persons/user:a%2Fb/history` would be of another route.
+    """
+    raw: bytes = scope.get("raw_path") or b""
+    if b"%2f" not in raw and b"%2F" not in raw:
+        return scope
+    text = raw.partition(b"?")[0].decode("latin-1").replace("%2F", _SLASH).replace("%2f", _SLASH)
+    return {**scope, "path": unquote(text)}
+
+
+def _slashes(app: ASGIApp) -> ASGIApp:
+    """Give the handlers the slashes that `_one_part_each` kept out of the way."""
+
+    async def restored(scope: Any, receive: Any, send: Any) -> None:
+        if _SLASH in scope["path"]:
+            named = scope["path_params"]
+            scope["path"] = scope["path"].replace(_SLASH, "%2F")
+            scope["path_params"] = {
+                k: v.replace(_SLASH, "/") if isinstance(v, str) else v for k, v in named.items()
+            }
+        await app(scope, receive, send)
+
+    return restored
 
 
 def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
@@ -151,6 +201,7 @@ def build(house: House) -> Front:
     inner = Litestar(
         route_handlers=[*routes(), *docs.ROUTES, *browser.ROUTES, *consent_questions.PAGES],
         dependencies=dependencies,
+        middleware=[_slashes],
         exception_handlers={Exception: answer_error},
         openapi_config=None,
         state=State({"house": house, "documented": documented}),

@@ -30,18 +30,20 @@ def events_of(headers: Iterable[tuple[bytes, bytes]], content_type: str | None, 
         Refusal: 400 (no JSON), 413 (too many), 415 (not a media type that is taken).
     """
     media_type, _, parameters = (content_type or "").partition(";")
-    body = body.removeprefix(b"\xef\xbb\xbf")
     media_type = media_type.strip().lower()
+    if not media_type or _is_json(media_type):
+        body = body.removeprefix(b"\xef\xbb\xbf")
     charset = re.search(r"charset\s*=\s*\"?([^\s;\"]+)", parameters, re.IGNORECASE)
-    if charset and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):
+    utf8 = charset is None or charset[1].lower() in ("utf-8", "utf8", "us-ascii")
+    if charset and not utf8 and _is_json(media_type):
         raise Refusal(415, "unsupported", f"JSON travels as UTF-8; charset {charset[1][:40]!r} is not taken.")
     if media_type == "application/cloudevents+json":
         return [whole_json(body)]
     if media_type == "application/cloudevents-batch+json":
         return _batch(body)
     attributes = [(n, v) for n, v in headers if n[:3] == b"ce-"]
-    if attributes:
-        return [_binary(attributes, content_type, media_type, body)]
+    if attributes and not media_type.startswith("application/cloudevents"):  # such a one is structured (§3)
+        return [_binary(attributes, content_type, media_type, body, utf8=utf8)]
     if media_type == "application/json":
         return _batch(body)
     raise Refusal(
@@ -125,8 +127,17 @@ def whole_json(body: bytes) -> bytes:
     return body
 
 
+def _is_json(media_type: str) -> bool:
+    return media_type in ("application/json", "text/json") or media_type.endswith("+json")
+
+
 def _binary(
-    attributes: list[tuple[bytes, bytes]], content_type: str | None, media_type: str, body: bytes
+    attributes: list[tuple[bytes, bytes]],
+    content_type: str | None,
+    media_type: str,
+    body: bytes,
+    *,
+    utf8: bool,
 ) -> bytes:
     """One event in binary mode as its JSON; a header that comes twice is told as the repeated key that it is."""
     members: list[bytes] = []
@@ -140,11 +151,11 @@ def _binary(
     if content_type is not None:
         members.append(b'"datacontenttype":' + orjson.dumps(content_type))
     if body:
-        if not media_type or media_type in ("application/json", "text/json") or media_type.endswith("+json"):
+        if not media_type or _is_json(media_type):
             members.append(b'"data":' + whole_json(body))
         else:
             text = None
-            if media_type.startswith("text/") or media_type.endswith(("/xml", "+xml")):
+            if utf8 and (media_type.startswith("text/") or media_type.endswith(("/xml", "+xml"))):
                 try:
                     text = body.decode("utf-8")
                 except UnicodeDecodeError:

@@ -37,7 +37,9 @@ def page_of_problem(request: Request[Any, Any, Any], error: Exception) -> Respon
     house = house_of(request)
     if refused.status == 401:
         query = request.scope.get("query_string", b"").decode("latin-1")
-        next_ = request.scope["path"] + (f"?{query}" if query else "") if request.method == "GET" else "/"
+        # As it was asked for: decoded, the ? or # of an identifier would end the path.
+        path = request.scope.get("raw_path", b"").decode("latin-1").partition("?")[0] or request.scope["path"]
+        next_ = path + (f"?{query}" if query else "") if request.method == "GET" else "/"
         return elsewhere(f"/sign-in?{urlencode({'next': next_})}" if next_ != "/" else "/sign-in")
     title = TITLES.get(refused.kind, "Error")
     return rendered(

@@ -17,6 +17,7 @@ from litestar import Request, Response, post
 from litestar.openapi import ResponseSpec
 
 from adapters.cloudevents import Payload
+from adapters.feed import Feed
 from adapters.http.auth import bearer_of, unauthorised
 from adapters.http.bodies import events_of
 from adapters.http.door import (
@@ -41,6 +42,7 @@ __all__ = [
     "encode_answer",
     "may_append",
     "record",
+    "tell_head",
 ]
 
 _AT_ONCE = 1_000
@@ -100,6 +102,12 @@ async def accept(
     return whole
 
 
+async def tell_head(answer: Answer, feed: Feed) -> None:
+    """Put the newest position into *answer* where no commit of its own told it."""
+    if not answer.recorded:
+        answer.head = max(answer.head, await through_outages(feed.head, within_s=5))
+
+
 # ---- the route ------------------------------------------------------------------------------------------
 
 
@@ -127,12 +135,7 @@ class Intake(Door):
             items = events_of(raw, headers.content_type, body)
             del body
             answer = await record(house, items, principal, way_in="http")
-            if not answer.recorded:  # then no commit of ours told the newest position
-
-                async def head() -> int:
-                    return await house.core.feed.head()
-
-                answer.head = max(answer.head, await through_outages(head, within_s=5))
+            await tell_head(answer, house.core.feed)
             house.figures.append_s.observe(time.perf_counter() - started_s)
             return Answered(encode_answer(answer))
 

@@ -209,7 +209,9 @@ async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
             figures.links_refused.set(await links_refused(house))
         except DATABASE_AWAY:
             pass  # the counters of this process are true all the same
-    return Response(generate_latest(figures.registry), media_type=CONTENT_TYPE_LATEST)
+    # The framework adds a charset to every text; said twice, it is one to no parser of media types.
+    media_type, _, _ = CONTENT_TYPE_LATEST.partition("; charset")
+    return Response(generate_latest(figures.registry), media_type=media_type)
 
 
 async def links_refused(house: House) -> int:

@@ -12,7 +12,7 @@ import msgspec
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
-from psycopg.errors import UndefinedTable
+from psycopg.errors import DataError, UndefinedTable, UntranslatableCharacter
 from psycopg_pool import PoolTimeout
 
 from adapters.postgres.outage import DATABASE_AWAY
@@ -162,10 +162,20 @@ def refusal(error: Exception) -> Refusal | None:
             else "The database does not answer; send the same request again in a moment."
         )
         return Refusal(503, "unavailable", text, headers={"Retry-After": "2"})
+    if _holds_nul(error):
+        text = "A text of the request holds NUL (\\u0000, %00), which no text may; leave it out."
+        return Refusal(400, "invalid", text, errors=[Problem("", text, "nul")])
     if isinstance(error, UndefinedTable):
         text = "The read models are not built yet: no projector has run. Ask again in a moment, or start `touchlog serve`."
         return Refusal(503, "behind", text, headers={"Retry-After": "1"})
     return None
+
+
+def _holds_nul(error: Exception) -> bool:
+    """Whether the database refused a text for its NUL: psycopg before it is sent, PostgreSQL inside of JSON."""
+    return isinstance(error, UntranslatableCharacter) or (
+        isinstance(error, DataError) and error.sqlstate is None and "NUL" in str(error)
+    )
 
 
 def of_exception(error: Exception, *, where: str) -> Refusal:

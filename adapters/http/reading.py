@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -63,7 +63,12 @@ def _time(text: str, place: str) -> datetime:
                 )
             ]
         )
-    return at
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:  # within the first or last day of the calendar
+        raise Invalid(
+            [Problem(place, "The time lies outside the years 1 to 9999 in UTC.", "out_of_range")]
+        ) from None
 
 
 async def as_of_of(request: Request[Any, Any, Any], text: str | None) -> datetime | None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from decimal import ROUND_HALF_EVEN, Decimal
+from math import isfinite
 from typing import Any
 
 import msgspec
 
 from adapters.imports.maps import Field
-from domain.errors import Problem
+from domain.errors import Problem, pointed
 from domain.units import money
 
-__all__ = ["BadCellError", "Rounded", "converter", "minor_of", "number_of", "whole_of"]
+__all__ = ["BadCellError", "Rounded", "converter", "float_of", "minor_of", "number_of", "whole_of"]
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?\Z")
 
@@ -23,7 +24,7 @@ class BadCellError(Exception):
 
     def __init__(self, column: str, detail: str, code: str = "invalid") -> None:
         super().__init__(detail)
-        self.problem = Problem(f"/{column}", detail, code)
+        self.problem = Problem(f"/{pointed(column)}", detail, code)
 
 
 class Rounded(msgspec.Struct, frozen=True):
@@ -61,6 +62,15 @@ def whole_of(column: str, text: str) -> int:
     return int(number)
 
 
+def float_of(column: str, number: Decimal) -> float:
+    found = float(number)
+    if not isfinite(found):  # JSON has no word for it: it would be kept as null
+        raise BadCellError(
+            column, f"'{column}' is beyond what a float holds (1.8e308); read it as a decimal.", "too_large"
+        )
+    return found
+
+
 def minor_of(column: str, number: Decimal, field: Field) -> int | Rounded:
     # domain.units knows the digits of each currency, and shows them: 0.00 GBP, 0 JPY.
     digits = len(money(0, field.currency).split()[0].partition(".")[2])
@@ -90,7 +100,7 @@ def converter(column: str, field: Field) -> Callable[[str], Any]:
         case "money":
             return lambda text: minor_of(column, number_of(column, text), field)
         case "float":
-            return lambda text: float(number_of(column, text))
+            return lambda text: float_of(column, number_of(column, text))
         case "decimal":
             return lambda text: str(number_of(column, text))
         case _:

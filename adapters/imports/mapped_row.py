@@ -8,7 +8,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from adapters.imports.cells import BadCellError, Rounded, converter, minor_of, number_of, whole_of
+from adapters.imports.cells import BadCellError, Rounded, converter, float_of, minor_of, number_of, whole_of
 from adapters.imports.maps import Field, Map, Rule, Who
 from adapters.imports.table import TableRow
 from domain.entry import moment
@@ -127,7 +127,7 @@ class Mapped:
             elif field.type == "whole":
                 value = int(total)
             elif field.type == "float":
-                value = float(total)
+                value = float_of("*".join(field.total or []), total)
             else:
                 value = str(total)
             event["data"][name] = value

@@ -15,9 +15,10 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error
 
+from adapters.feed import Feed
 from adapters.http.auth import bearer_of, unauthorised
 from adapters.http.bodies import events_of
-from adapters.http.events import LARGEST_BODY_BYTES, accept, encode_answer, may_append
+from adapters.http.events import LARGEST_BODY_BYTES, accept, encode_answer, may_append, tell_head
 from adapters.http.problems import MEDIA_TYPE, Refusal, document, of_exception
 from adapters.ingest import Ingest, Principal
 from adapters.postgres.api_keys import ApiKeys
@@ -28,6 +29,7 @@ __all__ = ["QUEUE", "Responder"]
 QUEUE = "touchlog-append"
 """The queue group: several responders share the requests, each is answered once."""
 MOST_WAITING = 1_000
+_HEADERS_BYTES = 1024  # more than they ever take
 
 
 class Responder:
@@ -38,12 +40,20 @@ class Responder:
     """
 
     def __init__(
-        self, client: Client, prefix: str, ingest: Ingest, keys: ApiKeys, *, subject_names_key: bool
+        self,
+        client: Client,
+        prefix: str,
+        ingest: Ingest,
+        keys: ApiKeys,
+        feed: Feed,
+        *,
+        subject_names_key: bool,
     ) -> None:
         self._client = client
         self._subject = f"{prefix}.append"
         self._ingest = ingest
         self._keys = keys
+        self._feed = feed
         self._subject_names_key = subject_names_key
         self._waiting: set[asyncio.Task[None]] = set()
 
@@ -85,13 +95,24 @@ class Responder:
             media_type = headers.get("content-type") or (None if binary else "application/json")
             items = events_of(attributes, media_type, message.data)
             answer = await accept(self._ingest, items, principal, way_in="nats")
+            await tell_head(answer, self._feed)
+            body = encode_answer(answer)
+            if len(body) + _HEADERS_BYTES > self._client.max_payload:
+                raise Refusal(
+                    413,
+                    "too-large",
+                    f"The answer is larger than this server's max_payload of {self._client.max_payload:,} bytes. All the same "
+                    f"{answer.recorded:,} events were recorded, {answer.duplicates:,} were duplicates, {answer.conflicts:,} in "
+                    f"conflict, {answer.rejected:,} rejected: send the same in smaller batches to hear of each.",
+                )
         except Exception as error:  # noqa: BLE001 - every error becomes a problem document
             await self._reply_problem(message, of_exception(error, where=self._subject))
         else:
-            await self._reply(message, encode_answer(answer), {"Content-Type": "application/json"})
+            await self._reply(message, body, {"Content-Type": "application/json"})
 
     async def _who(self, message: Msg) -> Principal:
-        key = bearer_of((message.headers or {}).get("Authorization"))
+        headers = {name.lower(): value for name, value in (message.headers or {}).items()}
+        key = bearer_of(headers.get("authorization"))
         principal = None
         if key is not None:
             principal = await self._keys.authenticate(key)

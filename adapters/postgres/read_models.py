@@ -7,6 +7,7 @@ position from the one that was read, under the lease's epoch; whoever lost the l
 from __future__ import annotations
 
 import os
+import struct
 import types
 import typing
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -18,7 +19,8 @@ from uuid import UUID
 import msgspec
 import psycopg
 import structlog
-from psycopg import sql
+from psycopg import DataError, sql
+from psycopg.errors import ProgramLimitExceeded
 
 from adapters.postgres.amendments import StoredAmendments
 from adapters.postgres.binary_copy import pack_known, pack_rows
@@ -485,6 +487,21 @@ class ReadModels:
                     (one.projection, self._schema, one.position, one.event),
                 )
         return moved
+
+    def try_out(self, projection: Projection, changes: Changes) -> None:
+        """Write *changes* and take them back; raises what `save` would."""
+        conn = self.connection
+        with conn.transaction(force_rollback=True):
+            for table in tables_of(projection):
+                self._write(conn, table, changes)
+
+    def cannot_hold(self, failed: Exception) -> bool:
+        """Whether a row was refused for what it holds, so that trying again is of no use: a number beyond its column, a key beyond its index."""
+        return isinstance(failed, struct.error | OverflowError | DataError | ProgramLimitExceeded)
+
+    def is_away(self, failed: Exception) -> bool:
+        """Whether the database did not answer."""
+        return isinstance(failed, psycopg.OperationalError) and not isinstance(failed, ProgramLimitExceeded)
 
     def parked(self, name: str | None = None, *, retry: bool | None = None) -> list[Parked]:
         """What is parked, in log order."""

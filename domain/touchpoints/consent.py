@@ -6,7 +6,7 @@ well-formed fact is always recorded, and whether it has effect is decided when i
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -17,7 +17,7 @@ from domain.units import tell, words
 class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The text that was shown, by name, version, language and hash."""
 
-    id: str | None = None
+    id: Annotated[str, msgspec.Meta(max_length=500)] | None = None
     version: str | int | None = None
     language: str | None = None
     sha256: str | None = None

@@ -352,7 +352,7 @@ def bus(tmp_path: Path) -> Iterator[Bus]:
 def test_over_nats_the_answers_are_the_same(tmp_path: Path, database_url: str, bus: Bus) -> None:
     async def test(parts: Core, keys: ApiKeys, client: Client) -> None:
         signed = {"Authorization": f"Bearer {(await keys.add('adapter', sources=['*'])).key}"}
-        await Responder(client, "touchlog", parts.ingest, keys, subject_names_key=False).start()
+        await Responder(client, "touchlog", parts.ingest, keys, parts.feed, subject_names_key=False).start()
 
         async def asked(payload: bytes, **headers: str) -> dict[str, Any]:
             answer = await client.request(

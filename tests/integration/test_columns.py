@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,48 @@ def test_an_event_acknowledged_a_moment_ago_is_in_the_answer(served: Served, htt
     assert counts(answer) == [1, 1]
     assert answer["head"] == answer["known_at"] == head
     assert answer["steps"][0]["time_to_next"]["avg_s"] == 86_400
+
+
+def test_a_whole_number_beyond_63_bits_is_asked_for_exactly(served: Served, http: httpx.Client) -> None:
+    # given whole numbers up to the last that the log takes, beside small ones and fractions
+    numbers = [1, 2**63 - 1, 2**63, 2**64 - 2, 2**64 - 1, 0.5]
+    events = [
+        web(f"big{n}", f"user:big{n}", "/big", 1, data={"size": number}) for n, number in enumerate(numbers)
+    ]
+    given(http, *events, *(web(f"big-end{n}", f"user:big{n}", "/big/end", 2) for n in range(len(numbers))))
+
+    def counted(condition: Any) -> list[int]:
+        first = {"type": "web.page_viewed", "where": {"path": "/big", "size": condition}}
+        return counts(asked(served, http, steps=[first, *viewed("/big/end")], window="P14D"))
+
+    # when they are asked for, then each is itself, and they are in order
+    assert [counted(number) for number in numbers] == [[1, 1]] * len(numbers)
+    assert counted({"op": ">", "value": 2**63 - 1}) == [3, 3]
+    assert counted({"op": ">=", "value": 2**64 - 1}) == [1, 1]
+    assert counted({"op": "<", "value": 2}) == [2, 2]
+
+
+def test_a_key_that_ends_as_a_kind_does_is_a_property_like_any_other(
+    served: Served, http: httpx.Client, tmp_path: Path
+) -> None:
+    # given keys of a sender that end as columns of several kinds are called, beside such a property
+    given(
+        http,
+        web("kind1", "user:kind", "/kind", 1, data={"n": 1, "n#number": "t", "n#list": 2}),
+        web("kind2", "user:kind", "/kind", 2, data={"n": "x", "n#number": 3}),
+        web("kind3", "user:kind", "/kind", 3, data={"n#number": "u", "n": 2.5}),
+    )
+
+    def counted(**where: Any) -> list[int]:
+        step = {"type": "web.page_viewed", "where": {"path": "/kind", **where}}
+        return counts(asked(served, http, steps=[step, step], window="P14D", count="total"))[:1]
+
+    # when they are asked for, out of the log and from the shelf
+    for _ in range(2):
+        assert [counted(n=1), counted(n="x"), counted(n="t"), counted(n=3)] == [[1], [1], [0], [0]]
+        assert [counted(**{"n#number": v}) for v in ("t", 3, "u", 1)] == [[1], [1], [1], [0]]
+        with shelf_written(served):
+            pass
 
 
 def test_links_make_two_identifiers_one_person_from_the_moment_they_are_known(
@@ -474,6 +517,10 @@ def test_sql_sees_the_log_as_it_holds_and_nothing_else_of_the_machine(
         for _ in range(2):  # out of the log, and from the shelf
             assert ask_sql(library, SQL, known_at=head).rows == [("/q/a", 1), ("/q/b", 1)]
             assert ask_sql(library, SQL, known_at=before).rows == [("/q/a", 2)]
+            times = "SELECT max(occurred_at), count(*), sum(position - position) FROM read.event_log WHERE source_id LIKE 'q_'"
+            assert ask_sql(library, times, known_at=head).rows == [
+                (datetime(2026, 3, 2, 12, tzinfo=UTC), 2, 0)
+            ]
             with shelf_written(served):
                 pass
         for refused in (

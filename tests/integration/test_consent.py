@@ -105,6 +105,35 @@ async def test_a_correction_keeps_its_persons_sealed_and_counts_by_their_surroga
 
 
 @story
+async def test_a_consent_until_the_end_of_the_calendar_holds_and_one_until_its_beginning_does_not(
+    it: House,
+) -> None:
+    # given grants that lapse at instants which have no date in UTC, one of them by a correction
+    yesterday = now() - timedelta(days=1)
+    end, beginning = "9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"
+    other, third = "email:other@example.com", "email:third@example.com"
+    await it.given(
+        fact("g", "given", yesterday, **GRANT, valid_until=end),
+        fact("h", "given", yesterday, subject=other, **GRANT | {"contact": other}, valid_until=beginning),
+        fact("i", "given", yesterday, subject=third, **GRANT | {"contact": third}),
+        fact("c", "corrected", yesterday, subject=None, of=of("i"), patch={"valid_until": end}),
+    )
+
+    # when it is asked who may be written to, and what is held
+    asked = [Asked(contact=ref, purpose="marketing.news", channel="email") for ref in (MAIL, other, third)]
+    found = await consents(it).check(asked)
+    persons = [await consents(it).person(ref) for ref in (ANN, other, third)]
+
+    # then the first holds for ever, the second never did, and each is told
+    assert [(one["allowed"], one["reason"]) for one in found.results] == [
+        (True, None),
+        (False, "no_consent"),
+        (True, None),
+    ]
+    assert [len(person.facts) for person in persons] == [1, 1, 2]
+
+
+@story
 async def test_check_tells_each_recipient_and_the_position_to_keep(it: House) -> None:
     await it.given(fact("g", "given", now() - timedelta(days=1), **GRANT))
     asked = [

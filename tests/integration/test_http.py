@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import httpx
@@ -181,7 +182,11 @@ def test_binary_headers_are_unquoted_and_percent_decoded_once() -> None:
         ("application/xml", b"<a/>", "data", "<a/>"),
         ("image/png", b"\x89PNG\x00", "data_base64", "iVBORwA="),
         ("text/plain", b"\xff\xfe", "data_base64", "//4="),
+        ("text/plain; charset=iso-8859-1", b"gr\xfc\xdfe", "data_base64", "Z3L832U="),
+        ("text/plain; charset=utf-16le", b"a\x00", "data_base64", "YQA="),
+        ("application/octet-stream", b"\xef\xbb\xbf\x00", "data_base64", "77u/AA=="),
         ("application/vnd.shop+json", b"[1]", "data", [1]),
+        ("application/json", b"\xef\xbb\xbf[1]", "data", [1]),
     ],
 )
 def test_binary_data_follows_its_media_type(content_type: str, body: bytes, field: str, value: Any) -> None:
@@ -189,6 +194,19 @@ def test_binary_data_follows_its_media_type(content_type: str, body: bytes, fiel
     found = json.loads(event)
     assert found[field] == value
     assert found["datacontenttype"] == content_type
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/cloudevents+xml", "application/cloudevents; charset=utf-8"]
+)
+def test_an_event_in_a_format_that_is_not_taken_is_none_in_binary_mode(content_type: str) -> None:
+    # given a structured event in another format, with attributes in headers beside it
+    headers = [(b"ce-specversion", b"1.0"), (b"ce-id", b"1"), (b"ce-source", b"s"), (b"ce-type", b"t")]
+
+    # when it comes, then it is refused: the whole event would be taken for its data
+    with pytest.raises(Refusal) as refused:
+        events_of(headers, content_type, b"<event/>")
+    assert refused.value.status == 415
 
 
 def test_data_cannot_break_out_of_its_place() -> None:
@@ -757,6 +775,70 @@ def test_a_method_that_is_not_taken_names_those_that_are(http: httpx.Client) -> 
     assert "GET" in answer.headers["allow"]
 
 
+def test_the_methods_of_an_address_are_told_whole(http: httpx.Client) -> None:
+    # given an address that several handlers share, and one that is a stream
+    # when they are asked what they take
+    every, stream = http.options("/v1/events"), http.options("/v1/events/stream")
+
+    # then each method that is answered stands there, and no other
+    assert (every.status_code, every.headers["allow"]) == (204, "GET, HEAD, OPTIONS, POST")
+    assert http.delete("/v1/events").headers["allow"] == "GET, HEAD, OPTIONS, POST"
+    assert http.post("/healthz").headers["allow"] == "GET, HEAD, OPTIONS"
+    assert stream.headers["allow"] == "GET, OPTIONS"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/events?type=a%00b",
+        "/v1/persons/email:nul@example.com/history?type=%00",
+        "/v1/funnels/a%00",
+        "/v1/conversations/a%00",
+    ],
+)
+def test_nul_in_a_request_is_told_as_the_mistake_that_it_is(
+    served: Served, http: httpx.Client, path: str
+) -> None:
+    # given somebody who is known, and read models
+    only(post(http, call(subject="email:nul@example.com")))
+    served.project()
+
+    # when a text holds NUL, then the sender hears so: the server did not fail
+    assert_problem(http.get(path), 400)
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_time_beyond_the_calendar_is_told_as_such(served: Served, http: httpx.Client, at: str) -> None:
+    # given somebody who is known
+    only(post(http, call(subject="email:calendar@example.com")))
+    served.project()
+
+    # when a history is cut at an instant that has no date in UTC
+    answer = http.get("/v1/persons/email:calendar@example.com/history", params={"as_of": at})
+
+    # then the parameter is named
+    assert assert_problem(answer, 400)["errors"][0]["pointer"] == "/as_of"
+
+
+@pytest.mark.parametrize("ref", ["anonymous:aGk/eW8vPz8=", "user:shop/7", "user:100%2F", "user:é/ü"])
+def test_a_ref_with_a_slash_is_asked_for_percent_encoded(
+    served: Served, http: httpx.Client, ref: str
+) -> None:
+    # given an event of somebody whose identifier holds a slash
+    position = only(post(http, call(subject=ref)))["position"]
+    served.project()
+
+    # when the REF is one part of the path, as RFC 3986 encodes it
+    place = f"/v1/persons/{quote(ref, safe='')}"
+    history, person = http.get(f"{place}/history"), http.get(place)
+
+    # then the person is found by every route
+    assert [e["position"] for e in history.json()["entries"]] == [position]
+    assert person.status_code == 200
+    assert http.get(f"{place}/why").status_code == 200
+    assert http.get(f"{place}/consent").status_code == 200
+
+
 # ---- types, operations, documentation -------------------------------------------------------------------
 
 
@@ -789,7 +871,9 @@ def test_projections_tell_their_lag(served: Served, http: httpx.Client) -> None:
 
 def test_figures_are_told_on_loopback_and_not_through_a_proxy(served: Served) -> None:
     with served.client("") as client:
-        text = client.get("/metrics").text
+        told = client.get("/metrics")
+        assert told.headers["content-type"].count("charset") == 1
+        text = told.text
         assert 'touchlog_events_total{status="recorded"}' in text
         assert "touchlog_append_seconds_bucket" in text
         assert "touchlog_log_head_position" in text

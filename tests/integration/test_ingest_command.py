@@ -187,6 +187,15 @@ def test_a_dry_run_tells_what_the_run_would_and_writes_nothing(
     assert told(real)[0] == (2, 1, 1, 2)
     rows = ask(f"SELECT {sums}")
     second = touchlog("ingest", mixed, "--dry-run", "--json")
+    assert [(r["place"], r["status"], r.get("id"), r.get("position")) for r in second.json["rows"]] == [
+        ("mixed.jsonl line 1", "duplicate", "1", 2),
+        ("mixed.jsonl line 2", "duplicate", "2", 3),
+        ("mixed.jsonl line 3", "duplicate", "2", 3),
+        ("mixed.jsonl line 4", "conflict", "1", 2),
+        ("mixed.jsonl line 5", "rejected", "3", None),
+        ("mixed.jsonl line 6", "rejected", None, None),
+    ], "row by row"
+    assert "rows" not in real.json
     assert told(second)[0] == (0, 3, 1, 2)
     assert ask(f"SELECT {sums}") == rows
 
@@ -440,6 +449,21 @@ def test_who_is_not_known_or_cannot_be_named_is_told(touchlog: Touchlog) -> None
     assert unnamed.code == 2
     assert "'email:' before the address" in unnamed.err
     assert touchlog("history", "email:a@b.cc", "--as-of", "yesterday").code == 2
+    assert touchlog("history", "email:a@b.cc", "--as-of", "0001-01-01T00:00:00+14:00").code == 2
+
+
+def test_a_key_that_cannot_be_made_is_wrong_use(touchlog: Touchlog) -> None:
+    # given no such role, and an adapter without a source of its own
+    # when a key for it is asked for
+    unknown, sourceless = (
+        touchlog("keys", "add", "--role", "nobody"),
+        touchlog("keys", "add", "--role", "adapter"),
+    )
+
+    # then the command was put wrongly, and says what would be right
+    assert (unknown.code, sourceless.code) == (2, 2)
+    assert "adapter, agent, analyst, officer, admin" in " ".join(unknown.err.split())
+    assert "--source shop" in " ".join(sourceless.err.split())
 
 
 # -- status -------------------------------------------------------------------------------------------------

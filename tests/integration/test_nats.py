@@ -118,7 +118,7 @@ async def eventually(condition: Callable[[], Awaitable[bool]], what: str, within
 def test_a_request_is_answered_as_http_answers(tmp_path: Path, database_url: str, bus: Bus) -> None:
     async def test(parts: Core, keys: ApiKeys, client: Client) -> None:
         key = (await keys.add("adapter", sources=["till"])).key
-        await Responder(client, "touchlog", parts.ingest, keys, subject_names_key=False).start()
+        await Responder(client, "touchlog", parts.ingest, keys, parts.feed, subject_names_key=False).start()
         signed = {"Authorization": f"Bearer {key}"}
 
         async def ask(payload: bytes, headers: dict[str, str] | None = None) -> Msg:
@@ -155,6 +155,54 @@ def test_a_request_is_answered_as_http_answers(tmp_path: Path, database_url: str
     running(tmp_path, database_url, bus, test)
 
 
+def test_an_answer_tells_the_head_of_the_log_whoever_moved_it(
+    tmp_path: Path, database_url: str, bus: Bus
+) -> None:
+    async def test(parts: Core, keys: ApiKeys, client: Client) -> None:
+        # given a log that another process has written to
+        signed = {"authorization": f"Bearer {(await keys.add('admin')).key}"}
+        one = event()
+        async with core(parts.settings, database_url) as other:
+            admin = Principal("k", "admin")
+            await other.ingest.accept([one, event()], admin, way_in="test")
+        await Responder(client, "touchlog", parts.ingest, keys, parts.feed, subject_names_key=False).start()
+
+        # when this one records nothing of what it is asked
+        answers = [
+            json.loads((await client.request("touchlog.append", body, timeout=10, headers=signed)).data)
+            for body in (one, b"[]", b"{}")
+        ]
+
+        # then the newest position is told all the same
+        assert [answer["head"] for answer in answers] == [2, 2, 2]
+
+    running(tmp_path, database_url, bus, test)
+
+
+def test_an_answer_that_the_server_does_not_carry_is_told_in_short(
+    tmp_path: Path, database_url: str, bus: Bus
+) -> None:
+    async def test(parts: Core, keys: ApiKeys, client: Client) -> None:
+        # given a server whose largest message is smaller than the answer to a batch (1 MiB by default)
+        signed = {"Authorization": f"Bearer {(await keys.add('admin')).key}"}
+        await Responder(client, "touchlog", parts.ingest, keys, parts.feed, subject_names_key=False).start()
+        client._max_payload = 20_000
+
+        # when the batch is recorded
+        batch = b"[" + b",".join([event(), *([b"{}"] * 100)]) + b"]"
+        answer = await client.request("touchlog.append", batch, timeout=10, headers=signed)
+
+        # then the requester hears what became of it and what to do, instead of nothing
+        problem = json.loads(answer.data)
+        assert problem["status"] == 413
+        assert "1 events were recorded" in problem["detail"]
+        assert "100 rejected" in problem["detail"]
+        assert "smaller batches" in problem["detail"]
+        assert await parts.feed.head() == 1
+
+    running(tmp_path, database_url, bus, test)
+
+
 def test_a_key_signs_in_to_the_bus_itself(tmp_path: Path, database_url: str, bus: Bus) -> None:
     async def test(parts: Core, keys: ApiKeys, client: Client) -> None:
         from adapters.embedded.nats import users_of
@@ -163,7 +211,7 @@ def test_a_key_signs_in_to_the_bus_itself(tmp_path: Path, database_url: str, bus
         for _ in range(2):  # nats-server joins a new account's import with its service at the second
             bus.server.reload(await asyncio.to_thread(users_of, database_url), bus.process.pid)
             await asyncio.sleep(0.25)
-        await Responder(client, "touchlog", parts.ingest, keys, subject_names_key=True).start()
+        await Responder(client, "touchlog", parts.ingest, keys, parts.feed, subject_names_key=True).start()
         till = await nats.connect(f"nats://{made.key_id}:{made.key}@127.0.0.1:{bus.server.port}")
         try:
             answer: dict[str, Any] = {}
@@ -192,7 +240,7 @@ def test_responders_share_the_requests(tmp_path: Path, database_url: str, bus: B
         key = (await keys.add("admin")).key
         other = await connected(bus.url, name="second")
         for each in (client, other):
-            await Responder(each, "touchlog", parts.ingest, keys, subject_names_key=False).start()
+            await Responder(each, "touchlog", parts.ingest, keys, parts.feed, subject_names_key=False).start()
         await client.flush()
         await other.flush()
         heads = {"Authorization": f"Bearer {key}"}
@@ -333,7 +381,7 @@ def test_a_killed_bus_is_caught_up_with_and_hinders_no_append(
 ) -> None:
     async def test(parts: Core, keys: ApiKeys, client: Client) -> None:
         key = (await keys.add("admin")).key
-        await Responder(client, "touchlog", parts.ingest, keys, subject_names_key=False).start()
+        await Responder(client, "touchlog", parts.ingest, keys, parts.feed, subject_names_key=False).start()
         relay = Relay(client, "touchlog", parts.feed, parts.pool)
         task = asyncio.create_task(relay.run())
         await record(parts, 300)

@@ -20,6 +20,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from adapters.embedded.nats import users_of
 from adapters.embedded.processes import end
+from adapters.nats import inbound
 from adapters.nats.connection import connected
 from adapters.nats.doors import Doors
 from adapters.nats.inbound import MQTT_STREAM, Inbound, inbound_stream, prepare
@@ -209,6 +210,29 @@ def test_a_key_reaches_neither_streams_nor_messages_of_another(
             )
         assert await parts.feed.head() == 0
         await till.close()
+        await ways.doors.shut()
+
+    running(tmp_path, database_url, bus, test)
+
+
+def test_every_key_has_its_queue_however_little_room_the_disk_has(
+    tmp_path: Path, database_url: str, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(parts: Core, keys: ApiKeys, client: Client) -> None:
+        # given queues that together may hold far more than the disk, as those of a dozen keys do on a small one
+        monkeypatch.setattr(inbound, "MOST_BYTES", 2**46)
+        made = [await adapter(keys) for _ in range(3)]
+        ways = Counter(bus, parts, keys, database_url)
+        await ways.open()
+
+        # when a message is left by each key
+        for key in made:
+            till = await signed_in(bus, key)
+            await till.jetstream().publish("touchlog.inbound", event(), timeout=5)
+            await till.close()
+
+        # then all are recorded
+        await at_head(parts, 3)
         await ways.doors.shut()
 
     running(tmp_path, database_url, bus, test)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
 import httpx
@@ -63,6 +64,19 @@ def test_who_is_not_signed_in_comes_to_the_door(served: Served) -> None:
         wrong = client.post("/sign-in", data={"key": "tl_wrong"})
         assert wrong.status_code == 401
         assert "set-cookie" not in wrong.headers
+
+
+def test_signing_in_leads_back_to_the_address_that_was_asked_for(served: Served) -> None:
+    # given the page of somebody whose identifier holds what parts an address
+    asked = "/persons/anonymous%3Aa%2Fb%3Fc%23d%25?type=call.ended"
+
+    with httpx.Client(base_url=served.url, headers=HTML, trust_env=False) as client:
+        # when it is asked for by somebody who then signs in
+        (next_,) = parse_qs(urlsplit(client.get(asked).headers["location"]).query)["next"]
+        answer = client.post("/sign-in", data={"key": served.key, "next": next_})
+
+    # then the browser is sent to that very address
+    assert answer.headers["location"] == next_ == asked
 
 
 def test_the_session_cookie_is_kept_from_scripts_and_other_sites(served: Served) -> None:

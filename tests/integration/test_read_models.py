@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -12,7 +13,9 @@ from zoneinfo import ZoneInfo
 import httpx
 import psycopg
 import pytest
+from psycopg import sql
 
+from adapters import cloudevents
 from adapters.audit_trail import AuditTrails
 from adapters.conversations import Conversations
 from adapters.ingest import Principal
@@ -177,6 +180,33 @@ async def test_persons_are_listed_page_by_page(it: House) -> None:
         await persons.page(cursor="x")
 
 
+@story
+async def test_an_analyst_reads_every_view_with_the_rights_of_an_analyst(it: House) -> None:
+    """Role touchlog_analyst reads all of schema `read` but sealed columns, and is told what each column is."""
+    # given read models of somebody with an order
+    await it.given(event("1", subject="user:u1", identifiers="email:ann@example.com,order:7"))
+
+    # when an analyst asks each table and view for the columns that hold nothing sealed
+    columns = await it.rows(
+        "SELECT table_name, column_name, udt_name IN ('bytea', '_bytea'), col_description(('read.' || quote_ident(table_name))::regclass, "
+        "ordinal_position::int) FROM information_schema.columns WHERE table_schema = 'read' ORDER BY 1, ordinal_position"
+    )
+    names = sorted({table for table, *_ in columns})
+    async with it.core.pool.connection() as conn, conn.transaction():
+        await conn.execute("SET LOCAL ROLE touchlog_analyst")
+        counts = {}
+        for name in names:
+            plain = [column for table, column, sealed, _ in columns if table == name and not sealed]
+            question = sql.SQL("SELECT {} FROM read.{}").format(
+                sql.SQL(", ").join(map(sql.Identifier, plain)), sql.Identifier(name)
+            )
+            counts[name] = len(await (await conn.execute(question)).fetchall())
+
+    # then each is answered, and each column explains itself
+    assert (counts["event_log"], counts["persons"], counts["contact_history"] > 0) == (1, 1, True)
+    assert [(table, column) for table, column, _, comment in columns if not comment] == []
+
+
 # -- volumes ---------------------------------------------------------------------------------------------
 
 
@@ -249,6 +279,45 @@ async def test_a_conversation_is_told_with_what_was_said_as_corrected(it: House)
 
 
 # -- over HTTP -------------------------------------------------------------------------------------------
+
+
+@story
+async def test_a_thread_of_any_length_is_a_conversation_and_stops_no_read_model(it: House) -> None:
+    """What no index of PostgreSQL holds is kept by its SHA-256."""
+    # given mails of a thread whose id is longer than an entry of an index, and cannot be made shorter
+    chance = random.Random(5)
+    thread = "".join(chr(chance.randrange(0x4E00, 0x9FFF)) for _ in range(3_000))
+    mail = {"type": "email.received", "data": {"thread_id": thread}}
+    await it.given(event("1", **mail), event("2", **mail), event("3"))
+
+    # when the conversation is asked for by the key that its sender knows
+    conversations = Conversations(it.core.pool, it.core.histories)
+    told = await conversations.one(f"thread:{thread}")
+
+    # then both mails are there, and every other read model stands at the head
+    assert [e["provenance"]["source_id"] for e in told.entries] == ["1", "2"]
+    assert await it.rows("SELECT count(*) FROM touchlog.projections WHERE position <> 3") == [(0,)]
+    assert len(await it.ids()) == 3
+
+
+@story
+async def test_what_was_recorded_with_more_than_an_index_holds_is_in_every_read_model(it: House) -> None:
+    """As before the door refused it."""
+    # given an actor and a cause that were taken at their full length
+    chance = random.Random(6)
+    novel = "".join(chr(chance.randrange(0x4E00, 0x9FFF)) for _ in range(3_000))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(cloudevents, "_LONGEST_ACTOR", 10_000)
+        patched.setattr(cloudevents, "_LONGEST_INDEXED_BYTES", 10_000)
+        await it.given(
+            event("1", causationid=novel[:1_000], data={"actor": novel}, type="my.own"), event("2")
+        )
+
+    # then the trail has both, and nothing is parked
+    assert await it.rows("SELECT count(*), count(on_behalf_of), count(causation) FROM read.audit_trail") == [
+        (2, 1, 1)
+    ]
+    assert await it.rows("SELECT * FROM touchlog.parked") == []
 
 
 @pytest.fixture

@@ -298,6 +298,61 @@ def test_integers_beyond_are_refused_with_the_advice_to_send_a_text(number: int)
     assert "text" in wrong.value.problems[0].detail
 
 
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "1E999", "9" * 400 + ".5"])
+def test_a_number_that_no_float_holds_is_named_with_the_advice_to_send_a_text(number: str) -> None:
+    # given a number in the grammar of JSON, beyond what 64 bits hold
+    raw = json.dumps({**GOOD, "type": "my.own", "data": {"n": [{"a/b": 0}]}}).replace(": 0", f": {number}")
+
+    # when it is read, then its very place is told and what would be right
+    with pytest.raises(Invalid) as wrong:
+        drafted(raw.encode())
+    assert [(p.pointer, p.code) for p in wrong.value.problems] == [("/data/n/0/a~1b", "number_too_large")]
+    assert "text" in wrong.value.problems[0].detail
+
+
+@pytest.mark.parametrize(
+    "members",
+    ['"data":{' + ",".join(f'"k{n}":1,"k{n}":1' for n in range(250)) + "}"]
+    + [f'"data":[{",".join([bad] * 500)}]' for bad in ("99999999999999999999", '"\\u0000"')]
+    + [",".join(f'"a_{n}":1' for n in range(500))],
+)
+def test_of_hundreds_of_mistakes_in_one_event_the_first_are_told(members: str) -> None:
+    # given one event that is wrong in hundreds of places
+    raw = json.dumps(without("data"))[:-1] + f",{members}}}"
+
+    # when it is refused, then the answer is not many times as long as the event
+    with pytest.raises(Invalid) as wrong:
+        drafted(raw.encode())
+    assert len(wrong.value.problems) == 20
+
+
+@pytest.mark.parametrize("bad", ["18446744073709551616", "1e400", '"\\u0000"', '"\\ud800"', '0,"m/~":0'])
+def test_a_place_is_told_as_a_json_pointer_has_it(bad: str) -> None:
+    # given something wrong under a key that holds what separates the steps of a pointer (RFC 6901)
+    raw = json.dumps({**GOOD, "type": "my.own", "data": {"m/~": 0}}).replace(": 0", f": {bad}")
+
+    # then slash and tilde are escaped, so that the pointer leads there
+    assert codes(raw.encode()).keys() == {"/data/m~1~0"}
+
+
+def test_a_leap_second_is_told_as_what_it_is() -> None:
+    # given a time that RFC 3339 knows, and that no clock of this machine has
+    with pytest.raises(Invalid) as wrong:
+        drafted({**GOOD, "time": "2016-12-31T23:59:60Z"})
+
+    # then it is not called no time, and its sender hears what to write
+    (problem,) = wrong.value.problems
+    assert (problem.pointer, problem.code) == ("/time", "not_a_time")
+    assert "leap second" in problem.detail
+    assert "59" in problem.detail
+
+
+def test_a_time_beyond_the_calendar_is_told_with_its_own_year() -> None:
+    with pytest.raises(Invalid) as wrong:
+        drafted({**GOOD, "time": "9999-12-31T23:59:59-14:00"})
+    assert "lies in 9999" in wrong.value.problems[0].detail
+
+
 # ---- a key twice ----------------------------------------------------------------------------------------
 
 
@@ -322,7 +377,7 @@ def test_a_key_that_stands_twice_is_named_in_every_layout(member: str) -> None:
     ):
         with pytest.raises(Invalid) as wrong:
             drafted(raw.encode())
-        assert [p.code for p in wrong.value.problems] == ["duplicate_key"]
+        assert [(p.pointer, p.code) for p in wrong.value.problems] == [("/id", "duplicate_key")]
         assert "'id'" in wrong.value.problems[0].detail
 
 
@@ -496,6 +551,28 @@ def test_a_snapshot_is_a_number_or_a_text_of_digits() -> None:
     assert drafted({**GOOD, "snapshot": "12"}).extensions["snapshot"] == 12
     for wrong in (-1, 1.5, "twelve", "", True, [1], "²"):
         assert codes({**GOOD, "snapshot": wrong}) == {"/snapshot": "wrong_type"}
+    assert drafted({**GOOD, "snapshot": 2**63 - 1}).extensions["snapshot"] == 2**63 - 1
+    for beyond in (2**63, 2**64 - 1, "9223372036854775808"):
+        assert codes({**GOOD, "snapshot": beyond}) == {"/snapshot": "out_of_range"}
+
+
+def test_what_an_event_is_found_by_has_room_in_an_index() -> None:
+    # given a cause of as many characters as are taken, each of four bytes, and an actor that is a novel
+    # then the first is refused by its place, and of the second the data is kept, which is all that it is
+    assert codes({**GOOD, "causationid": "\U0001f600" * 1024}) == {"/causationid": "too_long"}
+    assert drafted({**GOOD, "causationid": "x" * 1024}).causation == "x" * 1024
+    told = drafted({**GOOD, "type": "my.own", "data": {"actor": "n" * 501}})
+    assert (told.on_behalf_of, len(told.data["actor"])) == (None, 501)
+    assert drafted({**GOOD, "type": "my.own", "data": {"actor": "n" * 500}}).on_behalf_of == "n" * 500
+
+
+def test_the_name_of_a_notice_has_room_in_an_index() -> None:
+    # given a consent under a notice whose name is longer than any name
+    given = {**GOOD, "type": "consent.given", "data": {"notice": {"id": "n" * 501, "version": "1"}}}
+
+    # then it is refused by its place; one that is as long as can be is taken
+    assert codes(given).keys() == {"/data/notice/id"}
+    assert drafted({**given, "data": {"notice": {"id": "n" * 500, "version": "1"}}}).data
 
 
 def test_extensions_of_the_sources_own_are_taken_for_personal() -> None:

@@ -379,6 +379,21 @@ def test_a_cell_that_is_not_as_the_map_says_is_told(read: Reads, cells: str, sai
     assert said in got.told
 
 
+@pytest.mark.parametrize("cell", ["1e400", "-1e999"])
+def test_a_number_that_no_float_holds_is_refused_and_never_kept_as_nothing(read: Reads, cell: str) -> None:
+    # given tables with a number beyond what 64 bits hold, read as a float and as a total of floats
+    plain = 'source = "s"\nid = "no"\ntype = "thing.seen"\n[data]\nw = { column = "w", type = "float" }\n'
+    total = plain.replace('column = "w"', 'total = ["w"]').replace("[data]", 'group_by = "no"\n[data]')
+
+    for map_ in (plain, total):
+        # when they are read
+        got = read(f"no,w\n1,{cell}\n2,1e300\n", map=map_)
+
+        # then the row is told to be wrong, and the one beside it is an event
+        assert got.ids == ["2"]
+        assert "beyond what a float holds" in got.told
+
+
 def test_without_an_id_the_number_of_the_row_is_it_even_beside_bad_rows(read: Reads) -> None:
     got = read(
         "a\n1\nx\n\n3\n",
