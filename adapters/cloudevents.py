@@ -64,6 +64,7 @@ _KNOWN = frozenset(
 DIRECTIONS = ("inbound", "outbound", "internal")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LEAP_SECOND = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:60")
+_ESCAPE = ord("\\")  # a number is found in bytes at a third of the price of bytes
 _time = msgspec.json.Decoder(datetime).decode
 
 
@@ -175,7 +176,7 @@ def read_payload(raw: bytes) -> Payload:
     payload = event_of(event)
     # A key that stands twice leaves fewer colons behind. That count misleads only where an escape hides a
     # colon: then the slow, exact look is taken.
-    if raw.count(b":") != payload.canonical.count(b":") or (b"\\" in raw and b"\\u00" in raw):
+    if raw.count(b":") != payload.canonical.count(b":") or (_ESCAPE in raw and raw.find(b"\\u00") >= 0):
         twice = _told(_repeated_keys(raw))
         if twice:
             raise Invalid(twice)
@@ -188,7 +189,7 @@ def event_of(event: dict[str, Any]) -> Payload:
         canonical = orjson.dumps(event, option=orjson.OPT_SORT_KEYS)
     except TypeError:
         raise Invalid(_told(_unencodable(event)) or "The event cannot be written as JSON.") from None
-    if b"\\" in canonical and b"\\u0000" in canonical:
+    if _ESCAPE in canonical and canonical.find(b"\\u0000") >= 0:
         nul = _told(_nul(event))
         if nul:
             raise Invalid(nul)

@@ -89,6 +89,10 @@ def pointer(path: Path) -> str:
     return "".join("/" + str(p).replace("~", "~0").replace("/", "~1") for p in path)
 
 
+_AT, _PLUS, _QUESTION, _DOT = b"@+?."
+"""As numbers: to look for bytes in bytes costs thrice as much (CPython takes them for a number first, and fails)."""
+
+
 def suspicious(plain: bytes, keys: int = 0) -> bool:
     """Whether encoded plain data may hold an undeclared personal value; never False when it does.
 
@@ -97,11 +101,14 @@ def suspicious(plain: bytes, keys: int = 0) -> bool:
             no value holds one, which spares the exact count.
     """
     return (
-        b"@" in plain
-        or b"+" in plain
-        or b"?" in plain
-        or (b"." in plain and plain.count(b".") >= 3)
-        or (plain.count(b":") > keys and (plain.count(b":") - plain.count(b'":') >= 2 or b'"::' in plain))
+        _AT in plain
+        or _PLUS in plain
+        or _QUESTION in plain
+        or (_DOT in plain and plain.count(_DOT) >= 3)
+        or (
+            (colons := plain.count(b":")) > keys
+            and (colons - plain.count(b'":') >= 2 or plain.find(b'"::') >= 0)
+        )
     )
 
 

@@ -206,7 +206,7 @@ def may_say_no(type_: str, plain: bytes | msgspec.Raw) -> bool:
         return True
     written = bytes(plain)
     for word in _OUTCOME_BYTES:  # noqa: SIM110 - asked of every call: `any` costs as much again
-        if word in written:
+        if written.find(word) >= 0:
             return True
     return False
 
