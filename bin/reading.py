@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import typer
 
 from bin.settings import Settings
+from domain.entry import in_zone
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -94,7 +95,7 @@ def table(*columns: str, right: Sequence[str] = ()) -> Table:
 
 def when(text: str | None, zone: ZoneInfo) -> str:
     """A time of an answer in the installation's zone, to the minute."""
-    return f"{datetime.fromisoformat(text).astimezone(zone):%Y-%m-%d %H:%M}" if text else "–"
+    return f"{in_zone(datetime.fromisoformat(text), zone):%Y-%m-%d %H:%M}" if text else "–"
 
 
 def data_zone(data: Path | None) -> tuple[Settings, ZoneInfo]:

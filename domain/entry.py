@@ -8,7 +8,7 @@ out of the body. The leaf of the tree is SHA-256(0x00 ‖ entry), RFC 6962 §2.1
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -23,6 +23,7 @@ __all__ = [
     "entry",
     "event_id_of",
     "first_line",
+    "in_zone",
     "leaf_hash",
     "moment",
     "moment_once",
@@ -132,6 +133,14 @@ def within_calendar(at: datetime) -> datetime:
         return at.astimezone(UTC)
     except OverflowError:
         return _LAST if at.year > 1 else _FIRST
+
+
+def in_zone(at: datetime, zone: tzinfo) -> datetime:
+    """*at* as clocks show it in *zone*; an instant that has no date there is shown in UTC."""
+    try:
+        return at.astimezone(zone)
+    except OverflowError:  # "for ever" is often written 9999-12-31T23:59:59Z
+        return at.astimezone(UTC)
 
 
 @lru_cache(maxsize=4096)  # all events of one commit share a time, and readers ask for one after the other

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
@@ -17,7 +17,7 @@ from adapters.consent.questions import QUESTIONS, Answered, Parts, Question, par
 from adapters.http.auth import house_of, needs_key
 from adapters.http.persons import access_recorded
 from adapters.http.problems import ProblemDocument
-from adapters.http.reading import after_of, json_answer, known_at_of, time_of, timed
+from adapters.http.reading import after_of, json_answer, in_utc, known_at_of, time_of, timed
 from adapters.http.rendering import from_our_page, rendered
 from adapters.ingest import Principal
 from adapters.postgres.outage import through_outages
@@ -155,7 +155,7 @@ def _local(zone: ZoneInfo) -> Callable[[str, str], datetime]:
             at = at.replace(tzinfo=zone)
             if len(text) == 10 and place not in ("/from", "/to"):  # a whole day has happened by its end
                 at += timedelta(days=1) - timedelta(microseconds=1)
-        return at.astimezone(UTC)
+        return in_utc(at, place)
 
     return read
 

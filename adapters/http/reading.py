@@ -19,6 +19,7 @@ __all__ = [
     "Timed",
     "after_of",
     "as_of_of",
+    "in_utc",
     "json_answer",
     "known_at_of",
     "time_of",
@@ -63,6 +64,15 @@ def _time(text: str, place: str) -> datetime:
                 )
             ]
         )
+    return in_utc(at, place)
+
+
+def in_utc(at: datetime, place: str) -> datetime:
+    """An aware time in UTC.
+
+    Raises:
+        Invalid: it has no date there.
+    """
     try:
         return at.astimezone(UTC)
     except OverflowError:  # within the first or last day of the calendar

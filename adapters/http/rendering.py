@@ -17,6 +17,7 @@ from markupsafe import Markup, escape
 
 from adapters.http.house import House
 from adapters.ingest import Principal
+from domain.entry import in_zone
 from domain.errors import Forbidden
 from domain.units import money, span, words
 
@@ -125,7 +126,7 @@ class Clock:
         self.zone = zone
 
     def at(self, text: str) -> datetime:
-        return datetime.fromisoformat(text).astimezone(self.zone)
+        return in_zone(datetime.fromisoformat(text), self.zone)
 
     def short(self, text: str) -> str:
         return f"{self.at(text):%H:%M}"

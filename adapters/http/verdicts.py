@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
@@ -17,10 +17,11 @@ from adapters.http.auth import house_of
 from adapters.http.house import House
 from adapters.http.persons import access_recorded
 from adapters.http.problems import ProblemDocument
-from adapters.http.reading import KnownAt, after_of, json_answer, known_at_of, time_of, timed
+from adapters.http.reading import KnownAt, after_of, json_answer, in_utc, known_at_of, time_of, timed
 from adapters.http.rendering import rendered
 from adapters.ingest import Principal
 from adapters.postgres.outage import through_outages
+from domain.entry import in_zone
 from domain.errors import Invalid, Problem
 
 __all__ = ["PAGES", "ROUTES"]
@@ -167,8 +168,8 @@ async def breaches_page(
         ),
         found=sum(report.by_day.values()),
         asked_for={
-            "from": begin or str(first.astimezone(zone).date()),
-            "to": end or str(behind.astimezone(zone).date()),
+            "from": begin or str(in_zone(first, zone).date()),
+            "to": end or str(in_zone(behind, zone).date()),
             "known_at": known_at or "",
             "said_at": said_at or "",
         },
@@ -201,7 +202,7 @@ def _day(text: str | None) -> datetime | None:
 
 def _midnight(text: str, zone: ZoneInfo, place: str = "") -> datetime:
     try:
-        return datetime.fromisoformat(text).replace(tzinfo=zone).astimezone(UTC)
+        return in_utc(datetime.fromisoformat(text).replace(tzinfo=zone), place)
     except ValueError:
         raise Invalid([Problem(place, "This is no day; right would be 2026-10-01.", "not_a_time")]) from None
 
@@ -215,9 +216,9 @@ def _moment(text: str | None, zone: ZoneInfo) -> datetime | int | None:
 
 def _every_day(report: BreachReport, zone: ZoneInfo) -> list[dict[str, Any]]:
     """The days of the span with their breaches, for a chart; of a long span the last 92."""
-    first = datetime.fromisoformat(report.from_).astimezone(zone).date()
-    last = (datetime.fromisoformat(report.to) - timedelta(microseconds=1)).astimezone(zone).date()
-    first = max(first, last - timedelta(days=91))
+    first = in_zone(datetime.fromisoformat(report.from_), zone).date()
+    last = in_zone(datetime.fromisoformat(report.to) - timedelta(microseconds=1), zone).date()
+    first = date.fromordinal(max(first.toordinal(), last.toordinal() - 91))
     most = max(report.by_day.values(), default=0) or 1
     days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
     return [

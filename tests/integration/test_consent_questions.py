@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -12,6 +13,7 @@ from adapters.consent.answers import ask
 from adapters.consent.delays import percentile
 from adapters.consent.questions import QUESTIONS, Answered, Parts, parsed, question_of
 from adapters.http.reading import known_at_of, time_of
+from bin.reading import when
 from domain.entry import moment
 from domain.errors import Invalid, NotFound
 from tests.integration.reading_house import House, event, story
@@ -300,3 +302,34 @@ def test_questions_and_files_are_served_on_record_and_as_pages(tmp_path: Path, d
         assert client.get("/v1/consent/register", params={"format": "xlsx"}).status_code == 400
         assert len(client.get("/v1/consent/register").text.splitlines()) == 3
         assert client.get("/v1/consent/register", params={"known_at": "@1"}).text.count("\n") == 2
+
+
+def test_a_consent_for_ever_is_shown_in_a_zone_in_which_that_instant_has_no_date(
+    tmp_path: Path, database_url: str
+) -> None:
+    for_ever = "9999-12-31T23:59:59.999999Z"  # of the year 10000 in Berlin
+    with (
+        served_http(tmp_path / "data", database_url, timezone="Europe/Berlin") as served,
+        served.client() as client,
+    ):
+        given = fact("g", "given", now() - DAY, **GRANT | {"valid_until": "9999-12-31T23:59:59Z"})
+        client.post(
+            "/v1/events", json=[given], headers={"Content-Type": "application/cloudevents-batch+json"}
+        )
+        served.project()
+        pages = {"Accept": "text/html"}
+
+        lapsing = client.post("/consent/questions/5", headers=pages, data={"by": for_ever})
+        breaches = client.get(
+            "/consent/breaches", headers=pages, params={"from": "2026-01-01", "to": for_ever}
+        )
+        person = client.get(f"/persons/{ANN}", headers=pages, params={"as_of": for_ever})
+        too_early = client.get(
+            "/consent/breaches", headers=pages, params={"from": "0001-01-01", "to": "2026-01-01"}
+        )
+        before_time = client.post("/consent/questions/5", headers=pages, data={"by": "0001-01-01T00:30"})
+
+    assert (lapsing.status_code, "31 December 9999, 23:59:59 UTC" in lapsing.text) == (200, True)
+    assert (breaches.status_code, person.status_code) == (200, 200)
+    assert (too_early.status_code, before_time.status_code) == (400, 400)
+    assert when("9999-12-31T23:59:59.000000Z", ZoneInfo("Europe/Berlin")) == "9999-12-31 23:59"
