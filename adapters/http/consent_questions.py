@@ -17,7 +17,7 @@ from adapters.consent.questions import QUESTIONS, Answered, Parts, Question, par
 from adapters.http.auth import house_of, needs_key
 from adapters.http.persons import access_recorded
 from adapters.http.problems import ProblemDocument
-from adapters.http.reading import after_of, json_answer, in_utc, known_at_of, time_of, timed
+from adapters.http.reading import after_of, in_utc, json_answer, known_at_of, time_of, timed
 from adapters.http.rendering import from_our_page, rendered
 from adapters.ingest import Principal
 from adapters.postgres.outage import through_outages

@@ -17,7 +17,7 @@ from adapters.http.auth import house_of
 from adapters.http.house import House
 from adapters.http.persons import access_recorded
 from adapters.http.problems import ProblemDocument
-from adapters.http.reading import KnownAt, after_of, json_answer, in_utc, known_at_of, time_of, timed
+from adapters.http.reading import KnownAt, after_of, in_utc, json_answer, known_at_of, time_of, timed
 from adapters.http.rendering import rendered
 from adapters.ingest import Principal
 from adapters.postgres.outage import through_outages
