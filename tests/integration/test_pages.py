@@ -194,6 +194,19 @@ def test_a_person_is_found_by_name_and_shown_with_profile_and_provenance(
     assert "None yet" in earlier
 
 
+def test_an_event_nested_as_deeply_as_the_log_takes_leaves_its_persons_page(
+    served: Served, browser: httpx.Client
+) -> None:
+    deep: object = "the <bottom>"
+    for _ in range(250):
+        deep = {"in": deep}
+    who = recorded(served, type="custom.nested", data={"deep": deep})
+
+    page = browser.get(f"/persons/{who}")
+
+    assert (page.status_code, "the \\u003cbottom\\u003e" in page.text) == (200, True)
+
+
 def test_more_than_a_page_is_found_page_by_page(served: Served, browser: httpx.Client) -> None:
     for n in range(23):
         said(served, f"Yorick Number{n:02d}")
