@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from psycopg_pool import AsyncConnectionPool
 
-from adapters.cursors import read_cursor, write_cursor
+from adapters.cursors import hold_moment, read_cursor, write_cursor
 from adapters.history import Histories
 from domain.entry import moment
 from domain.errors import Invalid, NotFound, Problem
@@ -116,6 +116,8 @@ class AuditTrails:
         place = read_cursor(cursor, _Place) if cursor else None
         limit = max(1, min(limit, 1000))
         if place is not None:
+            known = await self._histories.resolve_known_at(known_at)
+            hold_moment((place.as_of, place.known_at), as_of, known)
             known_at, as_of = place.known_at, place.as_of
         if after:
             await self._histories.wait_until(after, models=READ_MODELS)

@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 from psycopg_pool import AsyncConnectionPool
 
-from adapters.cursors import read_cursor, write_cursor
+from adapters.cursors import hold_moment, read_cursor, write_cursor
 from adapters.history import Histories
 from adapters.members import OWNERS_AT
 from domain.correction import RETRACTION, Amendment, amended, undone_with
@@ -134,9 +134,13 @@ class Conversations:
         place = read_cursor(cursor, _Place) if cursor else None
         if after:
             await self._histories.wait_until(after, models=READ_MODELS)
+        if place is not None and (ref is None) != (place.known_at is None):
+            raise _other_list()
         if ref is None:
             return await self._everybodys(place, limit, as_of, known_at)
         if place is not None:
+            known = await self._histories.resolve_known_at(known_at)
+            hold_moment((place.as_of, place.known_at), as_of, known)
             as_of, known_at = place.as_of, place.known_at
         position = await self._position(known_at)
         about = [
@@ -332,6 +336,19 @@ def _only_now(as_of: datetime | None, position: int | None) -> Invalid:
                 "Everybody's conversations are kept as known now; those of one person, or one conversation, are answered at any moment. "
                 f"`touchlog rebuild conversations{asked}` gives them all, in a schema of their own.",
                 "only_now",
+            )
+        ]
+    )
+
+
+def _other_list() -> Invalid:
+    """A person's conversations and everybody's are two lists: a place in one is none in the other."""
+    return Invalid(
+        [
+            Problem(
+                "/cursor",
+                "This cursor goes on with another list: everybody's conversations, or those of a person. Ask as the page before was asked.",
+                "cursor",
             )
         ]
     )

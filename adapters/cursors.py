@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+from datetime import datetime
 from typing import TypeVar
 
 import msgspec
 
 from domain.errors import Invalid, Problem
 
-__all__ = ["read_cursor", "write_cursor"]
+__all__ = ["hold_moment", "read_cursor", "write_cursor"]
 
 P = TypeVar("P", bound=msgspec.Struct)
 
@@ -37,3 +38,31 @@ def read_cursor(cursor: str, kind: type[P]) -> P:
                 )
             ]
         ) from None
+
+
+def hold_moment(
+    of_cursor: tuple[datetime | None, int | None], as_of: datetime | None, known_at: int | None
+) -> None:
+    """Check that a page is asked for at the moment of its cursor, or without one.
+
+    Args:
+        of_cursor: the cursor's own as_of and known_at.
+
+    Raises:
+        Invalid: another moment is asked for; neither is silently preferred.
+    """
+    own_as_of, own_known_at = of_cursor
+    for name, asked, own in (
+        ("as_of", as_of, own_as_of),
+        ("known_at", known_at, own_known_at),
+    ):
+        if asked is not None and asked != own:
+            raise Invalid(
+                [
+                    Problem(
+                        f"/{name}",
+                        f"The cursor goes on with a page of another {name}; ask with that page's, leave {name} out, or leave the cursor out.",
+                        "other_moment",
+                    )
+                ]
+            )

@@ -59,7 +59,7 @@ class FoundPage(msgspec.Struct, frozen=True):
 
 
 class _Place(msgspec.Struct, frozen=True):
-    rank: int  # 0: every word is a whole word of the name
+    rank: int  # -1: named by an identifier; 0: every word is a whole word of the name
     person: UUID
 
 
@@ -131,11 +131,20 @@ class Finding:
         text = text.strip()
         found: dict[str, Found] = {}
         named = await self._by_identifier(text) if text else []
-        if place is None:
-            for person in named[:limit]:
+        if place is None or place.rank < 0:
+            shown = [person.id for person in named]
+            rest = (
+                named[shown.index(str(place.person)) + 1 :] if place and str(place.person) in shown else named
+            )
+            for person in rest[:limit]:
                 found[person.id] = await self._shown(person, "identifier")
+                place = _Place(-1, UUID(person.id))
+            if len(rest) > limit and place is not None:
+                return FoundPage(
+                    list(found.values()), write_cursor(place), max(p.head for p in found.values())
+                )
         following = None
-        if len(found) < limit and _may_be_a_name(text):
+        if _may_be_a_name(text):
             await self._index.catch_up(within_s=within_s, progress=progress)
             skipped = {person.id for person in named}
             following = await self._by_name(text, limit, place, skipped, found)

@@ -19,6 +19,7 @@ import orjson
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
+from adapters.cursors import hold_moment
 from adapters.identifiers import normalised
 from adapters.postgres.event_log import refusal
 from adapters.postgres.subjects import Subjects, told_subjects
@@ -502,7 +503,8 @@ class Histories:
 
         Args:
             q: only entries whose headline or data hold this text, in any case.
-            cursor: `next` of the page before; it carries that page's moment, so that pages never shift.
+            cursor: `next` of the page before; it carries that page's moment, so that pages never shift; another
+                moment beside it is refused.
 
         Raises:
             Invalid, NotFound, FutureTime, Behind.
@@ -510,6 +512,7 @@ class Histories:
         limit = max(1, min(limit, 1000))
         place = _read_cursor(cursor) if cursor else None
         if place is not None:
+            hold_moment((place.as_of, place.known_at), as_of, await self.resolve_known_at(known_at))
             known_at = place.known_at
             as_of = place.as_of
         if after:

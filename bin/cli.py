@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 
@@ -85,7 +86,13 @@ def main() -> None:
         if not any(each.__qualname__ == "OperationalError" for each in type(error).__mro__):
             raise
         reason = str(error).strip().partition("\n")[0]
-        sys.exit(f"touchlog: the database does not answer ({reason}); is TOUCHLOG_DATABASE_URL right?")
+        # The embedded database goes with the `serve` or the command that ran it; there is no setting to look at.
+        advice = (
+            "is TOUCHLOG_DATABASE_URL right?"
+            if os.environ.get("TOUCHLOG_DATABASE_URL")
+            else "what ran it was ended or is being started again: give the same command again."
+        )
+        sys.exit(f"touchlog: the database does not answer ({reason}); {advice}")
 
 
 if __name__ == "__main__":

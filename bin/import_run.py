@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
@@ -14,7 +14,7 @@ import msgspec
 from bin.import_outcome import Outcome, Told, TriedRow
 from bin.import_progress import Progress
 from bin.principal import principal
-from domain.errors import Refused, TouchlogError
+from domain.errors import Refused, TouchlogError, Unavailable
 
 if TYPE_CHECKING:
     from adapters.imports import Format, Options, Rejection, Row, SourceFile
@@ -25,6 +25,8 @@ __all__ = ["Log", "Target", "read_batch", "send_all"]
 
 BATCH_EVENTS = 1000
 BATCH_BYTES = 8 << 20
+OUTAGE_S = 30.0
+"""How long the counts wait for a database that is being started again, as appends do."""
 IN_FLIGHT = 3
 """Batches under way at once: one is sealed while another is committed and a third is read."""
 
@@ -107,7 +109,24 @@ class Log:
             )
         try:
             yield
-        finally:
+        except BaseException:
+            # What ended the import is told, not that its counts could not be noted as well.
+            with suppress(Unavailable):
+                await self._note_counts(within_s=1)
+            raise
+        await self._note_counts(within_s=OUTAGE_S)
+
+    async def _note_counts(self, *, within_s: float) -> None:
+        """Note the counts; a connection that the pool held through an outage is no reason to fail.
+
+        Raises:
+            Unavailable: the database did not come back in time.
+        """
+        from adapters.postgres.outage import through_outages
+
+        outcome = self._outcome
+
+        async def note() -> None:
             async with self._core.pool.connection() as conn:
                 await conn.execute(
                     "UPDATE touchlog.imports SET finished_at = clock_timestamp(), format = %s, recorded = %s, corrected = %s, "
@@ -122,6 +141,8 @@ class Log:
                         self._import_id,
                     ),
                 )
+
+        await through_outages(note, within_s=within_s)
 
 
 class Batch(msgspec.Struct):

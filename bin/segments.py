@@ -88,7 +88,9 @@ def show_members(found: Members, zone: Any, entered: Mapping[str, datetime] | No
 def register(app: typer.Typer) -> None:
     """Add `touchlog segments`."""
     group = typer.Typer(
-        help="Segments: persons told apart by what they did and did not do.", no_args_is_help=True
+        help="Segments: persons told apart by what they did and did not do.",
+        epilog="Example: touchlog segments show silent.toml",
+        no_args_is_help=True,
     )
     app.add_typer(group, name="segments")
     what = typer.Argument(metavar="NAME[@VERSION]|FILE.toml", help="A saved segment, or rules in a file.")

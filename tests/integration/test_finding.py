@@ -163,6 +163,28 @@ async def test_the_index_follows_corrections_retractions_and_removals(it: House)
 
 
 @story
+async def test_pages_of_a_search_hold_those_named_by_an_identifier_too(it: House) -> None:
+    """One value may be an identifier of several kinds, and a name: nobody is left out where a page ends among them."""
+    # given three persons with an identifier `bell`, and one of that name
+    await it.given(
+        *(event(kind, subject=f"{kind}:bell") for kind in ("crm", "user", "loyalty_card")),
+        person("u9", "Ann Bell"),
+    )
+    for limit in (1, 2, 3, 4):
+        seen: list[str] = []
+        cursor = None
+        while True:
+            # when each page is asked for
+            page = await finding(it).page("bell", limit=limit, cursor=cursor)
+            seen += [one.matched for one in page.persons]
+            cursor = page.next
+            if cursor is None:
+                break
+        # then all are told, once, in one order
+        assert (limit, seen) == (limit, ["identifier"] * 3 + ["name"])
+
+
+@story
 async def test_pages_of_a_search_hold_everybody_once(it: House) -> None:
     """A cursor goes on behind the last."""
     await it.given(*(person(f"u{n}", f"Ann Bell{'s' * (n % 3)}") for n in range(25)))

@@ -260,6 +260,34 @@ async def test_pages_do_not_shift_while_events_arrive(it: House) -> None:
 
 
 @story
+async def test_a_cursor_is_not_mixed_with_another_moment(it: House) -> None:
+    """A cut that contradicts the cursor's is refused by name; the very moment of the page may stand beside it."""
+    # given a page of two, as known at 3
+    await it.given(*(event(str(n), at=NOON + timedelta(minutes=n)) for n in range(4)))
+    cut = NOON + timedelta(minutes=3)
+
+    async def page(**asked: Any) -> list[str]:
+        found = await it.core.histories.page("email:ann@example.com", limit=2, **asked)
+        return [e["provenance"]["source_id"] for e in found.entries]
+
+    now = (await it.core.histories.page("email:ann@example.com", limit=2, known_at=3)).next
+    then = (await it.core.histories.page("email:ann@example.com", limit=2, as_of=cut, known_at=3)).next
+
+    # when / then
+    assert await page(cursor=now) == await page(cursor=now, known_at=3) == ["0"]
+    assert await page(cursor=then) == await page(cursor=then, as_of=cut, known_at=3) == ["0"]
+    for cursor, asked, where in (
+        (now, {"known_at": 2}, "/known_at"),
+        (now, {"known_at": datetime.now(UTC)}, "/known_at"),
+        (now, {"as_of": cut}, "/as_of"),
+        (then, {"as_of": cut - timedelta(seconds=1)}, "/as_of"),
+    ):
+        with pytest.raises(Invalid, match="cursor goes on with") as refused:
+            await page(cursor=cursor, **asked)
+        assert [p.pointer for p in refused.value.problems] == [where]
+
+
+@story
 async def test_a_history_is_filtered_by_channel_type_direction_and_text(it: House) -> None:
     """Sealed words are found too, with no index of them at rest."""
     await it.given(

@@ -19,7 +19,8 @@ import structlog
 from typer.testing import CliRunner
 
 from adapters.embedded import servers
-from bin import cli
+from bin import cli, ingest
+from bin.import_run import send_all
 from bin.settings import Settings
 from domain.errors import NotFound, Refused
 from tests.waiting import wait_until
@@ -133,6 +134,35 @@ def test_a_file_is_recorded_once_however_often_it_is_ingested(touchlog: Touchlog
         "SELECT count(DISTINCT convert_from(body, 'utf8')::jsonb ->> 'import') FROM touchpoint_log.events"
     )
     assert ask(stored) == 1
+
+
+def test_a_database_that_was_away_meanwhile_takes_neither_summary_nor_counts(
+    touchlog: Touchlog, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pool's connections from before it was started again are dead; the import ends as if nothing had been."""
+    # given an import whose connections are all cut behind its last event
+    file = tmp_path / "one.jsonl"
+    file.write_text(
+        '{"specversion":"1.0","id":"1","source":"s","type":"call.ended","subject":"user:u1","data":{"duration_s":1}}\n'
+    )
+
+    async def cut_off_behind(*arguments: Any, **more: Any) -> None:
+        await send_all(*arguments, **more)
+        with psycopg.connect(database_url, autocommit=True) as conn:
+            conn.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+
+    monkeypatch.setattr(ingest, "send_all", cut_off_behind)
+
+    # when
+    told = touchlog("ingest", file, "--json")
+
+    # then it is told as recorded, and the import as finished
+    assert (told.code, told.json["recorded"]) == (0, 1)
+    (listed,) = touchlog("imports", "list", "--json").json["imports"]
+    assert (listed["recorded"], listed["finished_at"] is not None) == (1, True)
 
 
 def test_what_is_wrong_is_told_kept_and_stops_nothing(

@@ -104,6 +104,37 @@ async def test_pages_of_the_trail_do_not_shift_while_events_arrive(it: House) ->
         await positions(it, cursor="nonsense")
 
 
+@story
+async def test_a_cursor_of_the_trail_or_of_conversations_is_not_mixed_with_another_moment(it: House) -> None:
+    """Refused by name, as is a place in everybody's conversations among a person's."""
+    # given two conversations of one person
+    await it.given(
+        event("1", type="chat.started", data={"conversation_id": "k"}),
+        event("2", type="chat.started", data={"conversation_id": "z"}),
+    )
+    told, ann = Conversations(it.core.pool, it.core.histories), "email:ann@example.com"
+    noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    trail, hers, everybodys = (
+        (await trails(it).page(limit=1)).next,
+        (await told.page(ann, limit=1)).next,
+        (await told.page(limit=1)).next,
+    )
+
+    # when / then
+    assert len((await trails(it).page(cursor=trail, known_at=2)).entries) == 1
+    assert len((await told.page(ann, cursor=hers, known_at=2)).conversations) == 1
+    for asked in (
+        trails(it).page(cursor=trail, known_at=1),
+        trails(it).page(cursor=trail, as_of=noon),
+        told.page(ann, cursor=hers, known_at=1),
+        told.page(ann, cursor=hers, as_of=noon),
+        told.page(cursor=hers),
+        told.page(ann, cursor=everybodys, known_at=1),
+    ):
+        with pytest.raises(Invalid, match="cursor goes on with"):
+            await asked
+
+
 # -- persons ---------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import psycopg
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -39,6 +40,13 @@ def test_help_ends_in_an_example(words: tuple[str, ...]) -> None:
     example = re.sub(r"\s+", " ", ALL[words].epilog or "")
     assert example.startswith(f"Example: touchlog {' '.join(words)}")
     assert example.endswith(last)
+
+
+def test_help_of_every_group_of_commands_ends_in_an_example() -> None:
+    for name in {words[0] for words in ALL if len(words) > 1}:
+        result = CliRunner().invoke(cli.app, [name, "--help"])
+        last = result.output.strip().splitlines()[-1].strip()
+        assert (name, last.startswith(f"Example: touchlog {name}")) == (name, True)
 
 
 @pytest.mark.parametrize("words", ALL, ids=" ".join)
@@ -82,6 +90,22 @@ def test_a_database_that_does_not_answer_is_one_line_and_exit_1(monkeypatch: pyt
         cli.main()
     assert "the database does not answer" in str(ended.value.code)
     assert "s3cret" not in str(ended.value.code)
+
+
+def test_where_no_database_is_named_a_lost_one_is_not_blamed_on_a_setting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The embedded one goes with the command that ran it: what helps is to say it again."""
+
+    def lost(**_: object) -> None:
+        raise psycopg.OperationalError("terminating connection due to administrator command")
+
+    monkeypatch.delenv("TOUCHLOG_DATABASE_URL", raising=False)
+    monkeypatch.setattr(cli, "app", lost)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert "give the same command again" in str(ended.value.code)
+    assert "TOUCHLOG_DATABASE_URL" not in str(ended.value.code)
 
 
 def test_help_is_quick_for_it_imports_nothing_heavy() -> None:
