@@ -148,10 +148,12 @@ def _take_snapshots(settings: Settings) -> None:
 
 
 def _in_a_child(work: Callable[[], None], stopping: threading.Event) -> bool:
-    """Let a child do some work; returns whether it has. It is told to stop when this process is."""
+    """Let a child do some work; returns whether it has. It is told to stop when this process is, and ends with it."""
+    parent = os.getpid()
     child = os.fork()
     if child == 0:
         done = 1
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
         try:
             work()
             done = 0
@@ -204,7 +206,6 @@ def _compile() -> None:
     """Compile, once for all installations of this user: who comes while another is at it leaves it to that one."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)  # a compiler asks for no signals
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
 
     from adapters.columns import chains, gathering, kernel, retention_kernel, spells, walking
     from adapters.columns.compiled import only_one

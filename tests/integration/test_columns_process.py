@@ -56,3 +56,39 @@ async def test_it_writes_down_what_has_come_and_loads_none_of_what_does_it(it: H
         wait_until(lambda: written() == ENOUGH_EVENTS, "the columns to be written", within_s=300)
         assert heavy_in(process) == []
     assert process.returncode == 0
+
+
+_FORGETFUL = """
+import os, threading
+from bin.columns import _in_a_child
+
+def work():
+    print(os.getpid(), flush=True)
+    while True:
+        pass
+
+_in_a_child(work, threading.Event())
+"""
+
+
+def test_what_a_killed_process_had_begun_ends_with_it() -> None:
+    # given a child at work that never looks up
+    with subprocess.Popen([sys.executable, "-c", _FORGETFUL], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        # when its parent is killed
+        process.kill()
+    # then it ends, too
+    try:
+        wait_until(lambda: not _is_alive(child), "the end of the child")
+    finally:
+        if _is_alive(child):
+            os.kill(child, signal.SIGKILL)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (ProcessLookupError, FileNotFoundError):
+        return False
