@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from importlib import import_module
 
@@ -87,9 +86,11 @@ def main() -> None:
             raise
         reason = str(error).strip().partition("\n")[0]
         # The embedded database goes with the `serve` or the command that ran it; there is no setting to look at.
+        from bin.settings import names_database
+
         advice = (
             "is TOUCHLOG_DATABASE_URL right?"
-            if os.environ.get("TOUCHLOG_DATABASE_URL")
+            if names_database()
             else "what ran it was ended or is being started again: give the same command again."
         )
         sys.exit(f"touchlog: the database does not answer ({reason}); {advice}")

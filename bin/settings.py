@@ -291,6 +291,11 @@ def _converted(declared: Field[Any], value: Any, origin: str) -> Any:
         raise Misconfigured(f"{origin} is {shown}; {error}.") from None
 
 
+def names_database() -> bool:
+    """Whether the environment names a database of one's own; where none is named, the embedded one serves."""
+    return bool(os.environ.get("TOUCHLOG_DATABASE_URL", "").strip())
+
+
 def without_password(url: str) -> str:
     """Give a URL for the eye, its password replaced by stars."""
     parts = urlsplit(url)
