@@ -8,12 +8,14 @@ import os
 import random
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import orjson
 import psycopg
 
+from adapters.cloudevents import Receipt, draft, read_payload
 from adapters.ingest import Ingest, Principal
 from adapters.postgres.event_log import Appended, Item
 from bin.compose import Core, core
@@ -200,6 +202,9 @@ async def know_persons(parts: Core) -> None:
         await parts.subjects.resolve(
             [("email", "", f"person{n:06}@example.com") for n in range(start, start + 5000)]
         )
+    receipt = Receipt.of(datetime.now(UTC))
+    for number in range(PERSONS):  # what they are named by was read before, too
+        draft(read_payload(payload(number)), receipt)
 
 
 async def know_users(parts: Core) -> None:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import uvloop
 
 from adapters.postgres.event_log import connect_log
+from bin import memory
 from bin.bench.load import PRINCIPAL, Templates, know_persons, parts_of, payloads
 
 __all__ = ["Spawned", "accepting", "appending", "called"]
@@ -52,6 +53,7 @@ class Spawned:
 
 def appending(url: str, made: Templates, pipe: Connection) -> None:
     """Append batches through a recorder of its own; told (batch size, batches)."""
+    memory.settle()
     log = connect_log(url, pool=1, role="touchlog_app")
     while (told := pipe.recv()) is not None:
         size, count = told
@@ -69,6 +71,7 @@ def accepting(folder: Path, url: str, pipe: Connection) -> None:
 
     Tells the latencies in seconds.
     """
+    memory.settle()  # as the product's process is that does this
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         opened = AsyncExitStack()
         parts = runner.run(opened.enter_async_context(parts_of(folder, url)))
