@@ -143,9 +143,16 @@ class _Prepared(msgspec.Struct, gc=False):
 
     call: _Call
     place: int
-    payload: Payload
+    id: str
     draft: Draft | None
     item: Item | None
+    decoded: Payload | None = None
+
+    @property
+    def payload(self) -> Payload:
+        """The event as it was sent; of a known spelling it is decoded only here."""
+        sent = self.call.items[self.place]
+        return self.decoded or (sent if isinstance(sent, Payload) else read_payload(sent))
 
 
 class Ingest:
@@ -272,7 +279,7 @@ class Ingest:
             for ready, (status, position) in zip(prepared, outcome, strict=True):
                 draft_ = ready.draft
                 if draft_ is None:
-                    result = Result(status, position, ready.payload.event["id"])
+                    result = Result(status, position, ready.id)
                 else:
                     result = Result(status, position, draft_.id, draft_.warnings)
                 if status == "conflict":
@@ -311,14 +318,21 @@ class Ingest:
         payload: Payload | None = None
         principal = call.principal
         try:
-            payload = item if isinstance(item, Payload) else read_payload(item)
             is_straight = not principal.inside and call.corrector is None
+            raw = item if type(item) is bytes else None
+            if is_straight and raw is not None:
+                spelled = self._outlines.spelled(
+                    raw, principal.may_append_from, principal.key_id, call.import_id, receipt, nonce
+                )
+                if spelled is not None:
+                    return _Prepared(call, place, spelled[0], None, spelled[1])
+            payload = item if isinstance(item, Payload) else read_payload(item)
             if is_straight:
                 ready = self._outlines.item(
-                    payload, principal.may_append_from, principal.key_id, call.import_id, receipt, nonce
+                    payload, principal.may_append_from, principal.key_id, call.import_id, receipt, nonce, raw
                 )
                 if ready is not None:
-                    return _Prepared(call, place, payload, None, ready)
+                    return _Prepared(call, place, payload.event["id"], None, ready, payload)
             one = self._drafted(payload, principal, receipt)
             if is_straight:
                 self._outlines.learn(payload.event, one)
@@ -328,7 +342,7 @@ class Ingest:
             if call.keep:
                 refused.append(_kept("rejected", event, call, place, wrong.problems))
             return None
-        return _Prepared(call, place, payload, one, None)
+        return _Prepared(call, place, one.id, one, None, payload)
 
     def _drafted(self, payload: Payload, principal: Principal, receipt: Receipt) -> Draft:
         """The checked draft of one event.

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from domain.entry import uuid_text
 from domain.errors import Misconfigured
 
-__all__ = ["BUCKETS", "KeyFile", "SubjectKeys", "open_sealed", "seal"]
+__all__ = ["BUCKETS", "KeyFile", "SubjectKeys", "open_sealed", "seal", "seal_encoded"]
 
 BUCKETS = 4096
 _NONCE = 12  # bytes, NIST SP 800-38D §8.2: 96 bits
@@ -196,7 +196,11 @@ def associated(event_id: str, type_: str, version: int, group: str, key_id: str)
 
 def seal(cipher: AESGCM, value: Any, aad: bytes, nonce: bytes) -> bytes:
     """Base64 of nonce and AES-256-GCM ciphertext of *value*'s canonical JSON."""
-    plain = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    return seal_encoded(cipher, orjson.dumps(value, option=orjson.OPT_SORT_KEYS), aad, nonce)
+
+
+def seal_encoded(cipher: AESGCM, plain: bytes, aad: bytes, nonce: bytes) -> bytes:
+    """The same of a value's canonical JSON."""
     return b2a_base64(nonce + cipher.encrypt(nonce, plain, aad), newline=False)
 
 

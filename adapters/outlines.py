@@ -4,13 +4,14 @@ Sources send events of one type with the same attributes and the same fields aga
 first of each kind `draft` and `part` find out which rules concern it at all; of those behind it only
 these are asked, in a straight line, and their body is written into the frame of the first. The whole
 way (adapters/ingest.py) gives the same bytes: whatever is doubtful about an event, and whatever is
-rare, takes it, and is told there what is wrong.
+rare, takes it, and is told there what is wrong. Events of an outline that is used often are not even
+decoded, where they are spelled as one before was (adapters/spellings.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime
 from functools import partial
 from typing import Any
 
@@ -20,17 +21,23 @@ import orjson
 from adapters.attributes import is_media_type
 from adapters.cloudevents import CORRECTIONS, DIRECTIONS, LONGEST_NAME, Draft, Payload, Receipt, known_ref
 from adapters.frames import Frames
-from adapters.keys import KeyFile, SubjectKeys, associated, seal
+from adapters.keys import KeyFile, SubjectKeys, associated, seal_encoded
 from adapters.postgres.event_log import Item
 from adapters.postgres.subjects import Subjects
+from adapters.spellings import Spelling, spelling_of
 from domain.consent.opt_outs import WORDED
 from domain.entry import event_id_of, uuid_text
 from domain.event import EventType
-from domain.personal import Plan, part_by, plan_of
+from domain.personal import Plan, part_by, plan_of, suspicious
 
 __all__ = ["Outlines"]
 
 _MOST = 10_000
+_MOST_SPELLINGS = 4
+"""Of one type."""
+_MOST_SPELLED = 256
+"""Types with spellings, all in all."""
+_TYPE_KEY = b'"type":'
 _ATTRIBUTES = frozenset(
     "specversion id source type time subject data datacontenttype channel direction".split()
 )
@@ -47,7 +54,7 @@ _Shape = tuple[str, tuple[str, ...], tuple[str, ...]]
 """Of an event: its type, and the names of its attributes and of the fields of its data, in their order."""
 
 
-class _Outline(msgspec.Struct, frozen=True, gc=False):
+class _Outline(msgspec.Struct, gc=False):
     declared: EventType
     plan: Plan | None
     is_free: bool
@@ -56,18 +63,47 @@ class _Outline(msgspec.Struct, frozen=True, gc=False):
     associated: bytes
     """The associated data of what is sealed, with places for the id of the event and that of the key."""
     frames: dict[tuple[Any, ...], bytes]
+    decoded: int = 0
+    """How many of its events were decoded."""
+
+
+class _Spelled(msgspec.Struct, gc=False):
+    """The spellings of a type, the last that matched in front."""
+
+    spellings: list[tuple[Spelling, _Outline]]
+    patience: int
+    """Below zero nothing is matched any more: most events of this type are spelled otherwise each time."""
 
 
 class Outlines:
-    """The outlines learned lately."""
+    """The outlines learned lately.
 
-    def __init__(self, keys: KeyFile, subjects: Subjects, region: str | None) -> None:
+    Args:
+        spelled_after: events of an outline that have to be decoded before the spelling of one is learned, for
+            that costs some milliseconds.
+        patience: of a type, how many more events may have to be decoded after all than four of five before none
+            of its spellings is tried any more.
+    """
+
+    def __init__(
+        self,
+        keys: KeyFile,
+        subjects: Subjects,
+        region: str | None,
+        *,
+        spelled_after: int = 64,
+        patience: int = 256,
+    ) -> None:
+        self.spelled_after = spelled_after
+        self.patience = patience
         self._keys = keys
         self._subjects = subjects
         self._region = region
         self._frames = Frames()
         self._known: dict[_Shape, _Outline | None] = {}
+        self._spelled: dict[bytes, _Spelled] = {}
         self._owners: dict[str, _Owner] = {}
+        self._days: set[str] = set()
         self._forgotten = subjects.forgotten
 
     def learn(self, event: dict[str, Any], one: Draft) -> None:
@@ -79,6 +115,69 @@ class Outlines:
             self._known.clear()
         self._known[shape] = _outlined(event, one)
 
+    def spelled(
+        self,
+        raw: bytes,
+        may_append_from: Callable[[str], bool],
+        principal: str,
+        import_id: str | None,
+        receipt: Receipt,
+        nonce: Callable[[], bytes],
+    ) -> tuple[str, Item] | None:
+        """(its id, what is appended) for an event of a known spelling, not decoded; None for any other."""
+        at = raw.find(_TYPE_KEY) + len(_TYPE_KEY)
+        of_type = self._spelled.get(raw[at : raw.find(b'"', at + 2)])
+        if of_type is None or of_type.patience < 0:
+            return None
+        spelling, outline = of_type.spellings[0]
+        found = spelling.match(raw)
+        if found is None:
+            if not _another_matches(of_type, raw):
+                return None
+            spelling, outline = of_type.spellings[0]
+            found = spelling.match(raw)
+            assert found is not None
+        elif of_type.patience < self.patience:
+            of_type.patience += 1
+        groups = found.groups()
+        id_, from_source, written_time, subject, data = spelling.head(groups)
+        source, time = from_source.decode(), written_time.decode()
+        occurred_at = time if len(time) == 27 else f"{time[:19]}.000000Z"
+        if (
+            source.startswith("touchlog/")
+            or not may_append_from(source)
+            or not "1900" <= occurred_at <= receipt.latest
+            or (
+                (spelling.fractions is not None or not raw.isascii())
+                and not spelling.is_canonical(raw, groups)
+            )
+            or (time[:10] not in self._days and not self._is_day(time[:10]))
+        ):
+            return None
+        ref = subject.decode()
+        whose = self._owners.get(ref)
+        if whose is None or self._forgotten != self._subjects.forgotten:
+            whose = self._owner(ref)
+            if whose is None:
+                return None
+        if spelling.check is not None:
+            try:
+                spelling.check(data)
+            except msgspec.ValidationError:
+                return None
+        plain = spelling.plain % spelling.plain_values(groups)
+        if suspicious(plain, spelling.keys) and spelling.tells_personal(groups):
+            return None
+        personal = None if spelling.personal is None else spelling.personal % spelling.personal_values(groups)
+        name = id_.decode()
+        raw_id = event_id_of(source, name)
+        look = spelling.channel, spelling.direction, source, principal, import_id
+        body = self._body(
+            outline, whose, raw_id, b'"%b"' % id_, occurred_at, plain, personal, look, receipt, nonce
+        )
+        hashed = self._keys.payload_hash(spelling.canonical % spelling.canonical_values(groups))
+        return name, _new_item(Item, (raw_id, outline.declared.name, body, hashed, 1))
+
     def item(
         self,
         payload: Payload,
@@ -87,12 +186,14 @@ class Outlines:
         import_id: str | None,
         receipt: Receipt,
         nonce: Callable[[], bytes],
+        raw: bytes | None = None,
     ) -> Item | None:
         """What is appended for an event, ready and sealed; None where it has to take the whole way.
 
         Args:
             may_append_from: whether the principal may append events of a source.
             principal: the id of its key.
+            raw: the event as it came, of which the spelling can be learned.
         """
         event = payload.event
         get = event.get
@@ -109,7 +210,6 @@ class Outlines:
         outline = self._known.get((name, tuple(event), tuple(data)))
         if outline is None:
             return None
-        declared = outline.declared
         direction, channel = get("direction"), get("channel")
         if (
             get("specversion") != "1.0"
@@ -131,64 +231,110 @@ class Outlines:
             or not may_append_from(source)
         ):
             return None
-        # A time that is written as it will stand; any other is read by the whole way.
-        if len(time) == 20:
-            occurred_at = f"{time[:19]}.000000Z"
-        elif len(time) == 27:
-            occurred_at = time
-        else:
-            return None
-        if time[-1] != "Z" or time[10] != "T" or not "1900" <= occurred_at <= receipt.latest:
+        occurred_at = _occurred_at(time, receipt)
+        if occurred_at is None:
             return None
         whose = self._owners.get(subject)
         if whose is None or self._forgotten != self._subjects.forgotten:
             whose = self._owner(subject)
             if whose is None:
                 return None
-        owner, key_id, is_reference, kind, namespace = whose
         try:
             msgspec.convert(time, datetime)
             if not outline.is_free:
-                msgspec.convert(data, declared.cls)
+                msgspec.convert(data, outline.declared.cls)
         except msgspec.ValidationError:
             return None
 
-        there = Frames.REFERENCES if is_reference else Frames.SUBJECTS
+        personal: bytes | None
         if outline.is_free:
-            plain, personal = b"{}", {"": data}
+            plain, personal = b"{}", _canonical({"": data})
         else:
             parts, plain = part_by(outline.plan, data, _canonical)
-            personal = parts.personal
+            personal = _canonical(parts.personal) if parts.personal else None
         raw_id = event_id_of(source, id_)
+        look = channel, direction, source, principal, import_id
+        body = self._body(
+            outline, whose, raw_id, orjson.dumps(id_), occurred_at, plain, personal, look, receipt, nonce
+        )
+        made = _new_item(
+            Item, (raw_id, outline.declared.name, body, self._keys.payload_hash(payload.canonical), 1)
+        )
+        outline.decoded += 1
+        if raw is not None and outline.decoded % self.spelled_after == 0:
+            self._learn_spelling(raw, payload, outline, receipt)
+        return made
+
+    def _body(
+        self,
+        outline: _Outline,
+        whose: _Owner,
+        raw_id: bytes,
+        id_: bytes,
+        occurred_at: str,
+        plain: bytes,
+        personal: bytes | None,
+        look: tuple[str | None, ...],
+        receipt: Receipt,
+        nonce: Callable[[], bytes],
+    ) -> bytes:
+        """The body of the entry: the facts of the event, sealed where they are personal, in the frame of its like."""
+        owner, key_id, is_reference, kind, namespace = whose
         event_id = uuid_text(raw_id).encode()
-        facts = [plain] if plain != b"{}" else []
-        facts += (event_id, orjson.dumps(id_), occurred_at.encode())
+        there = Frames.REFERENCES if is_reference else Frames.SUBJECTS
+        if plain == b"{}":
+            facts = [event_id, id_, occurred_at.encode()]
+        else:
+            there |= Frames.DATA
+            facts = [plain, event_id, id_, occurred_at.encode()]
         if is_reference:
             facts.append(key_id)
-        if personal:
+        if personal is not None:
             there |= Frames.SEALED
-            facts += (key_id, seal(owner.content, personal, outline.associated % (event_id, key_id), nonce()))
+            bound = outline.associated % (event_id, key_id)
+            facts += (key_id, seal_encoded(owner.content, personal, bound, nonce()))
         if not is_reference:
             facts.append(key_id)
-        if plain != b"{}":
-            there |= Frames.DATA
         if occurred_at > receipt.text:
             there |= Frames.FUTURE
-        look = (
-            there,
-            channel,
-            direction,
-            source,
-            principal,
-            import_id,
-            kind,
-            namespace,
-        )
-        frame = outline.frames.get(look)
+        whole_look = there, kind, namespace, *look
+        frame = outline.frames.get(whole_look)
         if frame is None:
-            frame = self._framed(outline, look)
-        body = frame % tuple(facts)
-        return _new_item(Item, (raw_id, declared.name, body, self._keys.payload_hash(payload.canonical), 1))
+            frame = self._framed(outline, whole_look)
+        return frame % tuple(facts)
+
+    def _learn_spelling(self, raw: bytes, payload: Payload, outline: _Outline, receipt: Receipt) -> None:
+        """Note how *raw* is spelled, an event that was just decoded, if that gives the same bytes."""
+        at = raw.find(_TYPE_KEY) + len(_TYPE_KEY)
+        key = raw[at : raw.find(b'"', at + 2)]
+        of_type = self._spelled.get(key)
+        if of_type is not None and (of_type.patience < 0 or len(of_type.spellings) >= _MOST_SPELLINGS):
+            return
+        spelling = spelling_of(raw, outline.declared, outline.plan)
+        if spelling is None:
+            return
+        if of_type is None:
+            if len(self._spelled) >= _MOST_SPELLED:
+                self._spelled.clear()
+            of_type = self._spelled[key] = _Spelled([], self.patience)
+        of_type.spellings.insert(0, (spelling, outline))
+        again = _everywhere, "", None, receipt, _no_nonce  # what is sealed here is thrown away
+        decoded, spelled = self.item(payload, *again), self.spelled(raw, *again)
+        if spelled is None or spelled[1] != decoded:
+            of_type.spellings = [each for each in of_type.spellings if each[0] is not spelling]
+            if not of_type.spellings:
+                del self._spelled[key]
+
+    def _is_day(self, written: str) -> bool:
+        """Whether the calendar has this day; kept, for most events happen on few."""
+        try:
+            date.fromisoformat(written)
+        except ValueError:
+            return False
+        if len(self._days) >= _MOST:
+            self._days.clear()
+        self._days.add(written)
+        return True
 
     def _owner(self, subject: str) -> _Owner | None:
         """Whose event it is, by the REF that it names, where that was read and found lately; kept until the subjects are forgotten."""
@@ -208,7 +354,7 @@ class Outlines:
 
     def _framed(self, outline: _Outline, look: tuple[Any, ...]) -> bytes:
         """The pattern of bodies of an outline, with a place for each fact of the single event."""
-        there, channel, direction, source, principal, import_id, kind, namespace = look
+        there, kind, namespace, channel, direction, source, principal, import_id = look
         declared = outline.declared
         named = b'[["%b",%b' % (_PLACE, orjson.dumps([kind, namespace])[1:] + b"]")
         facts = [_PLACE] if there & Frames.DATA else []
@@ -236,6 +382,35 @@ class Outlines:
 
 _canonical = partial(orjson.dumps, option=orjson.OPT_SORT_KEYS)
 _new_item = tuple.__new__  # of a named tuple, at half the price of its own constructor
+
+
+def _another_matches(of_type: _Spelled, raw: bytes) -> bool:
+    """Whether another spelling than the first matches *raw*; it is the first then."""
+    for number, (spelling, _) in enumerate(of_type.spellings):
+        if number and spelling.match(raw) is not None:
+            of_type.spellings.insert(0, of_type.spellings.pop(number))
+            return True
+    of_type.patience -= 4
+    return False
+
+
+def _everywhere(_: str) -> bool:
+    return True
+
+
+def _no_nonce() -> bytes:
+    return bytes(12)
+
+
+def _occurred_at(time: str, receipt: Receipt) -> str | None:
+    """A time that is written as it will stand; any other is read by the whole way."""
+    if len(time) == 20:
+        text = f"{time[:19]}.000000Z"
+    elif len(time) == 27:
+        text = time
+    else:
+        return None
+    return text if time[-1] == "Z" and time[10] == "T" and "1900" <= text <= receipt.latest else None
 
 
 def _shape_of(event: dict[str, Any]) -> _Shape | None:
