@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from adapters.profiles import Profile
     from bin.compose import Core
 
+TRAITS_SHOWN = 100
+"""Traits that the terminal shows: a profile may have any number of them."""
 AS_OF_OPTION = typer.Option(None, "--as-of", metavar="T", help="Only what had happened by then.")
 KNOWN_AT_OPTION = typer.Option(
     None, "--known-at", metavar="T|@P", help="As known then: a time, or a position such as @123."
@@ -61,7 +64,7 @@ def show_profile(profile: Profile, zone: ZoneInfo) -> None:
     out = console()
     if profile.traits:
         rows = table("trait", "value", f"since ({zone.key})", "said by", "position", right=("position",))
-        for name, trait in profile.traits.items():
+        for name, trait in islice(profile.traits.items(), TRAITS_SHOWN):
             rows.add_row(
                 escape(name),
                 escape(trait_value(trait.value)),
@@ -70,6 +73,8 @@ def show_profile(profile: Profile, zone: ZoneInfo) -> None:
                 f"{trait.position:,}",
             )
         out.print(rows)
+        if (more := len(profile.traits) - TRAITS_SHOWN) > 0:
+            out.print(f"… and {more:,} more traits; --json gives all.", style="dim")
     elif not profile.updates:
         out.print("No profile is known: no profile.updated names this person.", style="dim")
     if profile.erased_updates:
