@@ -20,9 +20,9 @@ from typer.testing import CliRunner
 
 from adapters.embedded import servers
 from bin import cli, ingest
-from bin.import_run import send_all
+from bin.import_run import Log, send_all
 from bin.settings import Settings
-from domain.errors import NotFound, Refused
+from domain.errors import NotFound, Refused, Unavailable
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -266,6 +266,63 @@ def test_a_file_that_cannot_be_read_stops_no_other(touchlog: Touchlog, tmp_path:
         True,
         True,
     ]
+
+
+def test_files_of_which_none_can_be_read_make_no_import(touchlog: Touchlog, tmp_path: Path) -> None:
+    told = touchlog("ingest", tmp_path / "none", "--json")
+    assert (told.code, told.json["import_id"], len(told.json["failed"])) == (1, None, 1)
+    assert touchlog("imports", "list", "--json").json["imports"] == []
+
+
+def test_an_import_of_refused_rows_only_is_listed_with_them(touchlog: Touchlog, tmp_path: Path) -> None:
+    (tmp_path / "bad.jsonl").write_text("{\n")
+    told = touchlog("ingest", tmp_path / "bad.jsonl", "--format", "cloudevents", "--json")
+    (listed,) = touchlog("imports", "list", "--json").json["imports"]
+    assert (told.code, listed["import_id"], listed["rejected"]) == (1, told.json["import_id"], 1)
+
+
+def test_a_database_that_stays_away_ends_an_import_with_its_summary_and_how_to_go_on(
+    touchlog: Touchlog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given an import that loses the database for good behind its first file
+    one, two = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
+    one.write_text(event(1) + "\n")
+    two.write_text(event(2) + "\n")
+    take = Log.take
+    taken: list[object] = []
+
+    async def until_it_is_gone(self: Log, rows: Any, format_name: str) -> Any:
+        taken.append(rows)
+        if len(taken) == 2:
+            raise Unavailable(
+                "The database does not answer; nothing was acknowledged, send the events again."
+            )
+        return await take(self, rows, format_name)
+
+    monkeypatch.setattr(Log, "take", until_it_is_gone)
+
+    # when
+    told = touchlog("ingest", one, two, "--json")
+
+    # then the summary tells what is in the log, why it ended, and how to go on
+    assert (told.code, told.json["recorded"]) == (1, 1)
+    assert "does not answer" in told.json["broken_off"]
+    assert "The same command goes on from here" in told.err
+    assert touchlog("ingest", one, two, "--json").json["duplicates"] == 1
+
+
+def test_imports_are_listed_within_a_terminal_of_eighty_columns(
+    touchlog: Touchlog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    file = tmp_path / "events of [b]January 2026.jsonl"
+    file.write_text(event(1) + "\n")
+    touchlog("ingest", file)
+    lines = touchlog("imports", "list").out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [
+        word for word in (file.name, "1 recorded", "stands") if not any(word in line for line in lines)
+    ] == []
 
 
 def test_wrong_use_is_told_before_anything_is_opened(touchlog: Touchlog, mixed: Path, tmp_path: Path) -> None:
