@@ -275,7 +275,7 @@ def register(app: typer.Typer) -> None:
             parse_ref(ref)
         except Invalid as wrong:
             raise typer.BadParameter(wrong.problems[0].detail, param_hint="REF") from None
-        with servers(settings, by="history") as (database_url, _):
+        with servers(settings, by="history", begins=False) as (database_url, _):
             migrate(database_url)
             catch_up(database_url)
             page, person = asyncio.run(

@@ -158,7 +158,7 @@ def register(app: typer.Typer) -> None:
                 runs = ImportRuns(parts.pool, parts.ingest, parts.histories)
                 return await runs.retract(id, principal(), reason=(reason or "").strip(), dry_run=dry_run)
 
-        with servers(settings, by="imports") as (database_url, _):
+        with servers(settings, by="imports", begins=False) as (database_url, _):
             migrate(database_url)
             project_once(database_url)
             found = asyncio.run(work(database_url))

@@ -46,7 +46,7 @@ def run(settings: Settings, wish: Wish, *, quiet: bool = False) -> dict[str, Any
     logs.configure("debug" if settings.log_level == "debug" else "warning", part="rebuild", form="pairs")
     load_foreign()
     say = _silent if quiet else _say
-    with servers(settings, by="rebuild") as found:
+    with servers(settings, by="rebuild", begins=False) as found:
         url = found.database_url
         migrate(url)
         by = principal().key_id

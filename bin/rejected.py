@@ -29,8 +29,12 @@ NUMBERS_OR_ALL = typer.Argument(
 WITH = typer.Option(None, "--with", metavar="FILE", help="The corrected event, as JSON; - is standard input.")
 
 
-def on_core(data: Path | None, by: str, work: Callable[[Core], Awaitable[T]]) -> T:
-    """Run *work* on the parts of the installation, beside a running serve or alone."""
+def on_core(data: Path | None, by: str, work: Callable[[Core], Awaitable[T]], *, begins: bool = False) -> T:
+    """Run *work* on the parts of the installation, beside a running serve or alone.
+
+    Args:
+        begins: whether it may begin an installation where there is none.
+    """
     from adapters.embedded import servers
     from adapters.postgres.schema import migrate
     from bin import logs
@@ -43,7 +47,7 @@ def on_core(data: Path | None, by: str, work: Callable[[Core], Awaitable[T]]) ->
         async with core(settings, database_url) as parts:
             return await work(parts)
 
-    with servers(settings, by=by) as (database_url, _):
+    with servers(settings, by=by, begins=begins) as (database_url, _):
         migrate(database_url)
         return asyncio.run(run(database_url))
 
