@@ -520,6 +520,46 @@ def test_a_history_is_told_newest_first_with_who_it_is_about(touchlog: Touchlog,
     assert "Nothing matches" in touchlog("history", "email:ann@example.com", "--channel", "fax").out
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("history", "user:u1"),
+        ("persons", "show", "user:u1"),
+        ("persons", "why", "user:u1"),
+        ("conversations", "user:u1"),
+        ("audit", "trail"),
+        ("volumes",),
+        ("sql", "SELECT count(*) FROM read.event_log"),
+        ("funnel", "--steps", "call.ended,call.ended", "--window", "1d"),
+        ("paths", "--around", "call.ended"),
+        ("retention", "--start", "call.ended", "--interval", "day"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_what_had_happened_may_be_cut_at_a_position_which_is_the_time_it_was_recorded(
+    touchlog: Touchlog, tmp_path: Path, ask: Any, words: tuple[str, ...]
+) -> None:
+    # given an event that has no time of its own, and another from behind that
+    file = tmp_path / "calls.jsonl"
+    call = {"specversion": "1.0", "source": "s", "type": "call.ended", "subject": "user:u1", "data": {}}
+    file.write_text(json.dumps({**call, "id": "1", "time": "2026-01-01T00:00:00Z"}) + "\n")
+    touchlog("ingest", file)
+    file.write_text(json.dumps({**call, "id": "2"}) + "\n")
+    touchlog("ingest", file)
+    recorded_at = ask("SELECT recorded_at FROM touchpoint_log.events WHERE position = 2")
+
+    # when it is cut at a position, and at the time of that position
+    by_position = touchlog(*words, "--as-of", "@2", "--known-at", "@4", "--json")
+    by_time = touchlog(*words, "--as-of", recorded_at.isoformat(), "--known-at", "@4", "--json")
+
+    # then the answers are the same, and no position beyond the log is taken
+    assert (by_position.code, by_time.code) == (0, 0), by_position.err
+    assert by_position.out == by_time.out
+    assert by_position.out != touchlog(*words, "--known-at", "@4", "--json").out
+    beyond = touchlog(*words, "--as-of", "@99", "--json")
+    assert (beyond.code, "is not in the log" in beyond.err) == (2, True)
+
+
 def test_a_history_is_on_record_as_looked_at(touchlog: Touchlog, tmp_path: Path, ask: Any) -> None:
     (tmp_path / "e.jsonl").write_text(event(1))
     touchlog("ingest", tmp_path / "e.jsonl")
