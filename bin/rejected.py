@@ -92,10 +92,25 @@ async def retry(core: Core, numbers: Sequence[int], corrected: bytes | None) -> 
     from bin.principal import principal
 
     who = principal()
-    return [
-        await retried(core.ingest, core.rejected, await core.rejected.show(number), who, corrected)
-        for number in sorted(numbers)
-    ]
+    outcomes = []
+    for number in sorted(set(numbers)):
+        one = await core.rejected.show(number)
+        outcome = await retried(core.ingest, core.rejected, one, who, corrected)
+        if one.state not in ("recorded", "duplicate") and outcome["status"] in ("recorded", "duplicate"):
+            became = f"{number} is {outcome['status']} at position {outcome['position']:,}"
+            await settled_on_record(core, number, "retry", became, corrected=corrected is not None)
+        outcomes.append(outcome)
+    return outcomes
+
+
+async def settled_on_record(
+    core: Core, number: int, change: str, became: str, *, corrected: bool = False
+) -> None:
+    """Put on record what became of an item, as the page does."""
+    from bin.principal import principal
+
+    act = {"number": number, "change": change, "corrected": corrected, "became": became}
+    await core.records.record("rejected.settled", principal=principal().key_id, data=act)
 
 
 def show_list(items: Sequence[Shown], state: str, open_in_all: int) -> None:
@@ -211,7 +226,11 @@ def register(app: typer.Typer) -> None:
         """Show one with its reasons and its payload, in plain text."""
 
         async def work(core: Core) -> Shown:
-            return await core.rejected.show(number)
+            from bin.reading import on_record
+
+            one = await core.rejected.show(number)
+            await on_record(core, "rejected show", about=(), query=f"rejected {number}", count=1)
+            return one
 
         one = on_core(data, "rejected", work)
         if json:
@@ -273,6 +292,7 @@ def _register_dismiss(group: typer.Typer) -> None:
             chosen = [one.id for one in shown if one.state == "open"]
             for number in chosen:
                 await core.rejected.settle(number, "dismissed", None)
+                await settled_on_record(core, number, "dismiss", f"{number} is dismissed")
             return chosen
 
         dismissed = on_core(data, "rejected", work)

@@ -464,6 +464,36 @@ def test_rejected_items_are_listed_shown_corrected_and_dismissed(
     assert states == {"recorded", "dismissed"}
 
 
+def test_who_looked_at_a_rejected_payload_and_what_became_of_it_is_on_record(
+    touchlog: Touchlog, mixed: Path, tmp_path: Path, database_url: str
+) -> None:
+    # given rows that were refused
+    touchlog("ingest", mixed)
+    listed = touchlog("rejected", "list", "--json").json
+    numbers = {one["place"].rpartition(" ")[2]: one["id"] for one in listed["rejected"]}
+
+    # when one is looked at, one corrected (and tried again, which changes nothing), one dismissed
+    touchlog("rejected", "show", numbers["5"])
+    (tmp_path / "right.json").write_text(event(3))
+    touchlog("rejected", "retry", numbers["5"], numbers["5"], "--json")
+    touchlog("rejected", "retry", numbers["5"], "--with", tmp_path / "right.json")
+    touchlog("rejected", "retry", numbers["5"])
+    touchlog("rejected", "dismiss", numbers["4"])
+
+    # then each stands in the records log once
+    with psycopg.connect(database_url) as conn:
+        rows = conn.execute(
+            "SELECT type, convert_from(body, 'utf8') FROM records_log.events ORDER BY position"
+        ).fetchall()
+    told = [(type_, json.loads(body)["data"]) for type_, body in rows if type_ != "key.added"]
+    assert [type_ for type_, _ in told] == ["access.recorded", "rejected.settled", "rejected.settled"]
+    assert told[0][1]["action"] == "rejected show"
+    assert [(data["number"], data["change"]) for _, data in told[1:]] == [
+        (numbers["5"], "retry"),
+        (numbers["4"], "dismiss"),
+    ]
+
+
 def test_a_corrected_row_is_a_duplicate_when_it_was_recorded_meanwhile(
     touchlog: Touchlog, mixed: Path, tmp_path: Path
 ) -> None:
