@@ -129,7 +129,8 @@ def show_list(items: Sequence[Shown], state: str, open_in_all: int) -> None:
     for one in items:
         status = one.status if one.state == "open" else f"{one.status}, {one.state}"
         received = one.received_at.astimezone().strftime("%Y-%m-%d %H:%M")
-        out.print(f"{one.id:>6}  {received}  {status:<9} {one.way_in}  {one.place or ''}", markup=False)
+        told = f"{one.id:>6}  {received}  {status:<9} {one.way_in}  by {one.principal}  {one.place or ''}"
+        out.print(told.rstrip(), markup=False)
         for problem in one.problems[:3]:
             out.print(
                 f"        {problem.pointer} {problem.detail}".replace("         ", "        "),

@@ -434,7 +434,9 @@ def test_rejected_items_are_listed_shown_corrected_and_dismissed(
     listed = touchlog("rejected", "list", "--json").json
     numbers = {one["place"].rpartition(" ")[2]: one["id"] for one in listed["rejected"]}
     assert listed["counts"] == {"open": 3}
-    assert "mixed.jsonl line 5" in touchlog("rejected", "list").out
+    told = touchlog("rejected", "list").out
+    assert "mixed.jsonl line 5" in told
+    assert f"by {listed['rejected'][0]['principal']}" in told
     shown = touchlog("rejected", "show", numbers["5"], "--json").json
     assert json.loads(shown["payload"])["data"] == {"duration_s": "x"}
 
