@@ -46,6 +46,11 @@ __all__ = [
 ]
 
 MAX_IDENTIFIERS = 1000
+MOST_NESTED = 254
+"""Levels of objects and lists of one event; what is kept of it is written by orjson, which knows no more."""
+_STEPS_TOLD = 10
+"""Steps of the way to what nests too deeply: who reads the answer looks there, and not 250 levels further down."""
+_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},:]', re.DOTALL)
 MOST_TOLD = 20
 """Problems of one kind that are told of one event."""
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
@@ -173,7 +178,12 @@ def read_payload(raw: bytes) -> Payload:
                 )
             ]
         )
-    payload = event_of(event)
+    try:
+        payload = event_of(event)
+    except Invalid:
+        if deep := _too_deep(raw):
+            raise Invalid([deep]) from None
+        raise
     # A key that stands twice leaves fewer colons behind. That count misleads only where an escape hides a
     # colon: then the slow, exact look is taken.
     if raw.count(b":") != payload.canonical.count(b":") or (_ESCAPE in raw and raw.find(b"\\u00") >= 0):
@@ -208,6 +218,8 @@ def _undecodable(raw: bytes, wrong: Exception) -> Problem:
         return Problem(
             "", f"The event holds bytes that are not UTF-8 (at byte {at.start}); send UTF-8.", "not_utf8"
         )
+    if deep := _too_deep(raw):
+        return deep
     event: Any = None
     try:
         event = json.loads(text, parse_constant=str)
@@ -227,6 +239,35 @@ def _undecodable(raw: bytes, wrong: Exception) -> Problem:
                     "lone_surrogate",
                 )
     return Problem("", f"The event cannot be read: {wrong}.", "not_json")
+
+
+def _too_deep(raw: bytes) -> Problem | None:
+    """The first place at which an event nests deeper than can be kept; it is looked for without decoding it."""
+    way: list[str | int] = []
+    text = b""
+    for token in _TOKENS.finditer(raw):
+        match token[0]:
+            case b"{":
+                way.append("")
+            case b"[":
+                way.append(0)
+            case b"}" | b"]" if way:
+                way.pop()
+            case b":" if way:
+                way[-1] = text.decode("utf-8", "replace")
+            case b"," if way and isinstance(way[-1], int):
+                way[-1] += 1
+            case _:
+                text = token[0][1:-1]
+        if len(way) > MOST_NESTED:
+            place = "".join(f"/{pointed(str(step))}" for step in way[:_STEPS_TOLD])
+            return Problem(
+                place,
+                f"What stands here nests beyond the limit of {MOST_NESTED} levels, counted from the event itself; "
+                "send its inner part as a text.",
+                "nested_too_deeply",
+            )
+    return None
 
 
 def _beyond(event: Any) -> Problem | None:

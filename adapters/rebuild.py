@@ -34,6 +34,10 @@ COLLECT_EVERY = 50
 """Batches; garbage is not looked for in between."""
 SWAP_WITHIN = 100_000
 """Positions that a rebuild may lag when it is swapped in; the rest is folded while the old one's projector waits."""
+LOCK_WAIT_MS = 2_000
+"""So long a swap waits for who reads the old tables, while everybody who comes waits behind it."""
+SWAP_AGAIN_S = 120.0
+"""So long it is tried again."""
 
 
 class Difference(NamedTuple):
@@ -251,6 +255,7 @@ class Rebuild:
 
         Raises:
             Refused: the rebuild lags too far behind, or shows another moment.
+            Unavailable: what answers was read all the time.
         """
         if self.moment:
             raise Refused(
@@ -267,50 +272,87 @@ class Rebuild:
                 live, self.projection
             ):  # none: they were set aside, as this code would misread them
                 drop(live, name, retired)
-            started = time.monotonic()
-            with live.transaction():
-                live.execute("SET LOCAL lock_timeout = '5s'")
-                old = self._reach_live(live)
-                live.execute("SELECT touchlog.make_build_schema(%s)", (retired,))
-                for table in old_tables(live, self.projection):
-                    live.execute(
-                        sql.SQL("ALTER TABLE {} SET SCHEMA {}").format(
-                            sql.Identifier("read", table), sql.Identifier(retired)
-                        )
-                    )
-                for each in tables_of(self.projection):
-                    live.execute(
-                        sql.SQL("ALTER TABLE {} SET SCHEMA read").format(
-                            sql.Identifier(self.schema, each.name)
-                        )
-                    )
-                # The new rows stand at the rebuild's position; whoever held a lease must take it anew.
-                live.execute(
-                    "UPDATE touchlog.projections AS p SET version = b.version, tables = b.tables, position = b.position, recorded_at = b.recorded_at, "
-                    "epoch = p.epoch + 1, holder = NULL, leased_to = '-infinity', started_at = b.started_at, moved_at = clock_timestamp() "
-                    "FROM touchlog.projections b WHERE p.name = %s AND p.schema = 'read' AND b.name = p.name AND b.schema = %s",
-                    (name, self.schema),
-                )
-                live.execute(
-                    "DELETE FROM touchlog.projections WHERE name = %s AND schema = %s", (name, self.schema)
-                )
-                live.execute("DELETE FROM touchlog.parked WHERE name = %s AND schema = 'read'", (name,))
-                live.execute(
-                    "UPDATE touchlog.parked SET schema = 'read' WHERE name = %s AND schema = %s",
-                    (name, self.schema),
-                )
-                live.execute(
-                    "INSERT INTO touchlog.projections (name, schema, version, state, position, recorded_at) VALUES (%s, %s, %s, 'retired', %s, coalesce(%s, '-infinity'))",
-                    (name, retired, old.version, old.position, old.recorded_at),
-                )
-                live.execute(sql.SQL("DROP SCHEMA {}").format(sql.Identifier(self.schema)))
-            waited = time.monotonic() - started
+            waited = self._swapped_in(live, retired)
         finally:
             live.close()
         log.info(
             "read_model_swapped", projection=name, version=self.projection.version, waited_s=round(waited, 3)
         )
         return retired, waited
+
+    def _swapped_in(self, live: psycopg.Connection[Any], retired: str) -> float:
+        """Swap as soon as nobody reads the old tables for a moment; returns the seconds that others waited.
+
+        Whoever comes while it waits for them queues behind it, so it waits a little, lets those go first, and comes
+        again. A rebuild may have taken hours: one long question is no reason to throw it away.
+
+        Raises:
+            Unavailable: they were read all the time; says by whom.
+        """
+        deadline, pause_s = time.monotonic() + SWAP_AGAIN_S, 0.1
+        while True:
+            started = time.monotonic()
+            try:
+                with live.transaction():
+                    live.execute("SELECT set_config('lock_timeout', %s, true)", (f"{LOCK_WAIT_MS}ms",))
+                    self._swap_tables(live, retired)
+                return time.monotonic() - started
+            except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+                if time.monotonic() > deadline:
+                    raise Unavailable(
+                        f"{self.projection.name} is rebuilt but not swapped in: for {SWAP_AGAIN_S:.0f} s its read model was in use all the "
+                        f"time{self._held_by(live)}. What answered goes on answering; let them end, then rebuild and swap again."
+                    ) from None
+            log.warning("swap_waits", projection=self.projection.name, reason=f"in use{self._held_by(live)}")
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, 2.0)
+            self.catch_up()
+
+    def _held_by(self, live: psycopg.Connection[Any]) -> str:
+        """Who holds the tables that answer, for people: `, held by process 12 of the database (psql, for 340 s)`."""
+        rows = live.execute(
+            "SELECT a.pid, coalesce(nullif(a.application_name, ''), a.usename), extract(epoch FROM clock_timestamp() - a.xact_start)::int "
+            "FROM (SELECT DISTINCT l.pid FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace "
+            "WHERE l.granted AND n.nspname = 'read' AND c.relname = ANY(%s)) h JOIN pg_stat_activity a USING (pid) "
+            "WHERE a.pid <> pg_backend_pid() AND a.xact_start < clock_timestamp() - interval '1 second' ORDER BY a.xact_start LIMIT 3",
+            (old_tables(live, self.projection),),
+        ).fetchall()
+        held = [f"process {pid} of the database ({who}, for {span:,} s)" for pid, who, span in rows]
+        return f", held by {', '.join(held)}" if held else ""
+
+    def _swap_tables(self, live: psycopg.Connection[Any], retired: str) -> None:
+        """Put the new tables in the place of the old, in the caller's transaction."""
+        name = self.projection.name
+        old = self._reach_live(live)
+        live.execute("SELECT touchlog.make_build_schema(%s)", (retired,))
+        for table in old_tables(live, self.projection):
+            live.execute(
+                sql.SQL("ALTER TABLE {} SET SCHEMA {}").format(
+                    sql.Identifier("read", table), sql.Identifier(retired)
+                )
+            )
+        for each in tables_of(self.projection):
+            live.execute(
+                sql.SQL("ALTER TABLE {} SET SCHEMA read").format(sql.Identifier(self.schema, each.name))
+            )
+        # The new rows stand at the rebuild's position; whoever held a lease must take it anew.
+        live.execute(
+            "UPDATE touchlog.projections AS p SET version = b.version, tables = b.tables, position = b.position, recorded_at = b.recorded_at, "
+            "epoch = p.epoch + 1, holder = NULL, leased_to = '-infinity', started_at = b.started_at, moved_at = clock_timestamp() "
+            "FROM touchlog.projections b WHERE p.name = %s AND p.schema = 'read' AND b.name = p.name AND b.schema = %s",
+            (name, self.schema),
+        )
+        live.execute("DELETE FROM touchlog.projections WHERE name = %s AND schema = %s", (name, self.schema))
+        live.execute("DELETE FROM touchlog.parked WHERE name = %s AND schema = 'read'", (name,))
+        live.execute(
+            "UPDATE touchlog.parked SET schema = 'read' WHERE name = %s AND schema = %s",
+            (name, self.schema),
+        )
+        live.execute(
+            "INSERT INTO touchlog.projections (name, schema, version, state, position, recorded_at) VALUES (%s, %s, %s, 'retired', %s, coalesce(%s, '-infinity'))",
+            (name, retired, old.version, old.position, old.recorded_at),
+        )
+        live.execute(sql.SQL("DROP SCHEMA {}").format(sql.Identifier(self.schema)))
 
     def compare(self, *, examples: int = 10) -> list[Difference]:
         """Row-level differences between the read model that answers and the rebuilt one, both at one position.

@@ -100,7 +100,7 @@ def register(app: typer.Typer) -> None:
         day: str | None = typer.Option(
             None, metavar="D", help="Only what was recorded on this day, e.g. 2026-01-31."
         ),
-        as_of: str | None = typer.Option(None, "--as-of", metavar="T", help="What had happened by then."),
+        as_of: str | None = typer.Option(None, "--as-of", metavar="T|@P", help="What had happened by then."),
         known_at: str | None = typer.Option(
             None, "--known-at", metavar="T|@P", help="As known then: a time, or a position such as @123."
         ),
@@ -110,11 +110,11 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Tell who recorded what and when, by which key and source, and because of which event; the newest first."""
         from adapters.audit_trail import READ_MODELS, AuditTrails
-        from bin.history import known_at_of, moment_of
+        from bin.history import happened_by_then, known_at_of
 
         settings, zone = data_zone(data)
         readable_ref(person)
-        happened = None if as_of is None else moment_of(as_of, zone)
+        happened = None if as_of is None else known_at_of(as_of, zone)
         known_by = None if known_at is None else known_at_of(known_at, zone)
         try:
             of_day = None if day is None else date.fromisoformat(day)
@@ -130,7 +130,7 @@ def register(app: typer.Typer) -> None:
                     person=person,
                     actor=actor,
                     day=of_day,
-                    as_of=happened,
+                    as_of=await happened_by_then(parts, happened),
                     known_at=known_by,
                     limit=min(limit - (len(found.entries) if found else 0), 1000),
                     cursor=found.next if found else None,

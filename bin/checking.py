@@ -84,7 +84,7 @@ def check_on_demand(settings: Settings, names: list[str], *, quiet: bool) -> dic
     load_foreign()
     models = [name for name in names if name != COLUMNS]
     chosen(models)
-    with servers(settings, by="projections check") as found:
+    with servers(settings, by="projections check", begins=False) as found:
         migrate(found.database_url)
         started_s = time.monotonic()
         progress = None if quiet else _progress(started_s)

@@ -79,7 +79,7 @@ def register(app: typer.Typer) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopping.set())
         started_s = time.monotonic()
-        with servers(settings, by="clickhouse load") as found:
+        with servers(settings, by="clickhouse load", begins=False) as found:
             migrate(found.database_url)
             with connected(found.database_url) as conn:
                 loader = Loader(conn, server)

@@ -111,7 +111,7 @@ def register(app: typer.Typer) -> None:
             show_default=False,
         ),
         limit: int = typer.Option(50, min=1, help="At most so many conversations."),
-        as_of: str | None = typer.Option(None, "--as-of", metavar="T", help="What had happened by then."),
+        as_of: str | None = typer.Option(None, "--as-of", metavar="T|@P", help="What had happened by then."),
         known_at: str | None = typer.Option(
             None, "--known-at", metavar="T|@P", help="What was known by then: a time, or a position."
         ),
@@ -120,10 +120,10 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """List conversations, all or a person's, the latest first; or show one with everything that was said."""
         from adapters.conversations import READ_MODELS, Conversations
-        from bin.history import known_at_of, moment_of
+        from bin.history import happened_by_then, known_at_of
 
         settings, zone = data_zone(data)
-        happened = None if as_of is None else moment_of(as_of, zone)
+        happened = None if as_of is None else known_at_of(as_of, zone)
         known = None if known_at is None else known_at_of(known_at, zone)
         is_key = of is not None and of.startswith(JOINED_BY)
         if not is_key:
@@ -131,7 +131,7 @@ def register(app: typer.Typer) -> None:
 
         async def one(parts: Core) -> ConversationAnswer:
             answer = await Conversations(parts.pool, parts.histories).one(
-                of or "", as_of=happened, known_at=known
+                of or "", as_of=await happened_by_then(parts, happened), known_at=known
             )
             subject = answer.conversation["subject"]
             await on_record(
@@ -141,11 +141,13 @@ def register(app: typer.Typer) -> None:
 
         async def several(parts: Core) -> ConversationsPage:
             asking = Conversations(parts.pool, parts.histories)
-            page = await asking.page(of, as_of=happened, known_at=known, limit=limit)
+            page = await asking.page(
+                of, as_of=await happened_by_then(parts, happened), known_at=known, limit=limit
+            )
             while page.next and len(page.conversations) < limit:
                 more = await asking.page(
                     of,
-                    as_of=happened,
+                    as_of=await happened_by_then(parts, happened),
                     known_at=known,
                     limit=limit - len(page.conversations),
                     cursor=page.next,

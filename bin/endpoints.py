@@ -138,7 +138,7 @@ def _register_add(group: typer.Typer) -> None:
             await acted(core, "endpoint.added", {"channel": channel, "name": name, "scheme": made.scheme})
             return made
 
-        _tell(data, on_core(data, "endpoints", work), json, "deliver to")
+        _tell(data, on_core(data, "endpoints", work, begins=True), json, "deliver to")
 
 
 def _tell(data: Path | None, one: Endpoint, json: bool, what: str) -> None:

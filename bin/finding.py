@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     from adapters.profiles import Profile
     from bin.compose import Core
 
-AS_OF_OPTION = typer.Option(None, "--as-of", metavar="T", help="Only what had happened by then.")
+TRAITS_SHOWN = 100
+"""Traits that the terminal shows: a profile may have any number of them."""
+AS_OF_OPTION = typer.Option(None, "--as-of", metavar="T|@P", help="Only what had happened by then.")
 KNOWN_AT_OPTION = typer.Option(
     None, "--known-at", metavar="T|@P", help="As known then: a time, or a position such as @123."
 )
@@ -61,7 +64,7 @@ def show_profile(profile: Profile, zone: ZoneInfo) -> None:
     out = console()
     if profile.traits:
         rows = table("trait", "value", f"since ({zone.key})", "said by", "position", right=("position",))
-        for name, trait in profile.traits.items():
+        for name, trait in islice(profile.traits.items(), TRAITS_SHOWN):
             rows.add_row(
                 escape(name),
                 escape(trait_value(trait.value)),
@@ -70,6 +73,8 @@ def show_profile(profile: Profile, zone: ZoneInfo) -> None:
                 f"{trait.position:,}",
             )
         out.print(rows)
+        if (more := len(profile.traits) - TRAITS_SHOWN) > 0:
+            out.print(f"… and {more:,} more traits; --json gives all.", style="dim")
     elif not profile.updates:
         out.print("No profile is known: no profile.updated names this person.", style="dim")
     if profile.erased_updates:
@@ -172,16 +177,16 @@ def known_person(
         typer.BadParameter: a REF or time that is none.
     """
     from adapters.persons import READ_MODELS, Persons
-    from bin.history import known_at_of, moment_of
+    from bin.history import happened_by_then, known_at_of
 
     settings, zone = data_zone(data)
     readable_ref(ref)
-    happened_by = None if as_of is None else moment_of(as_of, zone)
+    happened_by = None if as_of is None else known_at_of(as_of, zone)
     known_by = None if known_at is None else known_at_of(known_at, zone)
 
     async def work(parts: Core) -> Known:
         known = await Persons(parts.pool, parts.subjects, parts.histories).one(
-            ref, as_of=happened_by, known_at=known_by
+            ref, as_of=await happened_by_then(parts, happened_by), known_at=known_by
         )
         await on_record(parts, action, about=[s["subject"] for s in known.subjects], query=ref, count=1)
         return known

@@ -64,7 +64,8 @@ def narrow(
     if span:
         question["range"] = {**question.get("range", {}), **span}
     if as_of is not None:
-        question["as_of"] = moment_of(as_of, zone)
+        happened = known_at_of(as_of, zone)
+        question["as_of"] = f"@{happened}" if isinstance(happened, int) else happened
     if known_at is not None:
         known = known_at_of(known_at, zone)
         question["known_at"] = f"@{known}" if isinstance(known, int) else known
@@ -166,7 +167,7 @@ def register(app: typer.Typer) -> None:
         trend: str | None = typer.Option(None, metavar="day|week|month", help="Each interval a funnel of its own."),
         from_: str | None = typer.Option(None, "--from", metavar="T", help="Entries from this time on; a date is its begin."),
         to: str | None = typer.Option(None, "--to", metavar="T", help="Entries before this time; a date is its begin."),
-        as_of: str | None = typer.Option(None, "--as-of", metavar="T", help="What had happened by then."),
+        as_of: str | None = typer.Option(None, "--as-of", metavar="T|@P", help="What had happened by then."),
         known_at: str | None = typer.Option(None, "--known-at", metavar="T|@P", help="What was known by then: a time, or a position."),
         svg: Path | None = typer.Option(None, metavar="FILE", help="Draw the answer as SVG."),  # noqa: B008
         data: Path | None = DATA_OPTION,

@@ -17,6 +17,7 @@ from bin.settings import DATA_OPTION, Settings
 
 if TYPE_CHECKING:
     from adapters.history import Page, Person
+    from bin.compose import Core
 
 _POSITION = re.compile(r"@(\d{1,18})\Z")
 _ARROWS = {"inbound": "→", "outbound": "←", "internal": "·"}
@@ -60,10 +61,26 @@ def moment_of(text: str, zone: ZoneInfo, *, ends: bool = True) -> datetime:
 
 
 def known_at_of(text: str, zone: ZoneInfo) -> datetime | int:
-    """Read what --known-at takes: a time, or a position as `@123`."""
+    """Read what --known-at and --as-of take: a time, or a position as `@123`."""
     if found := _POSITION.match(text):
         return int(found[1])
     return moment_of(text, zone)
+
+
+async def happened_by_then(parts: Core, asked: datetime | int | None) -> datetime | None:
+    """The cut that --as-of names; a position stands for the time at which it was recorded, as over HTTP.
+
+    Raises:
+        typer.BadParameter: the position is not in the log.
+    """
+    from domain.errors import Invalid
+
+    if not isinstance(asked, int):
+        return asked
+    try:
+        return await parts.histories.recorded_at(asked, "/as_of")
+    except Invalid as wrong:
+        raise typer.BadParameter(wrong.problems[0].detail, param_hint="--as-of") from None
 
 
 async def ask(
@@ -71,7 +88,7 @@ async def ask(
     database_url: str,
     ref: str,
     *,
-    as_of: datetime | None,
+    as_of: datetime | int | None,
     known_at: datetime | int | None,
     channel: str | None,
     type_: str | None,
@@ -82,9 +99,10 @@ async def ask(
     from bin.principal import principal
 
     async with core(settings, database_url) as parts:
+        happened = await happened_by_then(parts, as_of)
         page = await parts.histories.page(
             ref,
-            as_of=as_of,
+            as_of=happened,
             known_at=known_at,
             channel=channel,
             type_=type_,
@@ -97,7 +115,7 @@ async def ask(
         while following and len(entries) < limit:
             more = await parts.histories.page(
                 ref,
-                as_of=as_of,
+                as_of=happened,
                 known_at=known_at,
                 channel=channel,
                 type_=type_,
@@ -108,7 +126,7 @@ async def ask(
             entries += more.entries
             following = more.next
         page = msgspec.structs.replace(page, entries=entries, next=following)
-        person = await parts.histories.person(ref, as_of=as_of, known_at=page.known_at)
+        person = await parts.histories.person(ref, as_of=happened, known_at=page.known_at)
         about = tuple(str(subject["subject"]) for subject in person.subjects)
         await parts.access(principal().key_id, action="history", about=about, query=ref, count=len(entries))
     return page, person
@@ -243,7 +261,7 @@ def register(app: typer.Typer) -> None:
             ..., metavar="REF", help="Who: email:…, phone:+…, crm:…, user:… or a subject id."
         ),
         as_of: str | None = typer.Option(
-            None, "--as-of", metavar="T", help="Only what had happened by then."
+            None, "--as-of", metavar="T|@P", help="Only what had happened by then."
         ),
         known_at: str | None = typer.Option(
             None,
@@ -269,13 +287,13 @@ def register(app: typer.Typer) -> None:
         settings = Settings.load(data=data)
         logs.configure("debug" if settings.log_level == "debug" else "warning", part="history", form="pairs")
         zone = ZoneInfo(settings.timezone)
-        happened_by = None if as_of is None else moment_of(as_of, zone)
+        happened_by = None if as_of is None else known_at_of(as_of, zone)
         known_by = None if known_at is None else known_at_of(known_at, zone)
         try:
             parse_ref(ref)
         except Invalid as wrong:
             raise typer.BadParameter(wrong.problems[0].detail, param_hint="REF") from None
-        with servers(settings, by="history") as (database_url, _):
+        with servers(settings, by="history", begins=False) as (database_url, _):
             migrate(database_url)
             catch_up(database_url)
             page, person = asyncio.run(

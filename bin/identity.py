@@ -263,7 +263,7 @@ def _add_questions(persons: typer.Typer) -> None:
     def why_command(
         ref: str = typer.Argument(..., metavar="REF", help="Who."),
         as_of: str | None = typer.Option(
-            None, "--as-of", metavar="T", help="Only what had happened by then."
+            None, "--as-of", metavar="T|@P", help="Only what had happened by then."
         ),
         known_at: str | None = typer.Option(
             None, "--known-at", metavar="T|@P", help="As known then: a time, or a position such as @123."
@@ -272,18 +272,18 @@ def _add_questions(persons: typer.Typer) -> None:
         json: bool = JSON_OPTION,
     ) -> None:
         """Tell why somebody is one person: identifiers, links and their evidence, merges, splits, refused links."""
-        from bin.history import known_at_of, moment_of
+        from bin.history import happened_by_then, known_at_of
 
         settings, zone = data_zone(data)
         readable_ref(ref)
-        happened_by = None if as_of is None else moment_of(as_of, zone)
+        happened_by = None if as_of is None else known_at_of(as_of, zone)
         known_by = None if known_at is None else known_at_of(known_at, zone)
 
         async def work(parts: Core) -> Why:
             from adapters.identity_why import Whys
 
             why = await Whys(parts.pool, parts.histories, parts.subjects).why(
-                ref, as_of=happened_by, known_at=known_by
+                ref, as_of=await happened_by_then(parts, happened_by), known_at=known_by
             )
             await on_record(
                 parts, "persons why", about=[s["subject"] for s in why.identifiers], query=ref, count=1

@@ -57,6 +57,7 @@ class Outcome(msgspec.Struct):
     seconds: float = 0.0
     events_per_s: float = 0.0
     interrupted: bool = False
+    broken_off: str | None = None  # why it ended before the end of its files
     failed: list[str] = []  # files that could not be read, or not to their end, and why
     problems: list[Told] = []
     rows: list[TriedRow] | None = None  # each row of a dry run that tells them
@@ -69,7 +70,7 @@ class Outcome(msgspec.Struct):
     @property
     def is_clean(self) -> bool:
         """Whether all is recorded."""
-        return not (self.conflicts or self.rejected or self.failed or self.interrupted)
+        return not (self.conflicts or self.rejected or self.failed or self.interrupted or self.broken_off)
 
 
 @contextmanager

@@ -56,6 +56,7 @@ class Log:
     async def take(self, rows: Sequence[Row], format_name: str) -> Answer:
         """Record a batch, after the import itself is on record."""
         async with self._starting:
+            await self._list()
             if not self._is_started:
                 await self._start(format_name)
                 self._is_started = True
@@ -80,6 +81,8 @@ class Log:
         """Keep rows that are no events, sealed."""
         from adapters.postgres.rejected import Kept
 
+        async with self._starting:
+            await self._list()
         await self._core.rejected.keep(
             [
                 Kept(
@@ -99,14 +102,7 @@ class Log:
 
     @asynccontextmanager
     async def import_on_record(self) -> AsyncIterator[None]:
-        """Note the import before its first event, and its counts behind the last."""
-        outcome = self._outcome
-        outcome.import_id = self._import_id
-        async with self._core.pool.connection() as conn:
-            await conn.execute(
-                "INSERT INTO touchlog.imports (import_id, principal, format, files) VALUES (%s, %s, %s, %s)",
-                (self._import_id, self._principal.key_id, "", outcome.files),
-            )
+        """Note the counts of the import behind its last row."""
         try:
             yield
         except BaseException:
@@ -115,6 +111,28 @@ class Log:
                 await self._note_counts(within_s=1)
             raise
         await self._note_counts(within_s=OUTAGE_S)
+
+    async def _list(self) -> None:
+        """List the import before its first row; one whose files could not be read is none.
+
+        Raises:
+            Unavailable: the database is away for long.
+        """
+        from adapters.postgres.outage import through_outages
+
+        outcome = self._outcome
+        if outcome.import_id is not None:
+            return
+
+        async def note() -> None:
+            async with self._core.pool.connection() as conn:
+                await conn.execute(
+                    "INSERT INTO touchlog.imports (import_id, principal, format, files) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
+                    (self._import_id, self._principal.key_id, "", outcome.files),
+                )
+
+        await through_outages(note, within_s=OUTAGE_S)
+        outcome.import_id = self._import_id
 
     async def _note_counts(self, *, within_s: float) -> None:
         """Note the counts; a connection that the pool held through an outage is no reason to fail.
@@ -125,6 +143,8 @@ class Log:
         from adapters.postgres.outage import through_outages
 
         outcome = self._outcome
+        if outcome.import_id is None:
+            return
 
         async def note() -> None:
             async with self._core.pool.connection() as conn:

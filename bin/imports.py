@@ -24,6 +24,7 @@ def show_list(runs: Sequence[ImportRun], zone: ZoneInfo) -> None:
     """Print a table of imports, or how to begin."""
     from rich import box
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     out = Console(highlight=False)
@@ -31,25 +32,23 @@ def show_list(runs: Sequence[ImportRun], zone: ZoneInfo) -> None:
         out.print("Nothing was imported yet. Begin with: touchlog ingest FILE --dry-run")
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("import", f"started ({zone.key})", "by", "format", "files"):
-        table.add_column(title, overflow="fold", no_wrap=title == "import")
-    for title in ("recorded", "corrected", "duplicates", "refused"):
-        table.add_column(title, justify="right")
-    table.add_column("state")
+    for title in (f"import, started ({zone.key})", "files, format, by", "rows", "state"):
+        table.add_column(title, overflow="fold", justify="right" if title == "rows" else "left")
     for run in runs:
+        counts = {
+            "recorded": run.recorded,
+            "corrected": run.corrected,
+            "duplicates": run.duplicates,
+            "refused": run.conflicts + run.rejected,
+        }
         table.add_row(
-            run.import_id[:13],
-            _when(run.started_at, zone),
-            run.principal,
-            run.format,
-            ", ".join(run.files),
-            f"{run.recorded:,}",
-            f"{run.corrected:,}",
-            f"{run.duplicates:,}",
-            f"{run.conflicts + run.rejected:,}",
-            f"retracted {_when(run.retracted_at, zone)}"
+            f"{run.import_id[:13]}\n{_when(run.started_at, zone)}",
+            escape("\n".join([*run.files, f"{run.format or 'no format yet'}, {run.principal}"])),
+            "\n".join(f"{count:,} {name}" for name, count in counts.items() if count) or "none",
+            f"retracted\n{_when(run.retracted_at, zone)}"
             if run.retracted_at
             else ("stands" if run.finished_at else "running, or cut off"),
+            end_section=True,
         )
     out.print(table)
     out.print("The beginning of an id is enough: touchlog imports retract ID --dry-run", style="dim")
@@ -159,7 +158,7 @@ def register(app: typer.Typer) -> None:
                 runs = ImportRuns(parts.pool, parts.ingest, parts.histories)
                 return await runs.retract(id, principal(), reason=(reason or "").strip(), dry_run=dry_run)
 
-        with servers(settings, by="imports") as (database_url, _):
+        with servers(settings, by="imports", begins=False) as (database_url, _):
             migrate(database_url)
             project_once(database_url)
             found = asyncio.run(work(database_url))

@@ -18,14 +18,17 @@ from bin.import_progress import Progress
 from bin.import_run import Log, send_all
 from bin.import_trial import trial
 from bin.settings import DATA_OPTION, Settings
+from domain.errors import TouchlogError, Unavailable
 
 if TYPE_CHECKING:
     from adapters.imports import Options
 
 EXIT_INTERRUPTED = 130
-INTERRUPTED = (
-    "touchlog: interrupted. What the summary calls recorded is in the log. The same command goes on from here: "
-    "what is recorded already is told as a duplicate and skipped."
+GOES_ON = "The same command goes on from here: what is recorded already is told as a duplicate and skipped."
+INTERRUPTED = f"touchlog: interrupted. What the summary calls recorded is in the log. {GOES_ON}"
+BROKEN_OFF = (
+    "touchlog: broken off: {reason} What the summary calls recorded is in the log, and what was under way may be. "
+    f"{GOES_ON} Where `serve` was ended, start it again first, or leave it: a command alone starts the database itself."
 )
 
 
@@ -47,9 +50,10 @@ def ingest(
         each: a dry run tells what would become of every row, not only of those with problems.
 
     Raises:
-        TouchlogError: the servers do not come up, or the database went away for long.
+        TouchlogError: the servers do not come up, or the database went away before anything came of it.
     """
     from adapters.embedded import running, servers
+    from adapters.postgres import outage
     from adapters.postgres.schema import migrate
     from bin.compose import core
 
@@ -97,6 +101,12 @@ def ingest(
                 asyncio.run(work(database_url, plain))
     except KeyboardInterrupt:
         outcome.interrupted = True
+    except (Unavailable, *outage.DATABASE_AWAY) as error:
+        if not outcome.handled:  # nothing came of it: the error is all there is to tell
+            raise
+        outcome.broken_off = (
+            str(error) if isinstance(error, TouchlogError) else "The database does not answer any more."
+        )
     outcome.seconds = round(time.monotonic() - started_s, 3)
     outcome.events_per_s = round(outcome.handled / max(outcome.seconds, 1e-3), 1)
     return outcome
@@ -200,4 +210,6 @@ def register(app: typer.Typer) -> None:
             with suppress(OSError):
                 print(INTERRUPTED, file=sys.stderr)
             raise typer.Exit(EXIT_INTERRUPTED)
+        if outcome.broken_off:
+            print(BROKEN_OFF.format(reason=outcome.broken_off), file=sys.stderr)
         raise typer.Exit(0 if outcome.is_clean else 1)

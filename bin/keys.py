@@ -111,7 +111,7 @@ def _with_keys(
     from bin.compose import act_recorded
     from bin.principal import principal
 
-    with servers(settings, by=by) as (database_url, _):
+    with servers(settings, by=by, begins=by == "keys add") as (database_url, _):
         migrate(database_url)
         done = asyncio.run(_done(database_url, work))
         if act is not None:

@@ -203,7 +203,7 @@ def _ask(settings: Settings) -> dict[str, Any]:
     from projections.projection import load_foreign
 
     not_loaded = load_foreign()
-    with servers(settings, by="projections") as found:
+    with servers(settings, by="projections", begins=False) as found:
         migrate(found.database_url)
         with psycopg.connect(found.database_url, autocommit=True) as conn:
             rows = conn.execute(
@@ -257,7 +257,7 @@ def _parked(settings: Settings) -> list[dict[str, Any]]:
     from adapters.postgres.read_models import ReadModels
     from adapters.postgres.schema import migrate
 
-    with servers(settings, by="parked") as found:
+    with servers(settings, by="parked", begins=False) as found:
         migrate(found.database_url)
         store = ReadModels(found.database_url)
         try:
@@ -277,7 +277,7 @@ def _retry(settings: Settings, name: str | None) -> dict[str, Any]:
     from bin.principal import principal
 
     logs.configure("debug" if settings.log_level == "debug" else "warning", part="parked", form="pairs")
-    with servers(settings, by="parked retry") as found:
+    with servers(settings, by="parked retry", begins=False) as found:
         migrate(found.database_url)
         store = ReadModels(found.database_url)
         try:

@@ -38,7 +38,7 @@ def asked(settings: Settings, by: str, models: Sequence[str], work: Callable[[Co
         async with core(settings, database_url) as parts:
             return await work(parts)
 
-    with servers(settings, by=by) as (database_url, _):
+    with servers(settings, by=by, begins=False) as (database_url, _):
         migrate(database_url)
         catch_up(database_url, models)
         return asyncio.run(run(database_url))

@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
             help="Only what was known by then: a time with zone, or a position.",
         ),
         as_of: str | None = typer.Option(
-            None, "--as-of", metavar="T", help="Only what had happened by then."
+            None, "--as-of", metavar="T|@P", help="Only what had happened by then."
         ),
         compare: bool = typer.Option(
             False, "--compare", help="Show the rows that differ from the read model that answers."

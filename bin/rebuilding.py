@@ -46,7 +46,7 @@ def run(settings: Settings, wish: Wish, *, quiet: bool = False) -> dict[str, Any
     logs.configure("debug" if settings.log_level == "debug" else "warning", part="rebuild", form="pairs")
     load_foreign()
     say = _silent if quiet else _say
-    with servers(settings, by="rebuild") as found:
+    with servers(settings, by="rebuild", begins=False) as found:
         url = found.database_url
         migrate(url)
         by = principal().key_id
@@ -182,15 +182,16 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
 
 async def _moment(settings: Settings, url: str, wish: Wish) -> tuple[int | None, datetime | None]:
     from bin.compose import core
-    from bin.history import known_at_of, moment_of
+    from bin.history import happened_by_then, known_at_of
 
     zone = ZoneInfo(settings.timezone)
-    as_of = None if wish.as_of is None else moment_of(wish.as_of, zone)
-    if wish.known_at is None:
+    as_of = None if wish.as_of is None else known_at_of(wish.as_of, zone)
+    known = None if wish.known_at is None else known_at_of(wish.known_at, zone)
+    if known is None and not isinstance(as_of, int):
         return None, as_of
-    known = known_at_of(wish.known_at, zone)
     async with core(settings, url) as parts:
-        return await parts.histories.resolve_known_at(known), as_of
+        happened = await happened_by_then(parts, as_of)
+        return None if known is None else await parts.histories.resolve_known_at(known), happened
 
 
 def _say(text: str) -> None:

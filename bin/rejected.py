@@ -29,8 +29,12 @@ NUMBERS_OR_ALL = typer.Argument(
 WITH = typer.Option(None, "--with", metavar="FILE", help="The corrected event, as JSON; - is standard input.")
 
 
-def on_core(data: Path | None, by: str, work: Callable[[Core], Awaitable[T]]) -> T:
-    """Run *work* on the parts of the installation, beside a running serve or alone."""
+def on_core(data: Path | None, by: str, work: Callable[[Core], Awaitable[T]], *, begins: bool = False) -> T:
+    """Run *work* on the parts of the installation, beside a running serve or alone.
+
+    Args:
+        begins: whether it may begin an installation where there is none.
+    """
     from adapters.embedded import servers
     from adapters.postgres.schema import migrate
     from bin import logs
@@ -43,7 +47,7 @@ def on_core(data: Path | None, by: str, work: Callable[[Core], Awaitable[T]]) ->
         async with core(settings, database_url) as parts:
             return await work(parts)
 
-    with servers(settings, by=by) as (database_url, _):
+    with servers(settings, by=by, begins=begins) as (database_url, _):
         migrate(database_url)
         return asyncio.run(run(database_url))
 
@@ -88,10 +92,25 @@ async def retry(core: Core, numbers: Sequence[int], corrected: bytes | None) -> 
     from bin.principal import principal
 
     who = principal()
-    return [
-        await retried(core.ingest, core.rejected, await core.rejected.show(number), who, corrected)
-        for number in sorted(numbers)
-    ]
+    outcomes = []
+    for number in sorted(set(numbers)):
+        one = await core.rejected.show(number)
+        outcome = await retried(core.ingest, core.rejected, one, who, corrected)
+        if one.state not in ("recorded", "duplicate") and outcome["status"] in ("recorded", "duplicate"):
+            became = f"{number} is {outcome['status']} at position {outcome['position']:,}"
+            await settled_on_record(core, number, "retry", became, corrected=corrected is not None)
+        outcomes.append(outcome)
+    return outcomes
+
+
+async def settled_on_record(
+    core: Core, number: int, change: str, became: str, *, corrected: bool = False
+) -> None:
+    """Put on record what became of an item, as the page does."""
+    from bin.principal import principal
+
+    act = {"number": number, "change": change, "corrected": corrected, "became": became}
+    await core.records.record("rejected.settled", principal=principal().key_id, data=act)
 
 
 def show_list(items: Sequence[Shown], state: str, open_in_all: int) -> None:
@@ -110,7 +129,8 @@ def show_list(items: Sequence[Shown], state: str, open_in_all: int) -> None:
     for one in items:
         status = one.status if one.state == "open" else f"{one.status}, {one.state}"
         received = one.received_at.astimezone().strftime("%Y-%m-%d %H:%M")
-        out.print(f"{one.id:>6}  {received}  {status:<9} {one.way_in}  {one.place or ''}", markup=False)
+        told = f"{one.id:>6}  {received}  {status:<9} {one.way_in}  by {one.principal}  {one.place or ''}"
+        out.print(told.rstrip(), markup=False)
         for problem in one.problems[:3]:
             out.print(
                 f"        {problem.pointer} {problem.detail}".replace("         ", "        "),
@@ -207,7 +227,11 @@ def register(app: typer.Typer) -> None:
         """Show one with its reasons and its payload, in plain text."""
 
         async def work(core: Core) -> Shown:
-            return await core.rejected.show(number)
+            from bin.reading import on_record
+
+            one = await core.rejected.show(number)
+            await on_record(core, "rejected show", about=(), query=f"rejected {number}", count=1)
+            return one
 
         one = on_core(data, "rejected", work)
         if json:
@@ -269,6 +293,7 @@ def _register_dismiss(group: typer.Typer) -> None:
             chosen = [one.id for one in shown if one.state == "open"]
             for number in chosen:
                 await core.rejected.settle(number, "dismissed", None)
+                await settled_on_record(core, number, "dismiss", f"{number} is dismissed")
             return chosen
 
         dismissed = on_core(data, "rejected", work)

@@ -498,7 +498,7 @@ def answer(settings: Settings, asked: Asked) -> Outcome:
             raise typer.BadParameter(wrong.problems[0].detail, param_hint="--person") from None
     if asked.output is not None:  # told before servers are started and a disclosure goes on record
         Destination(asked.output, folder=asked.is_folder, force=asked.force)
-    with servers(settings, by="replay") as (database_url, _):
+    with servers(settings, by="replay", begins=False) as (database_url, _):
         migrate(database_url)
         if asked.person is not None:
             catch_up(database_url)

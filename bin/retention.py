@@ -89,7 +89,7 @@ def register(app: typer.Typer) -> None:
         attribution: str | None = typer.Option(None, metavar="first|last|all_steps", help="Whose value of the breakdown counts."),
         from_: str | None = typer.Option(None, "--from", metavar="T", help="Starts from this time on; a date is its begin."),
         to: str | None = typer.Option(None, "--to", metavar="T", help="Starts before this time; a date is its begin."),
-        as_of: str | None = typer.Option(None, "--as-of", metavar="T", help="What had happened by then."),
+        as_of: str | None = typer.Option(None, "--as-of", metavar="T|@P", help="What had happened by then."),
         known_at: str | None = typer.Option(None, "--known-at", metavar="T|@P", help="What was known by then: a time, or a position."),
         svg: Path | None = typer.Option(None, metavar="FILE", help="Draw the answer as SVG."),  # noqa: B008
         data: Path | None = DATA_OPTION,

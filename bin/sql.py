@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
             ...,
             help='A statement that reads: read.event_log (as it holds), read.columns (with known_from and known_to), read.persons. Properties are columns such as "data.path".',
         ),
-        as_of: str | None = typer.Option(None, "--as-of", metavar="T", help="What had happened by then."),
+        as_of: str | None = typer.Option(None, "--as-of", metavar="T|@P", help="What had happened by then."),
         known_at: str | None = typer.Option(
             None, "--known-at", metavar="T|@P", help="What was known by then: a time, or a position."
         ),
@@ -34,15 +34,17 @@ def register(app: typer.Typer) -> None:
         json: bool = JSON_OPTION,
     ) -> None:
         """Ask the columns of the log in SQL (DuckDB); no personal field is in them."""
-        from bin.history import known_at_of, moment_of
+        from bin.history import happened_by_then, known_at_of
         from domain.errors import Invalid
 
         settings, zone = data_zone(data)
-        happened = None if as_of is None else moment_of(as_of, zone)
+        happened = None if as_of is None else known_at_of(as_of, zone)
         known = None if known_at is None else known_at_of(known_at, zone)
 
         async def work(parts: Core) -> Any:
-            return await parts.funnels.sql(query, as_of=happened, known_at=known)
+            return await parts.funnels.sql(
+                query, as_of=await happened_by_then(parts, happened), known_at=known
+            )
 
         try:
             result = asked(settings, "sql", ("identities",), work)

@@ -117,7 +117,7 @@ def gather(settings: Settings) -> dict[str, Any]:
     from adapters.postgres.schema import migrate
 
     found = running(settings.data)
-    with servers(settings, by="status") as (database_url, nats_url):
+    with servers(settings, by="status", begins=False) as (database_url, nats_url):
         migrate(database_url)
         known = of_database(database_url)
     known["projections"].append(

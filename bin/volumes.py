@@ -63,7 +63,7 @@ def register(app: typer.Typer) -> None:
         channel: str | None = typer.Option(None, help="Only this channel."),
         type: str | None = typer.Option(None, help="Only this type, e.g. call.ended."),
         direction: str | None = typer.Option(None, help="inbound, outbound or internal."),
-        as_of: str | None = typer.Option(None, "--as-of", metavar="T", help="What had happened by then."),
+        as_of: str | None = typer.Option(None, "--as-of", metavar="T|@P", help="What had happened by then."),
         known_at: str | None = typer.Option(
             None, "--known-at", metavar="T|@P", help="What was known by then: a time, or a position."
         ),
@@ -72,7 +72,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Tell how many events happened, by day or hour of the installation's time zone, channel, type and direction."""
         from adapters.volumes import READ_MODELS, READ_MODELS_OF_A_MOMENT, Volumes
-        from bin.history import known_at_of, moment_of
+        from bin.history import happened_by_then, known_at_of, moment_of
         from domain.errors import Invalid
 
         settings, zone = data_zone(data)
@@ -81,7 +81,7 @@ def register(app: typer.Typer) -> None:
             return None if text is None else moment_of(text, zone, ends=False)
 
         begin, end = time_of(from_), time_of(to)
-        happened = None if as_of is None else moment_of(as_of, zone)
+        happened = None if as_of is None else known_at_of(as_of, zone)
         known = None if known_at is None else known_at_of(known_at, zone)
 
         async def work(parts: Core) -> VolumesAnswer:
@@ -94,7 +94,7 @@ def register(app: typer.Typer) -> None:
                     channel=channel,
                     type_=type,
                     direction=direction,
-                    as_of=happened,
+                    as_of=await happened_by_then(parts, happened),
                     known_at=known,
                 )
             except Invalid as wrong:

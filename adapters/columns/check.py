@@ -17,7 +17,7 @@ from adapters.checking.findings import Checked, keep
 from adapters.checking.rows import Found
 from adapters.columns.following import followed, head_of
 from adapters.columns.manifest import Manifest, Segment, read_manifest
-from adapters.columns.rows import ENVELOPE_SCHEMA, Row, path_of_column
+from adapters.columns.rows import ENVELOPE_SCHEMA, MORE, Row, path_of_column
 from domain.funnels.property import kind_of_value, shown
 
 __all__ = ["NAME", "check"]
@@ -120,9 +120,13 @@ def _rows_of(folder: Path, segment: Segment) -> Iterator[tuple[dict[str, Any], d
             }
             more = {name: batch[name].to_pylist() for name in names}
             for i in range(batch.num_rows):
-                properties = {}
+                properties: dict[str, Any] = {}
                 for name, values in more.items():
-                    if (value := values[i]) is not None:
+                    if (value := values[i]) is None:
+                        continue
+                    if name == MORE:
+                        properties |= msgspec.json.decode(value)
+                    else:
                         path, kind = paths[name]
                         properties[path] = json.loads(value) if kind == "list" else value
                 yield {name: values[i] for name, values in plain.items()}, properties

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import RLock
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from adapters.columns.rows import ENVELOPE_SCHEMA, path_of_column
-from domain.funnels.property import identity, shown
+from adapters.columns.rows import ENVELOPE_SCHEMA, MORE, path_of_column
+from domain.funnels.property import identity, kind_of_value, shown
 
 __all__ = ["Chunk", "Vocabulary"]
 
@@ -72,8 +73,9 @@ class Chunk:
         self.schema: pa.Schema = schema
         self.rows = pq.read_metadata(source).num_rows if isinstance(source, Path) else source.num_rows
         self._columns: dict[str, list[str]] = {}
+        self._kinds: dict[str, frozenset[str]] | None = None
         for name in schema.names:
-            if name not in ENVELOPE_SCHEMA.names:
+            if name not in ENVELOPE_SCHEMA.names and name != MORE:
                 self._columns.setdefault(path_of_column(name)[0], []).append(name)
 
     @property
@@ -95,13 +97,31 @@ class Chunk:
     @property
     def kinds(self) -> dict[str, frozenset[str]]:
         """The kinds of value that each property has here."""
-        return {path: frozenset(self._kind(n) for n in names) for path, names in self._columns.items()}
+        if self._kinds is None:
+            found = {path: {self._kind(n) for n in names} for path, names in self._columns.items()}
+            for _, properties in self._more():
+                for path, value in properties.items():
+                    found.setdefault(path, set()).add(kind_of_value(value))
+            self._kinds = {path: frozenset(kinds) for path, kinds in found.items()}
+        return self._kinds
 
     def _kind(self, name: str) -> str:
         told = path_of_column(name)[1]
         if told:
             return "number" if told == "real" else told
         return next((kind for test, kind in _KINDS if test(self.schema.field(name).type)), "text")
+
+    def _more(self, path: str | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+        """(row, properties that have no column) of rows that have such; with a path those that may hold it."""
+        if MORE not in self.schema.names:
+            return
+        cells = self._read(MORE)
+        is_there = cells.is_valid()
+        if path is not None:
+            spelt = msgspec.json.encode(path).decode()
+            is_there = pa.compute.fill_null(pa.compute.match_substring(cells, spelt), fill_value=False)
+        for row in np.flatnonzero(is_there.to_numpy(zero_copy_only=False)).tolist():
+            yield row, msgspec.json.decode(cells[row].as_py())
 
     def _read(self, name: str) -> pa.Array:
         table = (
@@ -160,6 +180,11 @@ class Chunk:
             vocabulary = self._vocabularies.setdefault(path, Vocabulary())
             shared = np.append(vocabulary.codes(values), np.int32(-1))
             found = np.where(mine >= 0, shared[mine], found) if len(names) > 1 else shared[mine]
+        if path not in ENVELOPE_SCHEMA.names:
+            rest = [(row, told[path]) for row, told in self._more(path) if path in told]
+            if rest:
+                vocabulary = self._vocabularies.setdefault(path, Vocabulary())
+                found[[row for row, _ in rest]] = vocabulary.codes([value for _, value in rest])
         return found
 
     def taken(self, name: str, places: Ints) -> pa.Array:

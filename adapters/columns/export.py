@@ -19,7 +19,7 @@ import pyarrow.compute as pc  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from adapters.columns.chunk import Chunk, Ints
-from adapters.columns.rows import ENVELOPE_SCHEMA
+from adapters.columns.rows import ENVELOPE_SCHEMA, MORE, MOST_COLUMNS
 from adapters.columns.view import Owners, View
 from domain.errors import Refused
 
@@ -41,6 +41,7 @@ _MEANINGS = {
     "source_id": "its id there; unique with source",
     "subject": "the identifier it names first, as a random surrogate; null: it names nobody",
     "person": "all identifiers that belong together share one; null: nobody's",
+    MORE: f"of an event with more than {MOST_COLUMNS:,} properties those that have no column: a JSON object, values by path",
 }
 _README = """touchlog: the events of the log as they hold at position {known_at:,} ({rows:,} rows in {files:,} files)
 
@@ -56,7 +57,8 @@ pandas   pd.read_parquet("events")
 Spark    spark.read.parquet("events")
 
 Properties are columns named by their path, such as "data.path" (quote the name; in Spark with `backticks`). One that has
-values of several kinds has a column for each, the kind behind a #: "data.size#text", "data.size#number".
+values of several kinds has a column for each, the kind behind a #: "data.size#text", "data.size#number". Of an event with
+more than {most:,} properties the others stand in the column "more", if there is one: a JSON object, values by path.
 """
 
 
@@ -153,7 +155,9 @@ def export(
             break
     _put(
         staged / "README.txt",
-        _README.format(known_at=made.known_at, rows=made.rows, files=len(made.files)).encode(),
+        _README.format(
+            known_at=made.known_at, rows=made.rows, files=len(made.files), most=MOST_COLUMNS
+        ).encode(),
     )
     _put(staged / "schema.json", msgspec.json.format(msgspec.json.encode(_described(schema))))
     _put(staged / MANIFEST, msgspec.json.format(msgspec.json.encode(made)))

@@ -14,7 +14,17 @@ from domain.funnels.property import flat, kind_of_value
 from domain.funnels.reading import micros
 from projections.projection import Effective, Step
 
-__all__ = ["ENVELOPE_SCHEMA", "Row", "changes_of", "in_order", "merged", "path_of_column", "table_of"]
+__all__ = [
+    "ENVELOPE_SCHEMA",
+    "MORE",
+    "MOST_COLUMNS",
+    "Row",
+    "changes_of",
+    "in_order",
+    "merged",
+    "path_of_column",
+    "table_of",
+]
 
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 _TIME = pa.timestamp("us", "UTC")
@@ -28,6 +38,13 @@ ENVELOPE_SCHEMA = pa.schema(
 """`owner` is the subject, or of an event that names nobody `reference:` and the order or case it belongs to."""
 SORTED_BY = ("owner", "occurred_at", "source", "source_id", "known_from")
 REFERENCE = "reference:"
+MORE = "more"
+"""The column of what one event has beyond `MOST_COLUMNS` properties: one JSON object, values by path."""
+MOST_COLUMNS = 1_000
+"""So many properties of one event have columns of their own, those that lie least deep first, then by name.
+
+Each column costs every row of its table and every reader; nothing is lost by those that have none.
+"""
 _EXACT = 2**53
 _LARGEST = 2**63 - 1
 
@@ -124,13 +141,23 @@ def table_of(rows: Sequence[Row]) -> pa.Table:
     names = list(ENVELOPE_SCHEMA.names)
     arrays = [_cells([getattr(r, f.name) for r in rows], f.type) for f in ENVELOPE_SCHEMA]
     found: dict[str, list[tuple[int, Any]]] = {}
+    more: list[str | None] = [None] * len(rows)
     for place, row in enumerate(rows):
-        for path, value in row.properties.items():
-            found.setdefault(path, []).append((place, value))
+        paths: Iterable[str] = row.properties
+        if len(row.properties) > MOST_COLUMNS:
+            by_depth = sorted(paths, key=lambda path: (path.count("."), path))
+            paths, beyond = by_depth[:MOST_COLUMNS], by_depth[MOST_COLUMNS:]
+            rest = {path: row.properties[path] for path in beyond}
+            more[place] = msgspec.json.encode(rest, order="sorted").decode()
+        for path in paths:
+            found.setdefault(path, []).append((place, row.properties[path]))
     for path in sorted(found):
         for name, array in _typed(path, len(rows), found[path]):
             names.append(name)
             arrays.append(array)
+    if any(cell is not None for cell in more):
+        names.append(MORE)
+        arrays.append(pa.array(more, pa.string()))
     return in_order(pa.table(arrays, names=names))
 
 

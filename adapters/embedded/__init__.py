@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol, TextIO
 import msgspec
 
 from adapters.embedded.processes import Footprint, end, end_orphan, footprint, read_footprint, write_private
-from domain.errors import Misconfigured, Unavailable
+from domain.errors import Misconfigured, NotFound, Unavailable
 
 __all__ = [
     "Installation",
@@ -153,7 +153,9 @@ def _locked(lock: TextIO, wait_s: float) -> bool:
 
 
 @contextmanager
-def servers(installation: Installation, *, by: str = "a command", wait_s: float = 60) -> Iterator[Servers]:
+def servers(
+    installation: Installation, *, by: str = "a command", wait_s: float = 60, begins: bool = True
+) -> Iterator[Servers]:
     """Reach the installation's servers, for the length of one command.
 
     Given URLs are used as they are; else the servers of a running `serve` or of another command; else an
@@ -163,8 +165,10 @@ def servers(installation: Installation, *, by: str = "a command", wait_s: float 
     Args:
         by: the command's name, for the error that another command gives.
         wait_s: how long to wait for somebody who is just starting or stopping the servers.
+        begins: whether the command may begin an installation where there is none.
 
     Raises:
+        NotFound: there is no installation, and the command begins none.
         Unavailable: the servers do not come up.
     """
     data = installation.data
@@ -173,6 +177,11 @@ def servers(installation: Installation, *, by: str = "a command", wait_s: float 
     if installation.database_url:
         yield Servers(installation.database_url, nats_url)
         return
+    if not begins and not (data / "run").is_dir():
+        raise NotFound(
+            f"There is no installation in {data}: name its folder with --data DIR or TOUCHLOG_DATA, "
+            f"or begin one there with: touchlog serve --data {data}"
+        )
     prepare_folders(data)
     deadline = time.monotonic() + wait_s
     while True:

@@ -14,7 +14,7 @@ from litestar.params import QueryParameter
 from litestar.response import Stream
 
 from adapters.feed import LARGEST_PAGE, FeedPage
-from adapters.http.auth import action_of, house_of
+from adapters.http.auth import action_of, house_of, unauthorised
 from adapters.http.house import House
 from adapters.http.problems import ProblemDocument
 from adapters.http.reading import json_answer, timed
@@ -59,6 +59,8 @@ async def _page(
         return await house.core.feed.page(**question)
 
     page = await through_outages(asked, within_s=3)
+    if page.events and question["wait_s"] and await house.keys.principal(principal.key_id) is None:
+        raise unauthorised("This key was revoked while it waited; `touchlog keys list` shows those in force.")
     if page.events:  # an empty page discloses nothing
         await house.core.records.access(
             principal.key_id,

@@ -20,6 +20,16 @@ Read = Callable[[list[str]], Any]
 _MOST_REMEMBERED = 50_000
 
 
+def joined(parts: list[str]) -> str:
+    """One id of the parts of a key, which no other parts have: `shop:17`.
+
+    Only the last may hold a colon as it is. Where another does, none is left in the id, so that it is like none of those.
+    """
+    if not any(":" in part for part in parts[:-1]):
+        return ":".join(parts)
+    return "%;".join(part.replace("%", "%25").replace(":", "%3A") for part in parts)
+
+
 class Mapped:
     """A map on the columns of one file."""
 
@@ -54,7 +64,7 @@ class Mapped:
                         f"'{name}' is empty; it makes the event's id, so it must name the event.",
                         "missing",
                     )
-            id_ = ":".join(parts)
+            id_ = joined(parts)
         else:
             id_ = str(number)
         event: dict[str, Any] = {

@@ -3,7 +3,7 @@
 A map is written in TOML for `touchlog ingest orders.csv --map orders.toml`:
 
     source   = "webshop"                      # with the id it makes the key of each event
-    id       = "order_no"                     # a column, or several: ["shop", "order_no"]; without it, the row number
+    id       = "order_no"                     # a column, or several: ["shop", "order_no"] make "shop:17"; without it, the row number
     type     = "order.placed"                 # or a rule on a column, see below
     time     = { column = "ordered_at", format = "%d.%m.%Y %H:%M", zone = "Europe/Berlin" }
     subject  = { column = "customer", kind = "crm" }

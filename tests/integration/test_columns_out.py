@@ -11,6 +11,7 @@ import duckdb
 import httpx
 import orjson
 import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.compute as pc  # type: ignore[import-untyped]
 import pyarrow.dataset as ds  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
@@ -20,7 +21,7 @@ from adapters.columns import export as exporting
 from adapters.columns.shelf import Shelf
 from bin import cli
 from tests.integration.running import Served, served_http
-from tests.integration.test_columns import DAY, given, shelf_written, web
+from tests.integration.test_columns import DAY, asked, counts, given, shelf_written, web
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +135,46 @@ def test_an_export_is_read_as_it_is_and_says_what_the_log_says(
     code, told_why = run(served, "columns", "export", str(tmp_path / "mine"))
     assert code == 1
     assert (tmp_path / "mine" / "thesis.txt").exists(), told_why
+
+
+def test_an_event_of_very_many_properties_makes_no_column_of_each_and_answers_for_all(
+    served: Served, http: httpx.Client, tmp_path: Path
+) -> None:
+    # given an event of thousands of properties beside one of a single one, which is the last by name
+    many = {f"wide_{i:05}": i for i in range(5_000)} | {"zest": "lemon"}
+    head = given(
+        http, tracked("wide", "user:wide", 1, **many), tracked("narrow", "user:wide", 2, zest="lime")
+    )
+    served.project()
+    folder = tmp_path / "wide"
+
+    def reached(*wheres: dict[str, Any]) -> list[int]:
+        steps = [
+            {"type": "web.tracked", "where": {f"properties.{name}": value for name, value in where.items()}}
+            for where in wheres
+        ]
+        return counts(asked(served, http, steps=steps, window="P14D"))
+
+    # when it is asked, out of the log and from the shelf, then each of its properties answers
+    for _ in range(2):
+        assert reached({"wide_00000": 0}, {"zest": "lime"}) == [1, 1]
+        assert reached({"wide_04999": 4999, "zest": "lemon"}, {"zest": "lime"}) == [1, 1]
+        assert reached({"wide_04999": 1}, {"zest": "lime"}) == [0, 0]
+        with shelf_written(served):
+            pass
+
+    # and what other tools read has few columns, tells where the rest stands, and holds all of it
+    assert run(served, "columns", "export", str(folder))[0] == 0
+    table = ds.dataset(folder / "events", format="parquet").to_table()
+    assert table.num_columns < 1_200
+    (row,) = table.filter(pc.field("position") == head - 1).to_pylist()
+    told = {name: value for name, value in row.items() if value is not None} | json.loads(row["more"])
+    assert {f"data.properties.{name}": value for name, value in many.items()}.items() <= told.items()
+    described = {c["column"]: c["meaning"] for c in json.loads((folder / "schema.json").read_text())}
+    assert "more than 1,000 properties" in described["more"]
+
+    # and what stands on the shelf is what the log says
+    assert run(served, "projections", "check", "columns")[0] == 0
 
 
 def test_a_row_that_is_missing_twice_there_or_another_is_named(served: Served, http: httpx.Client) -> None:

@@ -8,6 +8,7 @@ import json
 import re
 import socket
 import stat
+import threading
 import time
 import zlib
 from collections.abc import Iterator
@@ -577,6 +578,33 @@ def test_the_feed_waits_for_something_new(served: Served, http: httpx.Client) ->
         found = waiting.result(10).json()["events"]
         assert [e["position"] for e in found] == [recorded["position"]]
         assert time.perf_counter() - started_s < 2
+
+
+def test_a_key_that_is_revoked_while_it_waits_is_told_nothing_new(
+    served: Served, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a key that waits for something new
+    head = http.get("/v1/events", params={"limit": 1}).json()["head"]
+    at_once, waits = Feed.page, threading.Event()
+
+    async def page(feed: Feed, **question: Any) -> Any:
+        if question["wait_s"]:
+            waits.set()
+        return await at_once(feed, **question)
+
+    monkeypatch.setattr(Feed, "page", page)
+    key = made_key(served, "admin")
+    with ThreadPoolExecutor(1) as pool, served.client(key) as client, served.client(key) as other:
+        waiting = pool.submit(client.get, "/v1/events", params={"after": head, "wait": 30})
+        assert waits.wait(10)
+
+        # when it is revoked, and then something is recorded
+        revoke(served, key)
+        wait_until(lambda: other.get("/v1/events").status_code == 401, "the key to be refused", within_s=10)
+        only(post(http, call()))
+
+        # then it is told that it was revoked, and nothing else
+        assert_problem(waiting.result(35), 401)
 
 
 def test_a_wait_that_ends_while_the_head_is_looked_at_gives_an_empty_page(

@@ -20,9 +20,9 @@ from typer.testing import CliRunner
 
 from adapters.embedded import servers
 from bin import cli, ingest
-from bin.import_run import send_all
+from bin.import_run import Log, send_all
 from bin.settings import Settings
-from domain.errors import NotFound, Refused
+from domain.errors import NotFound, Refused, Unavailable
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -268,6 +268,63 @@ def test_a_file_that_cannot_be_read_stops_no_other(touchlog: Touchlog, tmp_path:
     ]
 
 
+def test_files_of_which_none_can_be_read_make_no_import(touchlog: Touchlog, tmp_path: Path) -> None:
+    told = touchlog("ingest", tmp_path / "none", "--json")
+    assert (told.code, told.json["import_id"], len(told.json["failed"])) == (1, None, 1)
+    assert touchlog("imports", "list", "--json").json["imports"] == []
+
+
+def test_an_import_of_refused_rows_only_is_listed_with_them(touchlog: Touchlog, tmp_path: Path) -> None:
+    (tmp_path / "bad.jsonl").write_text("{\n")
+    told = touchlog("ingest", tmp_path / "bad.jsonl", "--format", "cloudevents", "--json")
+    (listed,) = touchlog("imports", "list", "--json").json["imports"]
+    assert (told.code, listed["import_id"], listed["rejected"]) == (1, told.json["import_id"], 1)
+
+
+def test_a_database_that_stays_away_ends_an_import_with_its_summary_and_how_to_go_on(
+    touchlog: Touchlog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given an import that loses the database for good behind its first file
+    one, two = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
+    one.write_text(event(1) + "\n")
+    two.write_text(event(2) + "\n")
+    take = Log.take
+    taken: list[object] = []
+
+    async def until_it_is_gone(self: Log, rows: Any, format_name: str) -> Any:
+        taken.append(rows)
+        if len(taken) == 2:
+            raise Unavailable(
+                "The database does not answer; nothing was acknowledged, send the events again."
+            )
+        return await take(self, rows, format_name)
+
+    monkeypatch.setattr(Log, "take", until_it_is_gone)
+
+    # when
+    told = touchlog("ingest", one, two, "--json")
+
+    # then the summary tells what is in the log, why it ended, and how to go on
+    assert (told.code, told.json["recorded"]) == (1, 1)
+    assert "does not answer" in told.json["broken_off"]
+    assert "The same command goes on from here" in told.err
+    assert touchlog("ingest", one, two, "--json").json["duplicates"] == 1
+
+
+def test_imports_are_listed_within_a_terminal_of_eighty_columns(
+    touchlog: Touchlog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    file = tmp_path / "events of [b]January 2026.jsonl"
+    file.write_text(event(1) + "\n")
+    touchlog("ingest", file)
+    lines = touchlog("imports", "list").out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [
+        word for word in (file.name, "1 recorded", "stands") if not any(word in line for line in lines)
+    ] == []
+
+
 def test_wrong_use_is_told_before_anything_is_opened(touchlog: Touchlog, mixed: Path, tmp_path: Path) -> None:
     assert touchlog("ingest", mixed, "--format", "csv:nope").code == 2
     assert touchlog("ingest", mixed, "--format", "cloudevents", "--map", "m.toml").code == 2
@@ -377,7 +434,9 @@ def test_rejected_items_are_listed_shown_corrected_and_dismissed(
     listed = touchlog("rejected", "list", "--json").json
     numbers = {one["place"].rpartition(" ")[2]: one["id"] for one in listed["rejected"]}
     assert listed["counts"] == {"open": 3}
-    assert "mixed.jsonl line 5" in touchlog("rejected", "list").out
+    told = touchlog("rejected", "list").out
+    assert "mixed.jsonl line 5" in told
+    assert f"by {listed['rejected'][0]['principal']}" in told
     shown = touchlog("rejected", "show", numbers["5"], "--json").json
     assert json.loads(shown["payload"])["data"] == {"duration_s": "x"}
 
@@ -405,6 +464,36 @@ def test_rejected_items_are_listed_shown_corrected_and_dismissed(
         one["state"] for one in touchlog("rejected", "list", "--state", "all", "--json").json["rejected"]
     }
     assert states == {"recorded", "dismissed"}
+
+
+def test_who_looked_at_a_rejected_payload_and_what_became_of_it_is_on_record(
+    touchlog: Touchlog, mixed: Path, tmp_path: Path, database_url: str
+) -> None:
+    # given rows that were refused
+    touchlog("ingest", mixed)
+    listed = touchlog("rejected", "list", "--json").json
+    numbers = {one["place"].rpartition(" ")[2]: one["id"] for one in listed["rejected"]}
+
+    # when one is looked at, one corrected (and tried again, which changes nothing), one dismissed
+    touchlog("rejected", "show", numbers["5"])
+    (tmp_path / "right.json").write_text(event(3))
+    touchlog("rejected", "retry", numbers["5"], numbers["5"], "--json")
+    touchlog("rejected", "retry", numbers["5"], "--with", tmp_path / "right.json")
+    touchlog("rejected", "retry", numbers["5"])
+    touchlog("rejected", "dismiss", numbers["4"])
+
+    # then each stands in the records log once
+    with psycopg.connect(database_url) as conn:
+        rows = conn.execute(
+            "SELECT type, convert_from(body, 'utf8') FROM records_log.events ORDER BY position"
+        ).fetchall()
+    told = [(type_, json.loads(body)["data"]) for type_, body in rows if type_ != "key.added"]
+    assert [type_ for type_, _ in told] == ["access.recorded", "rejected.settled", "rejected.settled"]
+    assert told[0][1]["action"] == "rejected show"
+    assert [(data["number"], data["change"]) for _, data in told[1:]] == [
+        (numbers["5"], "retry"),
+        (numbers["4"], "dismiss"),
+    ]
 
 
 def test_a_corrected_row_is_a_duplicate_when_it_was_recorded_meanwhile(
@@ -461,6 +550,46 @@ def test_a_history_is_told_newest_first_with_who_it_is_about(touchlog: Touchlog,
     known = touchlog("history", "email:ann@example.com", "--known-at", "@2", "--json").json
     assert ([entry["type"] for entry in known["entries"]], known["known_at"]) == (["call.ended"], 2)
     assert "Nothing matches" in touchlog("history", "email:ann@example.com", "--channel", "fax").out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("history", "user:u1"),
+        ("persons", "show", "user:u1"),
+        ("persons", "why", "user:u1"),
+        ("conversations", "user:u1"),
+        ("audit", "trail"),
+        ("volumes",),
+        ("sql", "SELECT count(*) FROM read.event_log"),
+        ("funnel", "--steps", "call.ended,call.ended", "--window", "1d"),
+        ("paths", "--around", "call.ended"),
+        ("retention", "--start", "call.ended", "--interval", "day"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_what_had_happened_may_be_cut_at_a_position_which_is_the_time_it_was_recorded(
+    touchlog: Touchlog, tmp_path: Path, ask: Any, words: tuple[str, ...]
+) -> None:
+    # given an event that has no time of its own, and another from behind that
+    file = tmp_path / "calls.jsonl"
+    call = {"specversion": "1.0", "source": "s", "type": "call.ended", "subject": "user:u1", "data": {}}
+    file.write_text(json.dumps({**call, "id": "1", "time": "2026-01-01T00:00:00Z"}) + "\n")
+    touchlog("ingest", file)
+    file.write_text(json.dumps({**call, "id": "2"}) + "\n")
+    touchlog("ingest", file)
+    recorded_at = ask("SELECT recorded_at FROM touchpoint_log.events WHERE position = 2")
+
+    # when it is cut at a position, and at the time of that position
+    by_position = touchlog(*words, "--as-of", "@2", "--known-at", "@4", "--json")
+    by_time = touchlog(*words, "--as-of", recorded_at.isoformat(), "--known-at", "@4", "--json")
+
+    # then the answers are the same, and no position beyond the log is taken
+    assert (by_position.code, by_time.code) == (0, 0), by_position.err
+    assert by_position.out == by_time.out
+    assert by_position.out != touchlog(*words, "--known-at", "@4", "--json").out
+    beyond = touchlog(*words, "--as-of", "@99", "--json")
+    assert (beyond.code, "is not in the log" in beyond.err) == (2, True)
 
 
 def test_a_history_is_on_record_as_looked_at(touchlog: Touchlog, tmp_path: Path, ask: Any) -> None:

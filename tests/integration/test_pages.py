@@ -207,6 +207,22 @@ def test_an_event_nested_as_deeply_as_the_log_takes_leaves_its_persons_page(
     assert (page.status_code, "the \\u003cbottom\\u003e" in page.text) == (200, True)
 
 
+def test_of_very_many_fields_the_first_are_shown_and_the_number_of_the_others(
+    served: Served, browser: httpx.Client
+) -> None:
+    # given a person of whom more was said than anybody reads
+    who = said(served, "Wide", **{f"trait_{n:04}": f"worth {n:04}" for n in range(3_000)})
+
+    # when its page is opened
+    page = browser.get(f"/persons/{who}").text
+
+    # then profile and timeline show the first, how many more there are, and where all is to be had
+    assert "worth 0001" in page
+    assert "worth 2999" not in page
+    assert page.count(">2,901</span> more") == 2
+    assert page.count("gives all") == 2
+
+
 def test_more_than_a_page_is_found_page_by_page(served: Served, browser: httpx.Client) -> None:
     for n in range(23):
         said(served, f"Yorick Number{n:02d}")

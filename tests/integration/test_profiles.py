@@ -228,3 +228,20 @@ def test_profiles_are_shown_over_http_and_by_command(
         assert traits == told["profile"]["traits"]
         assert traits["address"]["value"] == {"street": "Mill Street 1"}
         assert client.get(f"/v1/persons/{ANN}", params=moment).content == answer.content
+
+
+def test_of_very_many_traits_the_terminal_shows_the_first_and_the_number_of_the_others(
+    tmp_path: Path, database_url: str, touchlog: Callable[..., Any]
+) -> None:
+    file = tmp_path / "e.jsonl"
+    file.write_text(json.dumps(said("1", {f"trait_{n:04}": n for n in range(3_000)})) + "\n")
+    assert touchlog("ingest", file).exit_code == 0
+
+    for command in ("show", "profile"):
+        shown = touchlog("persons", command, ANN).stdout
+        told = json.loads(touchlog("persons", command, ANN, "--json").stdout)
+
+        assert "trait_0099" in shown
+        assert "trait_0100" not in shown
+        assert "and 2,900 more traits; --json gives all" in shown
+        assert len(told["profile"]["traits"]) == 3_000

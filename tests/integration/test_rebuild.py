@@ -9,11 +9,12 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from adapters import rebuild as rebuilds
 from adapters.postgres import schema
 from adapters.postgres.event_log import LogRecorder, connect_log
 from adapters.postgres.read_models import ReadModels, tables_of
 from adapters.rebuild import Rebuild, drop
-from domain.errors import Refused
+from domain.errors import Refused, Unavailable
 from projections.contact_history import ContactHistory
 from projections.projection import PROJECTIONS, Changes, Projection, Step, Table
 from projections.projector import Projector
@@ -86,6 +87,45 @@ def test_a_rebuild_equals_what_answers_and_takes_its_place(
     log.append(history(9, EVENTS + 20)[EVENTS:])
     projected(log, database_url)
     assert states(database_url, name) == {"read": ("live", EVENTS + 20)}
+
+
+def test_a_swap_waits_for_who_reads_what_answers_and_comes_again(
+    log: LogRecorder, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a long question to the read model that answers, longer than a swap makes others wait behind it
+    log.append(history(8, 30))
+    projected(log, database_url)
+    monkeypatch.setattr(rebuilds, "LOCK_WAIT_MS", 20)
+    reader = psycopg.connect(database_url, application_name="the long question")
+    reader.execute("SELECT * FROM read.contact_history")
+    told: list[str] = []
+    asked = Rebuild._held_by
+
+    def and_it_ends(self: Rebuild, live: psycopg.Connection[Any]) -> str:
+        told.append(asked(self, live))
+        reader.rollback()
+        return told[-1]
+
+    monkeypatch.setattr(Rebuild, "_held_by", and_it_ends)
+    rebuild = Rebuild(database_url, log, "contact_history")
+    try:
+        # when it is swapped while that goes on, then it is once that has ended
+        rebuild.build()
+        rebuild.swap()
+        assert len(told) == 1
+        assert states(database_url, "contact_history")["read"] == ("live", 30)
+
+        # and where it never ends, it is told that what answered answers, and what to do
+        reader.execute("SELECT * FROM read.contact_history")
+        monkeypatch.setattr(rebuilds, "SWAP_AGAIN_S", 0)
+        monkeypatch.setattr(Rebuild, "_held_by", lambda *_: ", held by the long question")
+        rebuild.build()
+        with pytest.raises(Unavailable, match=r"held by the long question\. What answered goes on answering"):
+            rebuild.swap()
+    finally:
+        rebuild.close()
+        reader.close()
+    assert states(database_url, "contact_history")["read"] == ("live", 30)
 
 
 def test_a_difference_is_named_to_the_row(log: LogRecorder, database_url: str) -> None:

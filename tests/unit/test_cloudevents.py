@@ -78,8 +78,8 @@ def test_json_that_is_no_object_is_refused(raw: bytes) -> None:
 
 @pytest.mark.parametrize("deep", [300, 2000, 100_000])
 def test_what_is_nested_too_deeply_is_refused(deep: int) -> None:
-    assert codes(b'{"a":' * deep + b"1" + b"}" * deep).keys() == {""}
-    assert codes(b'{"a":' + b"[" * deep + b"]" * deep + b"}").keys() == {""}
+    assert codes(b'{"a":' * deep + b"1" + b"}" * deep).keys() == {"/a" * 10}
+    assert codes(b'{"a":' + b"[" * deep + b"]" * deep + b"}").keys() == {"/a" + "/0" * 9}
 
 
 def test_bytes_that_are_no_utf8_are_refused() -> None:
@@ -585,3 +585,21 @@ def test_a_year_before_receipt_and_a_day_after_are_both_taken() -> None:
     for span in (timedelta(days=-365), timedelta(days=1)):
         at = (RECEIVED_AT + span).isoformat()
         assert drafted({**GOOD, "time": at}).occurred_at_given
+
+
+@pytest.mark.parametrize(
+    ("levels", "is_taken"), [(1, True), (252, True), (253, False), (1_100, False), (30_000, False)]
+)
+def test_what_nests_too_deeply_is_told_with_its_place(levels: int, is_taken: bool) -> None:
+    deep = '{"in": [' * (levels // 2) + "{" * (levels % 2) + "}" * (levels % 2) + "]}" * (levels // 2)
+    raw = f'{{"id": "1", "note": "a \\"quoted: [{{\\" text", "data": {{"list": [1, {{}}, 2], "a/b": {deep}}}}}'.encode()
+
+    if is_taken:
+        assert read_payload(raw).event["id"] == "1"
+        return
+    with pytest.raises(Invalid) as told:
+        read_payload(raw)
+
+    (problem,) = told.value.problems
+    assert (problem.pointer[:16], problem.code) == ("/data/a~1b/in/0/", "nested_too_deeply")
+    assert "254 levels" in problem.detail

@@ -1,10 +1,12 @@
 """Commands: every one explains itself with an example, and fails in one clear line."""
 
 import re
+import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -17,6 +19,8 @@ from domain.errors import Misconfigured
 
 ALONE = {"serve"}
 """Commands that print no data to speak of, so that `--json` has no meaning."""
+BEGIN = {("serve",), ("ingest",), ("migrate",), ("keys", "add"), ("endpoints", "add"), ("bench",)}
+"""Commands that begin an installation where there is none, or work in a folder of their own."""
 
 
 def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -52,6 +56,33 @@ def test_help_of_every_group_of_commands_ends_in_an_example() -> None:
 @pytest.mark.parametrize("words", ALL, ids=" ".join)
 def test_every_command_takes_the_installations_folder(words: tuple[str, ...]) -> None:
     assert "--data" in {option for parameter in ALL[words].params for option in parameter.opts}
+
+
+@pytest.mark.parametrize("words", [words for words in ALL if words not in BEGIN], ids=" ".join)
+def test_a_mistyped_folder_is_told_and_no_installation_begun_there(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a folder that is not there
+    monkeypatch.delenv("TOUCHLOG_DATABASE_URL", raising=False)
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "mistyped"
+
+    # when a command's own example is run on it
+    example = shlex.split((ALL[words].epilog or "").removeprefix("Example: touchlog "), comments=True)
+    result = CliRunner().invoke(cli.app, [*example, "--data", str(folder)])
+
+    # then nothing is there, and who has no reason of its own to end says what to do
+    assert not folder.exists()
+    if words in {
+        ("status",),
+        ("history",),
+        ("imports", "list"),
+        ("keys", "list"),
+        ("projections",),
+        ("replay",),
+    }:
+        assert f"There is no installation in {folder}" in str(result.exception)
+        assert "--data DIR" in str(result.exception)
 
 
 @pytest.mark.parametrize("words", [words for words in ALL if words[0] not in ALONE], ids=" ".join)

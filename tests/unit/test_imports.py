@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from adapters.cloudevents import Payload
 from adapters.imports import FORMATS, Options, Rejection, chosen, open_file
 from adapters.imports.cloudevents import split
+from adapters.imports.mapped_row import joined
 from adapters.imports.maps import Map
 from adapters.imports.table import rows_of
 from domain.errors import Refused
@@ -553,3 +554,17 @@ def test_a_long_array_is_never_held_whole() -> None:
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
     finally:
         tracemalloc.stop()
+
+
+@given(
+    st.lists(st.lists(st.text(":%;3A25ab", min_size=1, max_size=4), min_size=3, max_size=3), unique_by=tuple)
+)
+@example([["a:b", "c", "d"], ["a", "b:c", "d"], ["a", "b", "c:d"], ["a%3Ab", "c", "d"], ["a", "b%;c", "d"]])
+def test_ids_of_several_columns_are_as_many_as_there_are_keys(keys: list[list[str]]) -> None:
+    ids = [joined(parts) for parts in keys]
+
+    assert len(set(ids)) == len(keys)
+    for parts, id_ in zip(keys, ids, strict=True):
+        if ":" not in "".join(parts):
+            assert id_ == ":".join(parts), "files that were imported before are duplicates"
+    assert [joined([part]) for part in ("a:b", "a%b")] == ["a:b", "a%b"]
