@@ -176,6 +176,40 @@ async def test_who_was_first_seen_later_is_unknown_at_an_earlier_head_for_ever(i
     assert await it.ids(bea, known_at=head + 1, channel="web") == []
 
 
+@pytest.mark.parametrize("ahead", [False, True], ids=["corrected afterwards", "corrected ahead"])
+def test_whom_an_event_named_is_known_though_a_correction_gave_it_to_another_in_either_order(
+    tmp_path: Path, database_url: str, ahead: bool
+) -> None:
+    """The same events, the same answer: an empty history, of all whom it named."""
+
+    @story
+    async def told(it: House) -> None:
+        bea = "email:bea@example.com"
+        named = ("email:ann@example.com", "phone:+442071838750", "order:9")
+        call = event("2", identifiers="phone:+442071838750,order:9")
+        moved = event(
+            "c",
+            type="correction.recorded",
+            subject=None,
+            data={"of": {"source": "test/calls", "id": "2"}, "patch": {"subject": bea}},
+        )
+        first = (await it.given(event("0", subject=bea))).head
+        for one in (moved, call) if ahead else (call, moved):
+            await it.given(one)
+
+        head = first + 2
+        for ref in named[:2]:
+            for moment in ({}, {"known_at": head}, {"as_of": NOON + timedelta(days=9)}):
+                assert await it.ids(ref, **moment) == []
+                assert (await it.core.histories.person(ref, **moment)).subjects[0]["kind"] in ref
+            with pytest.raises(NotFound, match=f"at position {first}"):
+                await it.ids(ref, known_at=first)
+        assert await it.ids(bea) == await it.ids("order:9") == ["2", "0"]
+        assert None not in (await it.core.histories.persons_of(named))[0].values()
+
+    told(tmp_path, database_url)
+
+
 @story
 async def test_who_is_only_mentioned_is_nobody_now_as_with_the_known_at_of_now(it: House) -> None:
     """By the correction of an event that has not come, or as a contact point."""
