@@ -141,6 +141,22 @@ async def test_an_order_belongs_to_the_person_of_the_earliest_event_that_names_b
 
 
 @story
+async def test_an_event_of_several_references_belongs_to_the_owner_of_the_first_alone(it: House) -> None:
+    """It is sealed under the key of its first reference, which is destroyed with the person it belongs to."""
+    bob = "email:bob@example.com"
+    await it.given(
+        event("placed", type="order.placed", identifiers="order:9", data={}),
+        event("opened", type="case.opened", subject=bob, identifiers="case:7", data={}),
+        event("both", subject="order:9", identifiers="case:7", at=NOON + timedelta(days=1)),
+        event("later", subject="order:10", identifiers="case:7", at=NOON + timedelta(days=2)),
+    )
+
+    assert await it.ids() == ["both", "placed"]
+    assert await it.ids(bob) == ["opened"]
+    assert await it.ids("order:10") == ["later"]
+
+
+@story
 async def test_as_of_cuts_events_and_the_links_that_make_the_person(it: House) -> None:
     """What had not happened yet links nobody."""
     await it.given(
