@@ -304,8 +304,9 @@ def test_the_suppression_list_shows_what_each_owner_of_one_contact_point_said_in
         for one in sorted(said, key=lambda one: one["id"] != first):
             await it.given(one)
         exports = Exports(it.core.pool, it.core.subjects, it.core.histories)
-        for scope in ({}, {"purpose": "marketing.news", "channel": "sms"}):
-            found = exports.suppressions(await exports.position(), personal=True, **scope)
+        for purpose, channel in ((None, None), ("marketing.news", "sms")):
+            position = await exports.position()
+            found = exports.suppressions(position, personal=True, purpose=purpose, channel=channel)
             rows = await lines(found, SUPPRESSIONS)
             assert sorted((row["contact"], row["state"]) for row in rows) == [
                 (PHONE, "objected"),
