@@ -13,7 +13,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from adapters.cursors import hold_moment, read_cursor, write_cursor
 from adapters.history import Histories
-from domain.entry import moment
+from domain.entry import LAST_INSTANT, moment, within_calendar
 from domain.errors import Invalid, NotFound, Problem
 
 __all__ = ["AuditTrails", "TrailPage"]
@@ -140,8 +140,13 @@ class AuditTrails:
         if actor is not None:
             parameters["actor"] = actor
         if day is not None:
-            parameters["from"] = datetime.combine(day, time(), self._zone)
-            parameters["to"] = datetime.combine(day + timedelta(days=1), time(), self._zone)
+            last = day == date.max  # nothing can lie behind it
+            parameters["from"] = within_calendar(datetime.combine(day, time(), self._zone))
+            parameters["to"] = (
+                LAST_INSTANT
+                if last
+                else within_calendar(datetime.combine(day + timedelta(days=1), time(), self._zone))
+            )
             filters.append("day")
         if as_of is not None:
             filters.append("as_of")

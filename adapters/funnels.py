@@ -407,4 +407,8 @@ def _time(raw: Any, pointer: str) -> datetime | None:
                 )
             ]
         )
-    return at.astimezone(UTC)
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:  # within the first or last day of the calendar
+        detail = "The time lies outside the years 1 to 9999 in UTC."
+        raise Invalid([Problem(pointer, detail, "out_of_range")]) from None

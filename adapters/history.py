@@ -155,6 +155,14 @@ SELECT EXISTS (SELECT FROM read.contact_history WHERE subject = ANY(%(members)s)
     OR EXISTS (SELECT FROM read.references WHERE reference = ANY(%(members)s) AND known_from <= %(known_at)s)
 """
 
+_AHEAD = """
+SELECT e.body FROM touchlog.amendments a
+       JOIN touchpoint_log.keys k ON k.stream = a.target AND k.version = 1 AND k.position <= %(known_at)s
+       JOIN touchpoint_log.events e ON e.position = k.position
+ WHERE a.ahead AND EXISTS (SELECT FROM unnest(%(members)s::uuid[]) AS m (subject)
+                            WHERE position(convert_to(m.subject::text, 'UTF8') IN e.body) > 0)
+"""
+
 _FILTERS = {
     "now": "AND known_to IS NULL",
     "known_at": "AND known_from <= %(known_at)s AND (known_to IS NULL OR known_to > %(known_at)s)",
@@ -399,8 +407,8 @@ class Histories:
     async def known(self, ref: str, members: list[UUID], position: int, *, waits: bool = False) -> bool:
         """Make sure that somebody was known by then: whoever came later is answered as when nobody had come.
 
-        Known is who was named, also by an event that belongs to another: its link was refused, or taken back. Who is
-        only mentioned, as a contact point or by the correction of an event that has not come, is not known yet.
+        Known is who was named, also by an event that belongs to another: its link was refused, or taken back, or it was
+        corrected, be the correction recorded behind the event or ahead of it. Who is only mentioned, as a contact point or by the correction of an event that has not come, is not known yet.
 
         Args:
             waits: no moment was asked for, so that who was just recorded is waited for.
@@ -422,6 +430,8 @@ class Histories:
             ).fetchone()
             if row is None or row[0]:
                 return True
+            if await self._named_ahead(conn, members, position):
+                return True
             head = await (await conn.execute("SELECT position FROM touchpoint_log.head")).fetchone()
         if waits and head is not None and head[0] > position:
             await self.wait_until(head[0])
@@ -429,6 +439,16 @@ class Histories:
         identifier = parse_ref(ref)
         assert identifier is not None
         raise _unknown(identifier, position)
+
+    async def _named_ahead(self, conn: Any, members: Sequence[UUID], position: int) -> set[UUID]:
+        """Those of *members* whom events name that were corrected before they came: no read model ever held these so."""
+        curs = conn.cursor(binary=True)
+        await curs.execute(_AHEAD, {"members": list(members), "known_at": position}, prepare=True)
+        named = set()
+        for (body,) in await curs.fetchall():
+            event = decode_body(body)
+            named |= {UUID(surrogate) for surrogate, _, _ in (*event.subjects, *event.references)}
+        return named & set(members)
 
     async def subject_then(self, ref: str, known_at: datetime | int | None) -> UUID:
         """The subject that *ref* names; who names nobody is told so of the moment that was asked for.
@@ -477,8 +497,12 @@ class Histories:
                 _PERSONS_OF, (list({s for s in subjects.values() if s is not None}),), prepare=True
             )
             rows = await curs.fetchall()
-        position = rows[0][0] if rows else 0
-        person = {row[1]: row[2] for row in rows if row[1] is not None}
+            position = rows[0][0] if rows else 0
+            person = {row[1]: row[2] for row in rows if row[1] is not None}
+            nobody = [subject for subject, found in person.items() if found is None]
+            if nobody:
+                named_ahead = await self._named_ahead(conn, nobody, position or 0)
+                person |= {subject: subject for subject in named_ahead}
         return {
             ref: person.get(s) if (s := subjects.get(ref)) is not None else None for ref in wanted
         }, position

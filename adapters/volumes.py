@@ -16,7 +16,7 @@ import msgspec
 from psycopg_pool import AsyncConnectionPool
 
 from adapters.history import Histories
-from domain.entry import moment
+from domain.entry import LAST_INSTANT, moment
 from domain.errors import Invalid, Problem
 
 __all__ = ["BY", "Volumes", "VolumesAnswer"]
@@ -107,13 +107,11 @@ class Volumes:
         if problems:
             raise Invalid(problems)
         begin = None if from_ is None else from_.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-        end = (
-            None
-            if to is None
-            else (to.astimezone(UTC) + timedelta(hours=1, microseconds=-1)).replace(
-                minute=0, second=0, microsecond=0
-            )
-        )
+        end = None if to is None else to.astimezone(UTC)
+        if end is not None and end > LAST_INSTANT - timedelta(hours=1):  # behind it nothing can lie
+            end = None
+        elif end is not None:
+            end = (end + timedelta(hours=1, microseconds=-1)).replace(minute=0, second=0, microsecond=0)
         position = await self._position(as_of, known_at, after)
         columns = list(dict.fromkeys(by))
         told = {"day": "to_char(hour AT TIME ZONE %(zone)s, 'YYYY-MM-DD')", "hour": "hour"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -40,6 +40,7 @@ def show(found: Answered, zone: ZoneInfo) -> None:
     from rich.markup import escape
 
     from adapters.consent.questions import told
+    from domain.entry import moment
 
     out = console()
     out.print(f"{found.question}. {escape(found.asks)}", style="dim", soft_wrap=True)
@@ -59,9 +60,9 @@ def show(found: Answered, zone: ZoneInfo) -> None:
     for note in found.notes:
         out.print(escape(note), style="dim", soft_wrap=True)
     more = f"{len(found.rows):,} rows shown, there are more · " if found.more else ""
-    moment = f"at {found.at} · " if found.at else ""
+    at = f"at {found.at} · " if found.at else ""
     out.print(
-        f"{more}{moment}head and known at position {found.known_at:,} · asked {found.asked_at}",
+        f"{more}{at}head and known at position {found.known_at:,} · asked {when(moment(datetime.now(UTC)), zone)}",
         style="dim",
         soft_wrap=True,
     )

@@ -16,6 +16,7 @@ from uuid import UUID
 import msgspec
 
 __all__ = [
+    "LAST_INSTANT",
     "LAST_POSITION",
     "Body",
     "Recorded",
@@ -124,7 +125,8 @@ def moment_once(at: datetime) -> str:
 
 
 _FIRST = datetime(1, 1, 1, tzinfo=UTC)
-_LAST = datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
+LAST_INSTANT = datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
+"""The last of the calendar."""
 
 
 def within_calendar(at: datetime) -> datetime:
@@ -132,7 +134,7 @@ def within_calendar(at: datetime) -> datetime:
     try:
         return at.astimezone(UTC)
     except OverflowError:
-        return _LAST if at.year > 1 else _FIRST
+        return LAST_INSTANT if at.year > 1 else _FIRST
 
 
 def in_zone(at: datetime, zone: tzinfo) -> datetime:

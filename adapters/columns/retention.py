@@ -114,6 +114,8 @@ def _cohorts(question: Retention, stream: Stream) -> tuple[list[str], Ints]:
     days = (question.intervals + 1) * _DAYS[question.interval]
     more = periods(question.interval, zone, after, after + days * 86_400_000_000)
     edges = [at for at, _ in cohorts[:-1]] + [at for at, _ in more[: question.intervals]]
+    while len(edges) < len(cohorts) - 1 + question.intervals:  # the calendar ends before: nothing lies there
+        edges.append(edges[-1] + _DAYS[question.interval] * 86_400_000_000)
     return [name for _, name in cohorts[:-1]], np.array(edges, np.int64)
 
 

@@ -243,7 +243,9 @@ class Exports:
         channel: str | None = None,
         personal: bool = False,
     ) -> AsyncIterator[Rows]:
-        """Contact points for which a restriction stands at *at*, each once a scope, as known at position *known_at*.
+        """Contact points for which a restriction stands at *at*, as known at position *known_at*.
+
+        Each once a scope; where several persons own it, once for the last word of each: which of them came first says nothing.
 
         Args:
             purpose, channel: only what stands in the way of this one; without, each restriction with its own scope,
@@ -251,7 +253,7 @@ class Exports:
         """
         when = at or datetime.now(UTC)
         states = [*RESTRICTIONS, "corrected", "reviewed"]  # these may bring a restriction to somebody else
-        seen: set[tuple[UUID, str, str]] = set()
+        seen: set[tuple[UUID, str, str, int]] = set()
         async for rows in self._batches(_RESTRICTIONS, {"states": states, "known_at": known_at}):
             people = {row[0] for row in rows if row[0] is not None}
             register, points, described = await self._points(
@@ -267,9 +269,10 @@ class Exports:
                     for scope, word, lifted in _standing(
                         register, whose, point, when, known_at, purpose, channel
                     ):
-                        if one is None or not _reaches(scope[1], one.kind) or (point, *scope) in seen:
+                        told = (point, *scope, word.fact.position)
+                        if one is None or not _reaches(scope[1], one.kind) or told in seen:
                             continue
-                        seen.add((point, *scope))
+                        seen.add(told)
                         found.append(
                             {
                                 "contact": (_ref(one) if personal else None) or str(point),

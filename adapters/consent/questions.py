@@ -7,7 +7,7 @@ knowledge it holds: asked again with that, it is the same. What cannot be shown 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -243,8 +243,9 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         answer: one sentence.
         notes: what it does not show, and where to look further.
+        asked: what was asked for, but for the moment, which stands resolved in *at* and *known_at*: asked again with
+            these, the answer is the same to the byte.
         about: the persons whom it tells of, for the record of access.
-        asked_at: when it was asked; the only thing that differs when it is asked again with *known_at*.
     """
 
     question: int
@@ -260,7 +261,6 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
     about: list[str]
     at: str | None
     says_no: bool
-    asked_at: str
     known_at: int
     head: int
 
@@ -310,11 +310,14 @@ def answered(question: Question, asked: Mapping[str, Any], found: Found) -> Answ
     def plain(value: Any) -> Any:
         return moment(value) if isinstance(value, datetime) else value
 
+    resolved = ("known_at",) if found.at is None else ("known_at", "at")
     return Answered(
         question=question.number,
         name=question.name,
         asks=question.asks,
-        asked={name: plain(value) for name, value in asked.items() if value is not None},
+        asked={
+            name: plain(value) for name, value in asked.items() if value is not None and name not in resolved
+        },
         answer=found.answer,
         figures=found.figures,
         columns=list(found.columns),
@@ -324,7 +327,6 @@ def answered(question: Question, asked: Mapping[str, Any], found: Found) -> Answ
         about=list(found.about),
         at=None if found.at is None else moment(found.at),
         says_no=found.says_no,
-        asked_at=moment(datetime.now(UTC)),
         known_at=found.known_at,
         head=found.known_at,
     )

@@ -17,7 +17,7 @@ from adapters.consent.receipts import Receipts, readable
 from adapters.http.auth import house_of
 from adapters.http.persons import access_recorded
 from adapters.http.problems import ProblemDocument
-from adapters.http.reading import KnownAt, after_of, json_answer, known_at_of, time_of, timed
+from adapters.http.reading import AsOf, KnownAt, after_of, as_of_of, json_answer, known_at_of, time_of, timed
 from adapters.ingest import Principal
 from adapters.postgres.outage import through_outages
 from domain.entry import moment
@@ -119,7 +119,7 @@ def _asked(question: CheckQuestion) -> list[Asked]:
     tags=["consent"],
     summary="How a person stands: valid or not, under which notice, since when, by which facts",
     description=(
-        "An answer for every purpose, channel and contact point that facts name, or for those that are asked for. `at` is the moment "
+        "An answer for every purpose, channel and contact point that facts name, or for those that are asked for. `at` (or `as_of`, as elsewhere) is the moment "
         "asked about, `known_at` what was known then; asked again with what it answers, it answers the same."
     ),
     responses=_PROBLEMS,
@@ -132,12 +132,20 @@ async def show_consent(
     channel: Annotated[str | None, QueryParameter(description="Only this channel")] = None,
     contact: Annotated[str | None, QueryParameter(description="Only this contact point, a REF")] = None,
     at: Annotated[str | None, QueryParameter(description="The moment asked about; now by default")] = None,
+    as_of: AsOf = None,
     known_at: KnownAt = None,
 ) -> Response[bytes]:
     """Answer with the person's consent at one moment."""
     taken = timed()
     consents = _consents(request)
     after, when, known = after_of(request), time_of(at, "/at"), known_at_of(known_at)
+    also = await as_of_of(request, as_of)
+    if when is not None and also is not None and when != also:
+        detail = (
+            "'at' and 'as_of' name the one moment asked about, and here they differ; leave one of them out."
+        )
+        raise Invalid([Problem("/as_of", detail, "contradicts")])
+    when = when or also
 
     async def asked() -> PersonConsent:
         return await consents.person(

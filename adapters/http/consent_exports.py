@@ -90,7 +90,7 @@ def _stream(
     tags=["consent"],
     summary="Whom nobody may write to any more, as a file",
     description=(
-        "One row a contact point for which a restriction stands. With `purpose` and `channel` just those that stand in the way of that one; "
+        "One row a contact point for which a restriction stands (one for each of its owners that said so). With `purpose` and `channel` just those that stand in the way of that one; "
         "without, each restriction with its own scope, and in `except` what was allowed again later. Every row names `known_at`."
     ),
     responses=_PROBLEMS,

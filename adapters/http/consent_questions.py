@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
@@ -21,6 +21,7 @@ from adapters.http.reading import after_of, in_utc, json_answer, known_at_of, ti
 from adapters.http.rendering import from_our_page, rendered
 from adapters.ingest import Principal
 from adapters.postgres.outage import through_outages
+from domain.entry import moment
 from domain.errors import Invalid, NotFound, Problem
 
 __all__ = ["PAGES", "ROUTES"]
@@ -184,6 +185,7 @@ def _page(
         question=question,
         given=given,
         found=found,
+        asked_at=moment(datetime.now(UTC)),
         problems=problems or [],
         times=_TIMES,
         value=told,

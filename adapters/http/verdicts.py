@@ -200,9 +200,11 @@ def _day(text: str | None) -> datetime | None:
     return time_of(text, "/from") if text and "T" in text else None
 
 
-def _midnight(text: str, zone: ZoneInfo, place: str = "") -> datetime:
+def _midnight(text: str, zone: ZoneInfo, place: str = "", *, ends: bool = False) -> datetime:
+    """The instant with which a day begins in a zone, or its last, however long that day is there."""
     try:
-        return in_utc(datetime.fromisoformat(text).replace(tzinfo=zone), place)
+        at = datetime.fromisoformat(text).replace(tzinfo=zone)
+        return in_utc(at + timedelta(days=1, microseconds=-1) if ends else at, place)
     except ValueError:
         raise Invalid([Problem(place, "This is no day; right would be 2026-10-01.", "not_a_time")]) from None
 
@@ -211,7 +213,7 @@ def _moment(text: str | None, zone: ZoneInfo) -> datetime | int | None:
     """A moment of knowledge as people type it: @123, a time, or a day, which means its end."""
     if not text or text.startswith("@") or "T" in text:
         return known_at_of(text)
-    return _midnight(text, zone, "/said_at") + timedelta(days=1, microseconds=-1)
+    return _midnight(text, zone, "/said_at", ends=True)
 
 
 def _every_day(report: BreachReport, zone: ZoneInfo) -> list[dict[str, Any]]:

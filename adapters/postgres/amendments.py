@@ -31,7 +31,9 @@ class StoredAmendments:
         rows = list(found)
         if rows:
             conn.execute(
-                "INSERT INTO touchlog.amendments (target, position) SELECT * FROM unnest(%s::uuid[], %s::bigint[]) ON CONFLICT DO NOTHING",
+                "INSERT INTO touchlog.amendments (target, position, ahead) SELECT t.target, t.position, NOT EXISTS ("
+                "SELECT FROM touchpoint_log.keys k WHERE k.stream = t.target AND k.version = 1 AND k.position <= t.position) "
+                "FROM unnest(%s::uuid[], %s::bigint[]) AS t (target, position) ON CONFLICT DO NOTHING",
                 ([t for t, _ in rows], [p for _, p in rows]),
             )
 

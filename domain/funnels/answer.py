@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from domain.entry import LAST_INSTANT, in_zone, within_calendar
 from domain.funnels.question import Trend
 from domain.funnels.times import Times, summary
 
@@ -90,28 +91,35 @@ def figures(counts: Sequence[int], spans: Sequence[tuple[Sequence[int], int]]) -
     return found
 
 
+def _us(at: datetime) -> int:
+    span = at - _EPOCH
+    return (span.days * 86_400 + span.seconds) * 1_000_000 + span.microseconds
+
+
 def periods(trend: Trend, zone: ZoneInfo, begin_us: int, end_us: int) -> list[tuple[int, str]]:
     """(begin in µs, name) of each interval from the one of *begin_us* on, and the end of the last with an empty name.
 
     Days, ISO weeks (from Monday) and months of *zone*; the first is cut at *begin_us* and the last at *end_us* by
     whoever asks for less.
     """
-    day = (_EPOCH + timedelta(microseconds=begin_us)).astimezone(zone).date()
+    day = in_zone(_EPOCH + timedelta(microseconds=begin_us), zone).date()
     if trend == "week":
         day -= timedelta(days=day.weekday())
     elif trend == "month":
         day = day.replace(day=1)
     found: list[tuple[int, str]] = []
     while len(found) <= MOST_PERIODS:
-        local = datetime(day.year, day.month, day.day, tzinfo=zone)
-        span = local.astimezone(UTC) - _EPOCH
-        at_us = (span.days * 86_400 + span.seconds) * 1_000_000 + span.microseconds
+        at_us = _us(within_calendar(datetime(day.year, day.month, day.day, tzinfo=zone)))
         if at_us >= end_us and found:
             found.append((at_us, ""))
             break
         found.append((at_us, f"{day:%Y-%m}" if trend == "month" else f"{day:%Y-%m-%d}"))
-        if trend == "month":
-            day = (day.replace(day=28) + timedelta(days=4)).replace(day=1)
-        else:
-            day += timedelta(days=7 if trend == "week" else 1)
+        try:
+            if trend == "month":
+                day = (day.replace(day=28) + timedelta(days=4)).replace(day=1)
+            else:
+                day += timedelta(days=7 if trend == "week" else 1)
+        except OverflowError:  # the calendar ends, and its last interval with it
+            found.append((_us(LAST_INSTANT), ""))
+            break
     return found

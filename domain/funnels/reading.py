@@ -313,7 +313,11 @@ class Reader:
                 "no_zone",
             )
             return None
-        return micros(at.astimezone(UTC))
+        try:
+            return micros(at.astimezone(UTC))
+        except OverflowError:  # within the first or last day of the calendar
+            self.wrong(pointer, "The time lies outside the years 1 to 9999 in UTC.", "out_of_range")
+            return None
 
     def range_of(self, raw: Mapping[str, Any]) -> tuple[int | None, int | None]:
         """The range [from, to) of a question."""

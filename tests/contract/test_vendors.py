@@ -246,6 +246,29 @@ def test_two_refunds_of_an_order_are_two_by_their_own_amounts() -> None:
     assert amounts[-2:] == [1000, 2990]
 
 
+def test_an_order_of_woocommerce_is_told_with_its_own_amounts_names_and_person() -> None:
+    """The total is not the tax, a name is without entities, and a number of no country is nobody's."""
+    known = SAMPLES["woocommerce/order_created"]
+    placed, paid = (one.event for one in read(known))
+    assert [placed["data"][name] for name in ("amount_minor", "tax_minor", "shipping_minor")] == [
+        3990,
+        637,
+        490,
+    ]
+    (line,) = placed["data"]["lines"]
+    assert (line["name"], line["sku"], line["amount_minor"], line["unit_price_minor"]) == (
+        "Salt & Pepper", "SP", 3500, 1750,
+    )  # fmt: skip
+    assert (paid["data"]["amount_minor"], paid["data"]["payment_id"]) == (3990, "pi_1")
+    for event in (placed, paid):
+        assert (event["subject"], event["identifiers"]) == (
+            "user:17", "email:ann@example.com,phone:+442079460123,order:900",
+        )  # fmt: skip
+    local = known.body.replace(b"+442079460123", b"020 7946 0123")
+    for one in read(known, local):
+        assert "phone" not in f"{one.event['subject']},{one.event['identifiers']}"
+
+
 def test_what_is_said_is_told_in_words() -> None:
     (replied,) = of("intercom/user_replied")
     assert replied.event["data"]["text"] == "Still & waiting\nAnn"

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -534,6 +535,25 @@ def test_no_more_than_the_share_of_a_core_is_used() -> None:
     # then a tenth was used, and what may be used at once
     assert budget.used_s <= 0.1 * now_s + BURST_S
     assert budget.used_s > 0.09 * now_s
+
+
+@pytest.mark.parametrize("is_short", [True, False])
+def test_between_two_pieces_a_check_rests_as_long_as_the_pressure_of_that_moment_asks(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, is_short: bool
+) -> None:
+    # given a check whose budget asks for a rest only while processors are short
+    waited: list[float | None] = []
+    check = checker(database_url)
+    try:
+        monkeypatch.setattr(check, "_pressure", SimpleNamespace(is_high=lambda: is_short))
+        monkeypatch.setattr(check.budget, "rest_s", lambda *, is_short=False: 7.0 if is_short else 0.0)
+        monkeypatch.setattr(check, "_stopping", SimpleNamespace(wait=waited.append))
+        # when a piece is done
+        check.comparison.rest()
+    finally:
+        check.close()
+    # then it waits for as long, and not at all where nobody is in need
+    assert waited == ([7.0] if is_short else [])
 
 
 def test_while_processors_are_short_nothing_is_used_at_once_and_rests_are_longer() -> None:

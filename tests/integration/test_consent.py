@@ -560,6 +560,15 @@ def test_the_routes_answer_as_they_are_described(tmp_path: Path, database_url: s
         )
         shown = client.get(f"/v1/persons/{ANN}/consent", params={"known_at": "@2"}).json()
         assert [(a["valid"], a["contact"]) for a in shown["answers"]] == [(True, MAIL)]
+        person = f"/v1/persons/{ANN}/consent"
+        first = client.get(person)
+        resolved = {"as_of": first.json()["as_of"], "known_at": f"@{first.json()['known_at']}"}
+        assert client.get(person, params=resolved).content == first.content, (
+            "asked again with what it answers"
+        )
+        early = client.get(person, params={"as_of": moment(begin - timedelta(days=400))}).json()
+        assert early["answers"] == [], "nothing had been said then"
+        assert client.get(person, params=resolved | {"at": moment(begin)}).status_code == 400
         asked = {"events": [{"source": "test/mail", "id": "m"}], "known_at": "@2"}
         (verdict_,) = client.post("/v1/consent/verdicts", json=asked).json()["verdicts"]
         assert (verdict_["verdict"], verdict_["reason"]) == ("unproven_at_send", None)

@@ -6,9 +6,11 @@ import csv
 import io
 import json
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 
 from adapters.consent.consents import Asked
 from adapters.consent.exports import DEFECTS, REGISTER, SUPPRESSIONS, Exports, written
@@ -282,6 +284,37 @@ async def test_the_suppression_list_follows_who_is_bound_when_persons_are_parted
     await it.given(fact("c", "objected", now(), subject="user:cleo", purpose="*"))
     assert await allowed(it, bob, "email")
     assert await listed() == [ANN, "email:cleo@example.com"]
+
+
+@pytest.mark.parametrize("first", ["o", "w"])
+def test_the_suppression_list_shows_what_each_owner_of_one_contact_point_said_in_any_order_of_arrival(
+    tmp_path: Path, database_url: str, first: str
+) -> None:
+    """Two persons whom nothing links, and one number."""
+
+    @story
+    async def told(it: House) -> None:
+        begin = now() - timedelta(days=1)
+        await it.given(fact("a", "given", begin, subject="user:ann", **SMS))
+        await it.given(fact("b", "given", begin, subject="user:bob", **SMS))
+        said = [
+            fact("o", "objected", begin, subject="user:ann", purpose="*"),
+            fact("w", "withdrawn", begin, subject="user:bob", purpose="*"),
+        ]
+        for one in sorted(said, key=lambda one: one["id"] != first):
+            await it.given(one)
+        exports = Exports(it.core.pool, it.core.subjects, it.core.histories)
+        for purpose, channel in ((None, None), ("marketing.news", "sms")):
+            position = await exports.position()
+            found = exports.suppressions(position, personal=True, purpose=purpose, channel=channel)
+            rows = await lines(found, SUPPRESSIONS)
+            assert sorted((row["contact"], row["state"]) for row in rows) == [
+                (PHONE, "objected"),
+                (PHONE, "withdrawn"),
+            ]
+            assert len({row["person"] for row in rows}) == 2
+
+    told(tmp_path, database_url)
 
 
 @story

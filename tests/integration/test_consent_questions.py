@@ -277,6 +277,27 @@ def test_questions_and_files_are_served_on_record_and_as_pages(tmp_path: Path, d
         answer = client.get("/v1/consent/questions/breaches", params=span).json()
         assert (answer["rows"][0]["reason"], answer["known_at"], answer["head"]) == ("withdrawn", 3, 3)
 
+        for asked in (
+            {"question": "breaches"} | span,
+            {"question": "held", "person": ANN},
+            {
+                "question": "valid",
+                "person": ANN,
+                "purpose": "marketing.news",
+                "channel": "email",
+                "contact": MAIL,
+            },
+        ):
+            path = f"/v1/consent/questions/{asked.pop('question')}"
+            first = client.get(path, params=asked)
+            moment_of = first.json()
+            again = (
+                asked
+                | {"known_at": f"@{moment_of['known_at']}"}
+                | ({"at": moment_of["at"]} if moment_of["at"] else {})
+            )
+            assert client.get(path, params=again).content == first.content, "to the byte, whenever"
+
         pages = {"Accept": "text/html"}
         assert "12. " in client.get("/consent/questions", headers=pages).text
         form = client.get("/consent/questions/breaches", headers=pages).text

@@ -141,6 +141,22 @@ async def test_an_order_belongs_to_the_person_of_the_earliest_event_that_names_b
 
 
 @story
+async def test_an_event_of_several_references_belongs_to_the_owner_of_the_first_alone(it: House) -> None:
+    """It is sealed under the key of its first reference, which is destroyed with the person it belongs to."""
+    bob = "email:bob@example.com"
+    await it.given(
+        event("placed", type="order.placed", identifiers="order:9", data={}),
+        event("opened", type="case.opened", subject=bob, identifiers="case:7", data={}),
+        event("both", subject="order:9", identifiers="case:7", at=NOON + timedelta(days=1)),
+        event("later", subject="order:10", identifiers="case:7", at=NOON + timedelta(days=2)),
+    )
+
+    assert await it.ids() == ["both", "placed"]
+    assert await it.ids(bob) == ["opened"]
+    assert await it.ids("order:10") == ["later"]
+
+
+@story
 async def test_as_of_cuts_events_and_the_links_that_make_the_person(it: House) -> None:
     """What had not happened yet links nobody."""
     await it.given(
@@ -174,6 +190,40 @@ async def test_who_was_first_seen_later_is_unknown_at_an_earlier_head_for_ever(i
         await it.core.histories.person(bea, known_at=head)
     assert await it.ids(bea, known_at=head + 1) == ["2"]
     assert await it.ids(bea, known_at=head + 1, channel="web") == []
+
+
+@pytest.mark.parametrize("ahead", [False, True], ids=["corrected afterwards", "corrected ahead"])
+def test_whom_an_event_named_is_known_though_a_correction_gave_it_to_another_in_either_order(
+    tmp_path: Path, database_url: str, ahead: bool
+) -> None:
+    """The same events, the same answer: an empty history, of all whom it named."""
+
+    @story
+    async def told(it: House) -> None:
+        bea = "email:bea@example.com"
+        named = ("email:ann@example.com", "phone:+442071838750", "order:9")
+        call = event("2", identifiers="phone:+442071838750,order:9")
+        moved = event(
+            "c",
+            type="correction.recorded",
+            subject=None,
+            data={"of": {"source": "test/calls", "id": "2"}, "patch": {"subject": bea}},
+        )
+        first = (await it.given(event("0", subject=bea))).head
+        for one in (moved, call) if ahead else (call, moved):
+            await it.given(one)
+
+        head = first + 2
+        for ref in named[:2]:
+            for moment in ({}, {"known_at": head}, {"as_of": NOON + timedelta(days=9)}):
+                assert await it.ids(ref, **moment) == []
+                assert (await it.core.histories.person(ref, **moment)).subjects[0]["kind"] in ref
+            with pytest.raises(NotFound, match=f"at position {first}"):
+                await it.ids(ref, known_at=first)
+        assert await it.ids(bea) == await it.ids("order:9") == ["2", "0"]
+        assert None not in (await it.core.histories.persons_of(named))[0].values()
+
+    told(tmp_path, database_url)
 
 
 @story

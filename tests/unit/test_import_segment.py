@@ -122,6 +122,19 @@ def test_what_is_no_call_is_told_with_its_place_and_can_be_tried_again(tmp_path:
         assert kept[1].source == "app/web"
 
 
+def test_calls_in_bodies_of_the_batch_route_have_places_of_their_own_and_their_clocks_time(
+    tmp_path: Path,
+) -> None:
+    # given a body that was sent long ago, with a bad call in it, and one that nests too deeply
+    body = {"batch": [ORDER, {"type": "page"}, PAGE], "sentAt": "2026-01-02T03:04:06Z"}
+    # when they are read
+    read = Read(tmp_path / "calls.jsonl", f'{json.dumps(body)}\n{{"a":{"[" * 9_000}{"]" * 9_000}}}\n')
+    # then each call is told by its place in the body, and no clock is blamed for the time that has passed
+    assert read.places[:3] == [f"calls.jsonl line 1/batch/{n}" for n in range(3)]
+    assert [r.place for r in read.rejected] == ["calls.jsonl line 1/batch/1", "calls.jsonl line 2"]
+    assert not any("corrected_at" in p.event["data"] for p in read.payloads)
+
+
 def test_cloudevents_are_never_taken_for_calls(tmp_path: Path) -> None:
     event = {"specversion": "1.0", "id": "1", "source": "s", "type": "call.ended", "data": {"userId": "u"}}
     path = tmp_path / "events.jsonl"
