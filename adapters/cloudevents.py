@@ -40,9 +40,9 @@ __all__ = [
     "Receipt",
     "draft",
     "event_of",
-    "known_ref",
     "read_payload",
     "split_batch",
+    "told_ref",
 ]
 
 MAX_IDENTIFIERS = 1000
@@ -856,6 +856,14 @@ def known_ref(text: str, region: str | None) -> tuple[Identifier, bool] | None:
     """What a REF that was read lately names, and whether that is a reference; None of any other."""
     known = _known_refs.get(region)
     return None if known is None else known.get(text)
+
+
+def told_ref(text: str, region: str | None) -> tuple[Identifier, bool] | None:
+    """What a REF names, and whether that is a reference; None where there is something to be said of it."""
+    known = known_ref(text, region)
+    if known is None and _ref(text, "", [], region) is not None:
+        known = known_ref(text, region)
+    return known
 
 
 def _remember(text: str, identifier: Identifier, region: str | None) -> None:

@@ -139,7 +139,10 @@ class _Call:
 
 
 class _Prepared(msgspec.Struct, gc=False):
-    """An event on its way: its draft, unless its outline was known, and what is appended once that is ready."""
+    """An event on its way: its draft, unless its outline was known, and what is appended once that is ready.
+
+    It has neither while its outline is known and its subject has to be resolved.
+    """
 
     call: _Call
     place: int
@@ -266,13 +269,16 @@ class Ingest:
         receipt = Receipt.of(self.clock())
         erasures = self.subjects.erasures  # before any subject is looked up
         fresh = nonces(2 * sum(len(call.items) for call in calls))
+        wanted: dict[Named, None] = {}
         for call in calls:
             for place, item in enumerate(call.items):
                 if place % WORKED_AT_ONCE == WORKED_AT_ONCE - 1:
                     await asyncio.sleep(0)
-                one = self._prepared(call, place, item, receipt, refused, fresh)
+                one = self._prepared(call, place, item, None, receipt, refused, fresh, wanted)
                 if one is not None:
                     prepared.append(one)
+        if wanted:
+            prepared = await self._resolved(prepared, wanted, receipt, refused, fresh)
         if prepared:
             outcome = await self._record(prepared, receipt, erasures, fresh)
             conflicts: list[tuple[_Prepared, Result]] = []
@@ -310,29 +316,44 @@ class Ingest:
         call: _Call,
         place: int,
         item: bytes | Payload,
+        decoded: Payload | None,
         receipt: Receipt,
         refused: list[Kept],
         nonce: Callable[[], bytes],
+        wanted: dict[Named, None] | None,
     ) -> _Prepared | None:
-        """One item on its way; None where it is refused, which its call is told."""
-        payload: Payload | None = None
+        """One item on its way; None where it is refused, which its call is told.
+
+        Args:
+            decoded: what *item* holds, where that is known.
+            wanted: where an event of a known outline only lacks its subject that is noted here, and the event waits.
+        """
+        raw = None if isinstance(item, Payload) else item
+        payload = item if isinstance(item, Payload) else decoded
         principal = call.principal
         try:
             is_straight = not principal.inside and call.corrector is None
-            raw = item if type(item) is bytes else None
-            if is_straight and raw is not None:
+            if is_straight and raw is not None and payload is None:
                 spelled = self._outlines.spelled(
                     raw, principal.may_append_from, principal.key_id, call.import_id, receipt, nonce
                 )
-                if spelled is not None:
+                if isinstance(spelled, tuple):
                     return _Prepared(call, place, spelled[0], None, spelled[1])
-            payload = item if isinstance(item, Payload) else read_payload(item)
+                if spelled is not None and wanted is not None:
+                    wanted[spelled.kind, spelled.namespace, spelled.value] = None
+                    return _Prepared(call, place, "", None, None)
+            if payload is None:
+                assert raw is not None
+                payload = read_payload(raw)
             if is_straight:
                 ready = self._outlines.item(
                     payload, principal.may_append_from, principal.key_id, call.import_id, receipt, nonce, raw
                 )
-                if ready is not None:
+                if isinstance(ready, Item):
                     return _Prepared(call, place, payload.event["id"], None, ready, payload)
+                if ready is not None and wanted is not None:
+                    wanted[ready.kind, ready.namespace, ready.value] = None
+                    return _Prepared(call, place, "", None, None, payload)
             one = self._drafted(payload, principal, receipt)
             if is_straight:
                 self._outlines.learn(payload.event, one)
@@ -343,6 +364,28 @@ class Ingest:
                 refused.append(_kept("rejected", event, call, place, wrong.problems))
             return None
         return _Prepared(call, place, one.id, one, None, payload)
+
+    async def _resolved(
+        self,
+        prepared: list[_Prepared],
+        wanted: dict[Named, None],
+        receipt: Receipt,
+        refused: list[Kept],
+        nonce: Callable[[], bytes],
+    ) -> list[_Prepared]:
+        """*prepared*, of which those that waited for their subjects are ready or drafted."""
+        await self.subjects.resolve(wanted)
+        found: list[_Prepared] = []
+        for number, one in enumerate(prepared):
+            if number % WORKED_AT_ONCE == WORKED_AT_ONCE - 1:
+                await asyncio.sleep(0)
+            ready: _Prepared | None = one
+            if one.item is None and one.draft is None:
+                sent = one.call.items[one.place]
+                ready = self._prepared(one.call, one.place, sent, one.decoded, receipt, refused, nonce, None)
+            if ready is not None:
+                found.append(ready)
+        return found
 
     def _drafted(self, payload: Payload, principal: Principal, receipt: Receipt) -> Draft:
         """The checked draft of one event.

@@ -19,7 +19,7 @@ import msgspec
 import orjson
 
 from adapters.attributes import is_media_type
-from adapters.cloudevents import CORRECTIONS, DIRECTIONS, LONGEST_NAME, Draft, Payload, Receipt, known_ref
+from adapters.cloudevents import CORRECTIONS, DIRECTIONS, LONGEST_NAME, Draft, Payload, Receipt, told_ref
 from adapters.frames import Frames
 from adapters.keys import KeyFile, SubjectKeys, associated, seal_encoded
 from adapters.postgres.event_log import Item
@@ -28,6 +28,7 @@ from adapters.spellings import Spelling, spelling_of
 from domain.consent.opt_outs import WORDED
 from domain.entry import event_id_of, uuid_text
 from domain.event import EventType
+from domain.identity import Identifier
 from domain.personal import Plan, part_by, plan_of, suspicious
 
 __all__ = ["Outlines"]
@@ -48,7 +49,7 @@ _PLACE = b"\x01"  # no JSON text and no associated data holds it
 
 _Owner = tuple[SubjectKeys, bytes, bool, str, str]
 """(keys, their id, whether it is a reference, kind, namespace)."""
-_MOST_OWNERS = 200_000
+_MOST_OWNERS = 400_000
 
 _Shape = tuple[str, tuple[str, ...], tuple[str, ...]]
 """Of an event: its type, and the names of its attributes and of the fields of its data, in their order."""
@@ -123,8 +124,11 @@ class Outlines:
         import_id: str | None,
         receipt: Receipt,
         nonce: Callable[[], bytes],
-    ) -> tuple[str, Item] | None:
-        """(its id, what is appended) for an event of a known spelling, not decoded; None for any other."""
+    ) -> tuple[str, Item] | Identifier | None:
+        """(its id, what is appended) for an event of a known spelling, not decoded; None for any other.
+
+        Where only its subject has to be resolved first it is that.
+        """
         at = raw.find(_TYPE_KEY) + len(_TYPE_KEY)
         of_type = self._spelled.get(raw[at : raw.find(b'"', at + 2)])
         if of_type is None or of_type.patience < 0:
@@ -154,12 +158,6 @@ class Outlines:
             or (time[:10] not in self._days and not self._is_day(time[:10]))
         ):
             return None
-        ref = subject.decode()
-        whose = self._owners.get(ref)
-        if whose is None or self._forgotten != self._subjects.forgotten:
-            whose = self._owner(ref)
-            if whose is None:
-                return None
         if spelling.check is not None:
             try:
                 spelling.check(data)
@@ -168,6 +166,13 @@ class Outlines:
         plain = spelling.plain % spelling.plain_values(groups)
         if suspicious(plain, spelling.keys) and spelling.tells_personal(groups):
             return None
+        ref = subject.decode()
+        whose = self._owners.get(ref)
+        if whose is None or self._forgotten != self._subjects.forgotten:
+            looked_up = self._owner(ref)
+            if not isinstance(looked_up, tuple):
+                return looked_up
+            whose = looked_up
         personal = None if spelling.personal is None else spelling.personal % spelling.personal_values(groups)
         name = id_.decode()
         raw_id = event_id_of(source, name)
@@ -187,8 +192,10 @@ class Outlines:
         receipt: Receipt,
         nonce: Callable[[], bytes],
         raw: bytes | None = None,
-    ) -> Item | None:
+    ) -> Item | Identifier | None:
         """What is appended for an event, ready and sealed; None where it has to take the whole way.
+
+        Where only its subject has to be resolved first it is that.
 
         Args:
             may_append_from: whether the principal may append events of a source.
@@ -234,17 +241,18 @@ class Outlines:
         occurred_at = _occurred_at(time, receipt)
         if occurred_at is None:
             return None
-        whose = self._owners.get(subject)
-        if whose is None or self._forgotten != self._subjects.forgotten:
-            whose = self._owner(subject)
-            if whose is None:
-                return None
         try:
             msgspec.convert(time, datetime)
             if not outline.is_free:
                 msgspec.convert(data, outline.declared.cls)
         except msgspec.ValidationError:
             return None
+        whose = self._owners.get(subject)
+        if whose is None or self._forgotten != self._subjects.forgotten:
+            looked_up = self._owner(subject)
+            if not isinstance(looked_up, tuple):
+                return looked_up
+            whose = looked_up
 
         personal: bytes | None
         if outline.is_free:
@@ -320,7 +328,7 @@ class Outlines:
         of_type.spellings.insert(0, (spelling, outline))
         again = _everywhere, "", None, receipt, _no_nonce  # what is sealed here is thrown away
         decoded, spelled = self.item(payload, *again), self.spelled(raw, *again)
-        if spelled is None or spelled[1] != decoded:
+        if not isinstance(spelled, tuple) or spelled[1] != decoded:
             of_type.spellings = [each for each in of_type.spellings if each[0] is not spelling]
             if not of_type.spellings:
                 del self._spelled[key]
@@ -336,19 +344,22 @@ class Outlines:
         self._days.add(written)
         return True
 
-    def _owner(self, subject: str) -> _Owner | None:
-        """Whose event it is, by the REF that it names, where that was read and found lately; kept until the subjects are forgotten."""
+    def _owner(self, subject: str) -> _Owner | Identifier | None:
+        """Whose event it is, by the REF that it names; kept until the subjects are forgotten.
+
+        Where that subject is not in memory it is the identifier; where something is wrong with the REF, None.
+        """
         if self._forgotten != self._subjects.forgotten or len(self._owners) >= _MOST_OWNERS:
             self._owners.clear()
             self._forgotten = self._subjects.forgotten
-        known = known_ref(subject, self._region)
+        known = told_ref(subject, self._region)
         if known is None:
             return None
         identifier, is_reference = known
         kind, namespace = identifier.kind, identifier.namespace
         owner = self._subjects.known((kind, namespace, identifier.value))
         if owner is None:
-            return None
+            return identifier
         found = self._owners[subject] = owner, owner.key_id.encode(), is_reference, kind, namespace
         return found
 

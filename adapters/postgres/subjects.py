@@ -58,7 +58,7 @@ class Subjects:
         cached: how many subjects each of two generations holds; about half a KiB each.
     """
 
-    def __init__(self, pool: AsyncConnectionPool[Any], keys: KeyFile, *, cached: int = 150_000) -> None:
+    def __init__(self, pool: AsyncConnectionPool[Any], keys: KeyFile, *, cached: int = 300_000) -> None:
         self._pool = pool
         self._keys = keys
         self._cached = cached

@@ -23,6 +23,7 @@ from adapters.ingest import Answer, Ingest, Principal
 from adapters.keys import KeyFile, SubjectKeys
 from adapters.postgres.event_log import Appended, ErasedMeanwhile, Item
 from adapters.postgres.subjects import Named
+from domain.identity import Identifier
 
 NOW = datetime(2026, 6, 1, 12, 0, 0, 123456, tzinfo=UTC)
 ADMIN = Principal("k1", "admin")
@@ -35,11 +36,13 @@ class Subjects:
     def __init__(self) -> None:
         self.erasures = self.forgotten = 0
         self.seen: dict[Named, SubjectKeys] = {}
+        self.resolutions = 0
 
     def known(self, named: Named) -> SubjectKeys | None:
         return self.seen.get(named)
 
     async def resolve(self, wanted: Iterable[Named]) -> dict[Named, SubjectKeys]:
+        self.resolutions += 1
         for named in wanted:
             if named not in self.seen:
                 made = hashlib.sha256(repr((self.erasures, named)).encode()).digest()
@@ -86,14 +89,14 @@ class House:
         outlines.spelled_after, outlines.patience = spelled_after, 10**6
         item, spelled = outlines.item, outlines.spelled
 
-        def counted(*args: Any) -> Item | None:
+        def counted(*args: Any) -> Item | Identifier | None:
             made = None if whole else item(*args)
-            self.short += made is not None
+            self.short += isinstance(made, Item)
             return made
 
-        def counted_undecoded(*args: Any) -> tuple[str, Item] | None:
+        def counted_undecoded(*args: Any) -> tuple[str, Item] | Identifier | None:
             made = None if whole else spelled(*args)
-            self.undecoded += made is not None
+            self.undecoded += isinstance(made, tuple)
             return made
 
         outlines.item = counted  # type: ignore[method-assign, assignment]
@@ -410,6 +413,29 @@ def test_events_that_are_spelled_as_one_before_are_not_decoded(
     assert told.recorded == 3
     assert [result.id for result in told.results] == ["f-0", "f-1", "f-2"]
     assert decoded == [orjson.dumps(other | {"id": "f-2"})]
+
+
+def test_events_of_persons_who_are_not_in_memory_wait_for_one_look_and_are_not_decoded(
+    keys: KeyFile,
+) -> None:
+    # given a house that knows how two sources spell their events, one of which decodes them
+    house = House(keys)
+    for number in (1, 2):  # of another person each, so that all of them had to wait
+        house.answer([orjson.dumps(CALL | {"id": f"e-{number}", "subject": f"email:{number}@example.com"})])
+        house.answer([event_of(EVENTS[6] | {"id": f"w-{number}", "subject": f"anonymous:{number}"})])
+    house.undecoded = house.short = house.subjects.resolutions = 0
+    # when events of others come, of whom one cannot be named so
+    spelled = [
+        orjson.dumps(CALL | {"id": f"n-{n}", "subject": f"email:new{n}@example.com"}) for n in range(5)
+    ]
+    decoded = [event_of(EVENTS[6] | {"id": f"p-{n}", "subject": f"anonymous:new{n}"}) for n in range(5)]
+    odd = orjson.dumps(CALL | {"id": "odd", "subject": "nobody"})
+    told = house.answer([spelled[0], *decoded, odd, *spelled[1:], spelled[0]])
+    # then all stand in the order in which they came, and the log was asked for all persons at once
+    assert told.recorded == 12
+    assert [str(result.id)[0] for result in told.results] == list("npppppo" + "nnnnn")
+    assert (house.undecoded, house.short, house.subjects.resolutions) == (6, 5, 2)
+    assert [problem.code for problem in told.results[6].errors] == ["identifier_dropped"]
 
 
 def test_a_source_that_spells_its_events_otherwise_each_time_is_decoded_without_another_look(
