@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 import orjson
+from msgspec import inspect
 
 from adapters.cloudevents import LONGEST_NAME
 from domain.event import EventType
@@ -58,7 +59,7 @@ class Spelling(msgspec.Struct, frozen=True, gc=False):
     fractions: _Picked | None
     """Numbers that canonical JSON may write in another way."""
     check: Callable[[bytes], Any] | None
-    """Raises msgspec.ValidationError for data that its type refuses; None for types that nobody declared."""
+    """Raises msgspec.ValidationError for data that its type refuses; None where it refuses nothing that is spelled so."""
     channel: str | None
     direction: str | None
 
@@ -128,10 +129,42 @@ def spelling_of(raw: bytes, declared: EventType, plan: Plan | None) -> Spelling 
         personal_values=sealed_values,
         texts=_picker(texts),
         fractions=_picker(reader.fractions) if reader.fractions else None,
-        check=msgspec.json.Decoder(declared.cls).decode if declared.fields else None,
+        check=None if _is_sure(declared, data, reader) else msgspec.json.Decoder(declared.cls).decode,
         channel=_literal(event.get("channel")),
         direction=_literal(event.get("direction")),
     )
+
+
+def _is_sure(declared: EventType, data: dict[str, _Tree], reader: _Reader) -> bool:
+    """Whether whatever is spelled as *data* is what its type takes: each field is of a kind of which all values are right."""
+    if not declared.fields:
+        return True  # nobody declared it
+    if hasattr(declared.cls, "__post_init__"):
+        return False
+    shape = inspect.type_info(declared.cls)
+    assert isinstance(shape, inspect.StructType)
+    taken = {field.encode_name: field.type for field in shape.fields}
+    return all(_takes_all(taken[name], tree, reader) for name, tree in data.items())
+
+
+def _takes_all(taken: inspect.Type, tree: _Tree, reader: _Reader) -> bool:
+    """Whether a field of the type *taken* takes every value that is spelled as *tree*."""
+    while isinstance(taken, inspect.Metadata):
+        taken = taken.type
+    if isinstance(taken, inspect.UnionType):
+        return any(_takes_all(each, tree, reader) for each in taken.types)
+    if tree == b"null":
+        return isinstance(taken, inspect.NoneType)
+    if not isinstance(tree, _Value):
+        return False
+    if tree.group in reader.texts:
+        return taken == inspect.StrType()
+    if tree.group in reader.naturals:
+        return taken in _OF_NATURALS
+    return False
+
+
+_OF_NATURALS = (inspect.IntType(), inspect.IntType(ge=0), inspect.FloatType(), inspect.FloatType(ge=0))
 
 
 class _Unreadable(Exception):
@@ -155,6 +188,7 @@ _NAME = rb'"([ !#-\[\]-~]{1,%d}+)"' % LONGEST_NAME
 _TIME = rb'"([0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3])(?::[0-5][0-9]){2}(?:\.[0-9]{6})?Z)"'
 _TEXT = rb'("[^"\\\x00-\x1f]*+")'
 _INTEGER = rb"(0|-?[1-9][0-9]{0,17}+)"
+_NATURAL = rb"(0|[1-9][0-9]{0,17}+)"
 _NUMBER = rb"(-?(?:0|[1-9][0-9]{0,17}+)(?:\.[0-9]{1,20}+)?)"
 _HEAD = {("id",): _NAME, ("source",): _NAME, ("subject",): _NAME, ("time",): _TIME}
 _SAME = frozenset((name,) for name in ("specversion", "type", "datacontenttype", "channel", "direction"))
@@ -171,6 +205,7 @@ class _Reader:
         self.groups = 0
         self.named: dict[tuple[str, ...], int] = {}
         self.texts: set[int] = set()
+        self.naturals: set[int] = set()
         self.fractions: list[int] = []
         self.inner_keys: list[str] = []
 
@@ -201,8 +236,11 @@ class _Reader:
         if b"." in token:
             self.fractions.append(self.groups)
             return self._group(_NUMBER)
-        if token[:1] in b"-0123456789":
+        if token[:1] == b"-":
             return self._group(_INTEGER)
+        if token[:1] in b"0123456789":
+            self.naturals.add(self.groups)
+            return self._group(_NATURAL)
         raise _Unreadable
 
     def _object(self, place: tuple[str, ...], depth: int) -> dict[str, _Tree]:

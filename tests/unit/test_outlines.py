@@ -167,6 +167,7 @@ EVENTS = [
     event("call.ended", "email:ann@example.com", {"duration_s": 3}, purpose="care"),
     event("call.ended", "email:ann@example.com", {}),
     event("web.page_viewed", "anonymous:a-1", {"url": "https://shop.example/?a=1"}),
+    event("order.placed", "email:ann@example.com", {"order_id": "o-1", "amount_minor": 1999, "currency": "EUR"}),
     event("identity.linked", "email:ann@example.com", {"a": 1}),
 ]  # fmt: skip
 
