@@ -15,9 +15,10 @@ import msgspec
 import orjson
 from psycopg_pool import AsyncConnectionPool
 
-from adapters.cloudevents import Draft, event_of
+from adapters.cloudevents import Draft
 from adapters.history import Histories
 from adapters.ingest import Ingest, Principal, Result
+from adapters.payloads import event_of
 from domain.correction import (
     CORRECTION,
     RETRACTION,

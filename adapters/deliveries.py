@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 
 from adapters.channels import CHANNELS, Channel, Delivery, Translated, Untranslated
-from adapters.cloudevents import Payload
 from adapters.http.events import accept
 from adapters.ingest import Answer, Ingest, Principal, Result
+from adapters.payloads import Payload
 from adapters.postgres.channel_counts import Counted
 from adapters.postgres.rejected import Kept, Rejected
 from domain.errors import Problem

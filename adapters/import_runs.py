@@ -14,9 +14,9 @@ from uuid import UUID
 import msgspec
 from psycopg_pool import AsyncConnectionPool
 
-from adapters.cloudevents import event_of
 from adapters.history import Histories
 from adapters.ingest import Ingest, Principal
+from adapters.payloads import event_of
 from domain.correction import RETRACTION
 from domain.entry import event_id_of, moment
 from domain.errors import NotFound, Refused

@@ -16,11 +16,12 @@ import msgspec
 import orjson
 import structlog
 
-from adapters.cloudevents import Draft, Payload, Receipt, draft, read_payload
+from adapters.cloudevents import Draft, Receipt, draft
 from adapters.frames import Frames
 from adapters.identifiers import normalised
 from adapters.keys import KeyFile, SubjectKeys, associated, nonces, seal
 from adapters.outlines import Outlines
+from adapters.payloads import Payload, read_payload
 from adapters.postgres.event_log import Appended, ErasedMeanwhile, Item
 from adapters.postgres.rejected import Kept, Rejected
 from adapters.postgres.subjects import Named, Subjects

@@ -9,9 +9,10 @@ import msgspec
 
 import domain.touchpoints  # noqa: F401 - registers every declared type
 from adapters.channels import CHANNELS, Channel, Delivery, Translated
-from adapters.cloudevents import Receipt, draft, read_payload
+from adapters.cloudevents import Receipt, draft
 from adapters.deliveries import delivery_of, is_letter, take_again
 from adapters.ingest import Ingest, Principal
+from adapters.payloads import read_payload
 from adapters.postgres.rejected import Rejected, Shown
 from domain.errors import Invalid
 

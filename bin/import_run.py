@@ -177,9 +177,9 @@ class Batch(msgspec.Struct):
 
 def read_batch(rows: Iterator[Row | Rejection]) -> Batch:
     """Read on until a batch is full; what was read before an error is not lost."""
-    from adapters.cloudevents import Payload
     from adapters.imports import Rejection
     from adapters.imports.source_file import Stopped
+    from adapters.payloads import Payload
 
     batch = Batch([], [], set())
     size = 0
@@ -268,7 +268,7 @@ class Run:
             self._outcome.rows.extend(rows)
 
     async def _send(self, batch: Batch, format_name: str) -> None:
-        from adapters.cloudevents import Payload
+        from adapters.payloads import Payload
 
         outcome = self._outcome
         if batch.rejections:

@@ -38,8 +38,9 @@ class Trial:
         """Answer for a batch as ingest would."""
         from datetime import UTC, datetime
 
-        from adapters.cloudevents import Payload, Receipt, draft, read_payload
+        from adapters.cloudevents import Receipt, draft
         from adapters.ingest import Answer, Result
+        from adapters.payloads import Payload, read_payload
         from domain.entry import event_id_of
         from domain.errors import Invalid
 

@@ -13,10 +13,10 @@ from uuid import UUID
 
 import msgspec
 
-from adapters.cloudevents import event_of
 from adapters.consent.sealed_tokens import Tokens, fingerprint
 from adapters.ingest import Ingest, Principal
 from adapters.keys import KeyFile
+from adapters.payloads import event_of
 from adapters.postgres.subjects import Subjects
 from domain.entry import moment
 from domain.errors import Invalid, NotFound

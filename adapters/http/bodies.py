@@ -11,8 +11,8 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 import orjson
 
-from adapters.cloudevents import split_batch
 from adapters.http.problems import Refusal
+from adapters.payloads import split_batch
 from domain.errors import Invalid, Problem
 
 __all__ = ["LARGEST_BATCH", "events_of", "whole_json"]

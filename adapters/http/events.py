@@ -16,7 +16,6 @@ import msgspec
 from litestar import Request, Response, post
 from litestar.openapi import ResponseSpec
 
-from adapters.cloudevents import Payload
 from adapters.feed import Feed
 from adapters.http.auth import bearer_of, unauthorised
 from adapters.http.bodies import events_of
@@ -32,6 +31,7 @@ from adapters.http.door import (
 from adapters.http.house import House
 from adapters.http.problems import ProblemDocument, Refusal
 from adapters.ingest import Answer, Ingest, Principal
+from adapters.payloads import Payload
 from adapters.postgres.outage import through_outages
 
 __all__ = [

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from adapters.cloudevents import event_of, read_payload
 from adapters.imports.format import Format, Options, Rejection, Row, Rows, register
 from adapters.imports.source_file import LONGEST_LINE, SourceFile
+from adapters.payloads import event_of, read_payload
 from domain.errors import Invalid, Problem, Refused
 
 __all__ = ["JsonItem", "json_items", "read"]

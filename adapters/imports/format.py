@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from adapters.cloudevents import Payload
 from adapters.imports.source_file import SourceFile
+from adapters.payloads import Payload
 from domain.errors import Problem, Refused
 
 __all__ = ["FORMATS", "Format", "Options", "Rejection", "Row", "Rows", "chosen", "register"]

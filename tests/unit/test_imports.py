@@ -15,12 +15,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from adapters.cloudevents import Payload
 from adapters.imports import FORMATS, Options, Rejection, chosen, open_file
 from adapters.imports.cloudevents import split
 from adapters.imports.mapped_row import joined
 from adapters.imports.maps import Map
 from adapters.imports.table import rows_of
+from adapters.payloads import Payload
 from domain.errors import Refused
 
 DATA = Path(__file__).parent.parent / "data"
