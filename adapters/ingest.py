@@ -9,29 +9,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, Protocol
 
 import msgspec
-import orjson
 import structlog
 
 from adapters.cloudevents import Draft, Receipt, draft
-from adapters.frames import Frames
-from adapters.identifiers import normalised
-from adapters.keys import KeyFile, SubjectKeys, associated, nonces, seal
+from adapters.keys import KeyFile, nonces
 from adapters.outlines import Outlines
 from adapters.payloads import Payload, read_payload
 from adapters.postgres.event_log import Appended, ErasedMeanwhile, Item
 from adapters.postgres.rejected import Kept, Rejected
 from adapters.postgres.subjects import Named, Subjects
 from adapters.postgres.writer import Writer
-from domain.correction import CONSENT_CORRECTION, CORRECTION
-from domain.entry import event_id_of, uuid_text
+from adapters.sealing import Sealer
 from domain.errors import Invalid, Problem
-from domain.event import TYPES, EventType
-from domain.identity import parse_ref
-from domain.personal import any_type, part
 
 __all__ = ["Answer", "Corrector", "Ingest", "Principal", "Result"]
 
@@ -187,7 +179,7 @@ class Ingest:
         self._gathering = False
         self._at_work = 0  # small calls that are being recorded
         self._tasks: set[asyncio.Task[None]] = set()
-        self._frames = Frames()
+        self._sealer = Sealer(keys, region)
         self._outlines = Outlines(keys, subjects, region)
 
     async def accept(
@@ -416,12 +408,20 @@ class Ingest:
             drafts = [(one, one.draft) for one in prepared if one.item is None and one.draft is not None]
             if drafts:
                 wanted: dict[Named, None] = {}
-                parted = [self._parts(draft_, wanted) for _, draft_ in drafts]
+                parted = [self._sealer.parted(draft_, wanted) for _, draft_ in drafts]
                 subjects = await self.subjects.resolve(wanted)
                 for place, ((one, draft_), parts) in enumerate(zip(drafts, parted, strict=True)):
                     if place % WORKED_AT_ONCE == WORKED_AT_ONCE - 1:
                         await asyncio.sleep(0)
-                    one.item = self._item(one, draft_, parts, subjects, nonce)
+                    one.item = self._sealer.item(
+                        draft_,
+                        parts,
+                        subjects,
+                        nonce,
+                        canonical=one.payload.canonical,
+                        principal=one.call.principal.key_id,
+                        import_id=one.call.import_id,
+                    )
             try:
                 return await self.writer.append(
                     [one.item for one in prepared if one.item is not None], erasures=erasures
@@ -436,174 +436,6 @@ class Ingest:
                         one.draft = self._drafted(one.payload, one.call.principal, receipt)
                     one.item = None
         raise AssertionError("unreachable")
-
-    def _parts(self, one: Draft, wanted: dict[Named, None]) -> _Sealing:
-        """Part the data of a draft and note every identifier that its sealing needs."""
-        declared = one.declared
-        if declared.name == CORRECTION:
-            encoded, personal, others = _part_correction(declared, one.data)
-        elif declared.name == CONSENT_CORRECTION:
-            encoded, personal, others = _part_consent_correction(declared, one.data)
-        elif declared.fields or not one.data:
-            parts, encoded = part(declared, one.data, _canonical)
-            personal = parts.personal
-            others = parts.others
-        else:  # nobody declared this type: its data whole is personal
-            encoded = b"{}"
-            personal = {"": one.data}
-            others = []
-        owners: dict[Named, dict[str, Any]] = {}
-        identifiers: list[Named] = []
-        for identifier in one.identifiers:
-            named = (identifier.kind, identifier.namespace, identifier.value)
-            identifiers.append(named)
-            wanted[named] = None
-        references: list[Named] = []
-        for identifier in one.references:
-            named = (identifier.kind, identifier.namespace, identifier.value)
-            references.append(named)
-            wanted[named] = None
-        if one.patched_subject is not None:
-            patched = one.patched_subject
-            wanted[patched.kind, patched.namespace, patched.value] = None
-        contact: Named | None = None
-        if one.contact is not None:
-            contact = (one.contact.kind, one.contact.namespace, one.contact.value)
-            wanted[contact] = None
-        for place, value in others:
-            other = contact if place in ("/contact", "/patch/contact") else self._other(value)
-            if other is None:
-                personal[place] = value
-            else:
-                wanted[other] = None
-                owners.setdefault(other, {})[place] = value
-        owner: Named | None = None
-        if personal or one.personal_extensions:
-            if identifiers:
-                owner = identifiers[0]
-            elif references:
-                owner = references[0]
-            elif one.patched_subject is not None:
-                owner = (one.patched_subject.kind, one.patched_subject.namespace, one.patched_subject.value)
-            else:  # an event that names nobody is sealed under a key of its source and day
-                owner = ("source_day", "", f"{one.occurred_at[:10]} {one.source}")
-                wanted[owner] = None
-        return _Sealing(
-            encoded, personal, one.personal_extensions, owner, owners, identifiers, references, contact
-        )
-
-    def _other(self, value: Any) -> Named | None:
-        """The identifier of another person whom a value names, if it names one."""
-        text = value.get("ref") if isinstance(value, dict) else value
-        if not isinstance(text, str):
-            return None
-        if ":" not in text:
-            text = f"email:{text}" if "@" in text else f"phone:{text}" if text.startswith("+") else text
-        try:
-            found = normalised(parse_ref(text), self.region)
-        except Invalid:
-            return None
-        return (found.kind, found.namespace, found.value) if found is not None else None
-
-    def _item(
-        self,
-        one: _Prepared,
-        event: Draft,
-        sealing: _Sealing,
-        subjects: dict[Named, SubjectKeys],
-        nonce: Callable[[], bytes],
-    ) -> Item:
-        """Seal what is personal and write the body of the entry."""
-        declared = event.declared
-        principal = one.call.principal.key_id
-        raw_id = event_id_of(event.source, event.id)
-        event_id = uuid_text(raw_id)
-        sealed: list[bytes] = []
-        if sealing.owner is not None:
-            keys = subjects[sealing.owner]
-            if sealing.personal:
-                sealed.append(_shut(keys, event_id, declared, "data", sealing.personal, nonce()))
-            if sealing.extensions:
-                sealed.append(_shut(keys, event_id, declared, "extensions", sealing.extensions, nonce()))
-        for named, values in sealing.others.items():
-            sealed.append(_shut(subjects[named], event_id, declared, "data", values, nonce()))
-        # The facts of this one event, in the order of their names; all else stands in the frame.
-        facts: list[bytes] = []
-        there = 0
-        if event.causation is not None:
-            facts.append(orjson.dumps(event.causation))
-            there |= Frames.CAUSATION
-        if sealing.contact is not None:
-            facts.append(subjects[sealing.contact].key_id.encode())
-            there |= Frames.CONTACT
-        if event.correlation is not None:
-            facts.append(orjson.dumps(event.correlation))
-            there |= Frames.CORRELATION
-        if sealing.plain != b"{}":
-            facts.append(sealing.plain)
-            there |= Frames.DATA
-        facts.append(event_id.encode())
-        if event.extensions:
-            facts.append(_canonical(event.extensions))
-            there |= Frames.EXTENSIONS
-        facts.append(orjson.dumps(event.id))
-        facts.append(event.occurred_at.encode())
-        if event.on_behalf_of is not None and event.on_behalf_of != principal:
-            facts.append(orjson.dumps(event.on_behalf_of))
-            there |= Frames.ON_BEHALF_OF
-        if event.patched_subject is not None:
-            patched = event.patched_subject
-            facts.append(_surrogates([(patched.kind, patched.namespace, patched.value)], subjects)[1:-1])
-            there |= Frames.PATCHED_SUBJECT
-        if sealing.references:
-            facts.append(_surrogates(sealing.references, subjects))
-            there |= Frames.REFERENCES
-        if sealed:
-            facts.append(b"[%b]" % b",".join(sealed))
-            there |= Frames.SEALED
-        if sealing.identifiers:
-            facts.append(_surrogates(sealing.identifiers, subjects))
-            there |= Frames.SUBJECTS
-        if event.future:
-            there |= Frames.FUTURE
-        if not event.occurred_at_given:
-            there |= Frames.TIME_NOT_GIVEN
-        frame = self._frames.of(
-            there, declared, event.channel, event.direction, event.source, principal, one.call.import_id
-        )
-        body = frame % tuple(facts)
-        return _new_item(
-            Item, (raw_id, declared.name, body, self.keys.payload_hash(one.payload.canonical), 1)
-        )
-
-
-def _shut(
-    keys: SubjectKeys, event_id: str, declared: EventType, group: str, values: dict[str, Any], nonce: bytes
-) -> bytes:
-    """The JSON of one sealed group: key id, group, and what is sealed."""
-    key_id = keys.key_id
-    aad = associated(event_id, declared.name, declared.version, group, key_id)
-    return b'["%b","%b","%b"]' % (
-        key_id.encode(),
-        group.encode(),
-        seal(keys.content, values, aad, nonce),
-    )
-
-
-_new_item = tuple.__new__  # of a named tuple, at half the price of its own constructor
-
-
-class _Sealing(msgspec.Struct, gc=False):
-    """How the data of one event is parted, and under whose key each part goes."""
-
-    plain: bytes
-    personal: dict[str, Any]
-    extensions: dict[str, Any]
-    owner: Named | None
-    others: dict[Named, dict[str, Any]]
-    identifiers: list[Named]
-    references: list[Named]
-    contact: Named | None
 
 
 def _its_own(one: Draft, principal: Principal) -> None:
@@ -623,62 +455,6 @@ def _its_own(one: Draft, principal: Principal) -> None:
                 )
             ]
         )
-
-
-def _part_correction(
-    declared: EventType, data: dict[str, Any]
-) -> tuple[bytes, dict[str, Any], list[tuple[str, Any]]]:
-    """(plain data, sealed values, values that name others) of a correction: its patch is parted as an event's data is."""
-    patch = data["patch"]
-    parts, _ = part(declared, {k: v for k, v in data.items() if k != "patch"}, _canonical)
-    inner, _ = part(any_type(), patch.get("data") or {}, _canonical)
-    plain: dict[str, Any] = {
-        k: patch[k] for k in ("time", "channel", "direction") if patch.get(k) is not None
-    }
-    if patch.get("data"):
-        # What is sealed leaves a null: the old value no longer holds, and what holds is nothing for plain eyes.
-        plain["data"] = dict.fromkeys(patch["data"]) | inner.plain
-    personal = parts.personal | {f"/patch/data{place}": value for place, value in inner.personal.items()}
-    others = parts.others + [(f"/patch/data{place}", value) for place, value in inner.others]
-    if patch.get("subject") is not None:
-        personal["/patch/subject"] = patch["subject"]
-    return _canonical({**parts.plain, "patch": plain}), personal, others
-
-
-def _part_consent_correction(
-    declared: EventType, data: dict[str, Any]
-) -> tuple[bytes, dict[str, Any], list[tuple[str, Any]]]:
-    """The same of a correction of a consent fact: what its patch says of scope and time stays plain, for every look asks it."""
-    patch = data.get("patch") or {}
-    parts, _ = part(declared, {k: v for k, v in data.items() if k != "patch"}, _canonical)
-    inner, _ = part(TYPES["consent.given"], {k: v for k, v in patch.items() if k != "subject"}, _canonical)
-    plain = dict.fromkeys(patch) | inner.plain  # what is sealed leaves a null
-    personal = parts.personal | {f"/patch{place}": value for place, value in inner.personal.items()}
-    if patch.get("subject") is not None:
-        personal["/patch/subject"] = patch["subject"]
-    others = parts.others + [(f"/patch{place}", value) for place, value in inner.others]
-    return _canonical({**parts.plain, "patch": plain}), personal, others
-
-
-_canonical = partial(orjson.dumps, option=orjson.OPT_SORT_KEYS)
-
-
-def _surrogates(identifiers: list[Named], subjects: dict[Named, SubjectKeys]) -> bytes:
-    """The JSON of [(surrogate, kind, namespace)]; kind and namespace of a REF need quoting where they are odd."""
-    found = []
-    for named in identifiers:
-        kind, namespace, _ = named
-        behind = _kinds.get((kind, namespace))
-        if behind is None:
-            behind = b"," + orjson.dumps([kind, namespace])[1:]
-            if len(_kinds) < 10_000:
-                _kinds[kind, namespace] = behind
-        found.append(b'["%b"%b' % (subjects[named].key_id.encode(), behind))
-    return b"[%b]" % b",".join(found)
-
-
-_kinds: dict[tuple[str, str], bytes] = {}
-"""How the entry of an identifier ends, by kind and namespace."""
 
 
 def _text(value: Any) -> str | None:
