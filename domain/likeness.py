@@ -114,11 +114,14 @@ def _shared(what: What, one: Collection[str], other: Collection[str]) -> list[Re
 
 
 def _name(one: Portrait, other: Portrait, similar: Similar) -> Reason | None:
-    """The two names that are most alike speak."""
+    """The two names that are most alike speak; of equally alike ones those that are one, then the first by their letters.
+
+    Which person comes first is decided by surrogates, and which name by arrival: neither may choose what is told.
+    """
     pairs = [(a, b, similar(_joined(a), _joined(b))) for a in one.names for b in other.names]
     if not pairs:
         return None
-    a, b, most = max(pairs, key=lambda pair: pair[2])
+    a, b, most = min(pairs, key=lambda pair: (-pair[2], pair[0] != pair[1], sorted(pair[:2]), pair[:2]))
     if most >= _SAME:
         return _reason("same_name", a if a == b else f"{a} / {b}")
     if most >= _ALIKE:

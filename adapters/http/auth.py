@@ -6,25 +6,31 @@ import base64
 import hashlib
 import hmac
 import time
+from functools import cache
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
+from urllib.parse import parse_qsl
 
 import msgspec
 from litestar import Request
 from litestar.connection import ASGIConnection
-from litestar.handlers import BaseRouteHandler
+from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
+from litestar.params import QueryParameter
 
 from adapters.http.house import House
 from adapters.http.problems import Refusal
 from adapters.ingest import Principal
+from domain.errors import Invalid, Problem
 
 __all__ = [
     "COOKIE",
     "SESSION_S",
+    "TAKES_ALSO",
     "bearer_of",
     "house_of",
     "known_principal",
     "needs_key",
+    "parameters_are_known",
     "reader",
     "session_cookie",
     "signed_in",
@@ -37,6 +43,8 @@ _SEND_A_KEY = (
     "Send a key: Authorization: Bearer tl_…; `touchlog keys add` makes one, DIR/admin.key holds the first."
 )
 MAY_READ = frozenset({"admin"})
+TAKES_ALSO = "takes_also"
+"""Where a handler names, in its `opt`, query parameters that it reads by itself."""
 
 
 class _Session(msgspec.Struct, frozen=True, array_like=True):
@@ -128,10 +136,11 @@ def known_principal(connection: ASGIConnection[Any, Any, Any, Any]) -> Principal
     return found
 
 
-async def needs_key(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
+async def needs_key(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     """Guard of what every key may see."""
     if await signed_in(connection) is None:
         raise unauthorised(_SEND_A_KEY)
+    parameters_are_known(connection, handler)
 
 
 async def reader(request: Request[Any, Any, Any]) -> Principal:
@@ -152,7 +161,49 @@ async def reader(request: Request[Any, Any, Any]) -> Principal:
             "forbidden",
             f"The key {principal.key_id} is of role {principal.role} and may not read; use one of role admin.",
         )
+    parameters_are_known(request, request.route_handler)
     return principal
+
+
+@cache
+def _taken_by(handler: HTTPRouteHandler) -> dict[str, bool]:
+    """The query parameters of a route by name, and whether each may come several times."""
+    found = {
+        each.kwarg_definition.name or name: each.is_non_string_collection or each.has_inner_subclass_of(list)
+        for name, each in handler.parsed_fn_signature.parameters.items()
+        if isinstance(each.kwarg_definition, QueryParameter)
+    }
+    return found | dict.fromkeys(handler.opt.get(TAKES_ALSO, ()), False)
+
+
+def parameters_are_known(
+    connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler | None
+) -> None:
+    """A documented route answers what it was asked: a parameter that it would pass over is refused by name.
+
+    Pages are left out: an address of theirs may come with what a mail program or a browser added.
+
+    Raises:
+        Invalid: a parameter that the route does not take, or one of a single value that comes twice.
+    """
+    query = connection.scope.get("query_string", b"")
+    if not query or not isinstance(handler, HTTPRouteHandler) or not handler.resolve_include_in_schema():
+        return
+    taken = _taken_by(handler)
+    names = [name for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True)]
+    problems = []
+    for name in dict.fromkeys(names):
+        place = "/" + name.replace("~", "~0").replace("/", "~1")
+        if name not in taken:
+            known = ", ".join(f"'{each}'" for each in taken)
+            told = f"it takes {known}." if known else "it takes none."
+            if "POST" in handler.http_methods:
+                told += " What is asked for stands in the body."
+            problems.append(Problem(place, f"This route has no query parameter '{name}'; {told}", "unknown"))
+        elif names.count(name) > 1 and not taken[name]:
+            problems.append(Problem(place, f"'{name}' is given more than once; name one value.", "repeated"))
+    if problems:
+        raise Invalid(problems[:100])
 
 
 def action_of(request: Request[Any, Any, Any]) -> str:

@@ -14,7 +14,7 @@ from litestar.params import PathParameter
 
 from adapters.consent.answers import ask
 from adapters.consent.questions import QUESTIONS, Answered, Parts, Question, parsed, question_of, told
-from adapters.http.auth import house_of, needs_key
+from adapters.http.auth import TAKES_ALSO, house_of, needs_key
 from adapters.http.persons import access_recorded
 from adapters.http.problems import ProblemDocument
 from adapters.http.reading import after_of, in_utc, json_answer, known_at_of, time_of, timed
@@ -85,6 +85,7 @@ async def list_questions() -> Response[bytes]:
         "does not show is in `notes`. Asked again with that `known_at` (and `at`) it is the same."
     ),
     responses=_PROBLEMS,
+    opt={TAKES_ALSO: sorted({one.name for each in QUESTIONS for one in each.parameters})},
 )
 async def ask_question(
     request: Request[Any, Any, Any], reader: NamedDependency[Principal], question: _Name
@@ -93,6 +94,12 @@ async def ask_question(
     taken = timed()
     wanted = question_of(question)
     given = {one.name: request.query_params.get(one.name) for one in wanted.parameters}
+    if others := [
+        Problem(f"/{name}", f"Question {wanted.number} does not ask for '{name}'.", "unknown")
+        for name in request.query_params
+        if name not in given
+    ]:
+        raise Invalid(others)
     return json_answer(
         await _answer(request, reader, wanted, parsed(wanted, given, _time, known_at_of)), taken
     )

@@ -10,7 +10,7 @@ from litestar import Request, Response, post
 from litestar.openapi import ResponseSpec
 from litestar.params import PathParameter
 
-from adapters.http.auth import house_of, signed_in, unauthorised
+from adapters.http.auth import house_of, parameters_are_known, signed_in, unauthorised
 from adapters.http.house import House
 from adapters.http.problems import ProblemDocument, Refusal
 from adapters.http.reading import as_of_of, json_answer, known_at_of
@@ -67,6 +67,7 @@ async def start_rebuild(
             "forbidden",
             f"The key {principal.key_id} is of role {principal.role} and may not rebuild; use one of role admin.",
         )
+    parameters_are_known(request, request.route_handler)
     wish = _wish(await request.body())
     as_of = await as_of_of(request, wish.as_of)
     known_at = wish.known_at if isinstance(wish.known_at, int) else known_at_of(wish.known_at)

@@ -652,6 +652,50 @@ def test_a_wrong_parameter_is_named(http: httpx.Client, parameter: str, value: s
     assert problem["errors"][0]["pointer"] == f"/{parameter}"
 
 
+def test_every_route_names_the_parameter_that_it_would_pass_over(http: httpx.Client) -> None:
+    # Given every documented route that wants a key, but for the doors of events, which vendors call as they like
+    doors = "/v1/events /v1/track /v1/identify /v1/page /v1/screen /v1/group /v1/alias /v1/batch /v1/import".split()
+    open_to_all = ("/hooks/", "/u/", "/preferences/", "/healthz", "/readyz", "/metrics")
+    asked = [
+        (method, path)
+        for path, methods in http.get("/openapi.json").json()["paths"].items()
+        for method in methods
+        if not path.startswith(open_to_all) and (method == "get" or path not in doors)
+    ]
+    assert len(asked) > 40
+    # When each is asked with a parameter that none of them takes, beside those that it cannot do without
+    wanted = {
+        "/v1/consent/breaches": {"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z"},
+        "/v1/consent/breaches/changes": {
+            "from": "2026-01-01T00:00:00Z",
+            "to": "2026-01-02T00:00:00Z",
+            "said_at": "@1",
+        },
+    }
+    known = {"{question}": "valid", "{number}": "1", "{name}": "profiles"}
+    for method, path in asked:
+        address = re.sub(r"\{\w+\}", lambda found: known.get(found[0], "user:u-1"), path)
+        params = wanted.get(path, {}) | {"as_off": "2026-01-01T00:00:00Z"}
+        answer = http.request(method, address, params=params, json=None if method == "get" else {})
+        # Then it is refused by its name, not answered as if nothing had been asked
+        problem = assert_problem(answer, 400)
+        assert [each["pointer"] for each in problem["errors"]] == ["/as_off"], (method, path, problem)
+
+
+def test_a_parameter_of_one_value_that_comes_twice_is_named(http: httpx.Client) -> None:
+    twice = {"channel": ["phone", "email"]}
+    problem = assert_problem(http.get("/v1/persons/email:ann@example.com/history", params=twice), 400)
+    assert problem["errors"][0]["pointer"] == "/channel"
+    assert http.get("/v1/events", params=twice).status_code == 200  # several of them are its meaning here
+
+
+def test_a_question_of_the_officer_names_the_parameter_that_is_not_its_own(http: httpx.Client) -> None:
+    problem = assert_problem(
+        http.get("/v1/consent/questions/valid", params={"from": "2026-01-01T00:00:00Z"}), 400
+    )
+    assert problem["errors"][0]["pointer"] == "/from"
+
+
 def streamed(served: Served, count: int, **headers: str) -> list[tuple[int, dict[str, Any]]]:
     """Read *count* messages of the stream."""
     found: list[tuple[int, dict[str, Any]]] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -125,6 +126,33 @@ def test_a_pair_is_as_likely_the_other_way_round(one: Facts, other: Facts) -> No
         assert there.score == back.score
         assert why(there) == why(back)
         assert LEAST_SCORE <= there.score <= 1
+
+
+def named(*names: str) -> Facts:
+    """Give a person at one address who goes by several names."""
+    one = facts(emails=("home@example.com",))
+    return msgspec.structs.replace(one, portrait=msgspec.structs.replace(one.portrait, names=names))
+
+
+@given(
+    st.permutations(["Ann Lee", "Lee Ann", "ann lee", "ANN LEE"]),
+    st.permutations(["Lee, Ann", "Ann Lee", "Lee ann"]),
+)
+@example(["ann lee", "Lee Ann"], ["Lee ann", "Lee, Ann"])
+def test_which_of_equally_alike_names_is_told_is_no_matter_of_order(one: list[str], other: list[str]) -> None:
+    # Given persons of whom several names are equally alike
+    there, back = pair(named(*one), named(*other)), pair(named(*other), named(*one))
+    settled = pair(named(*sorted(one)), named(*sorted(other)))
+    # When they are compared in any order of persons and of names
+    assert there is not None
+    assert back is not None
+    # Then the same two names are told
+    names = [
+        sorted(next(reason.told for reason in found.reasons if reason.what == "same_name").split(" / "))
+        for found in (there, back, settled)
+        if found is not None
+    ]
+    assert names == [names[0]] * 3
 
 
 @given(PEOPLE, PEOPLE)
