@@ -308,6 +308,8 @@ def test_a_database_that_stays_away_ends_an_import_with_its_summary_and_how_to_g
     assert (told.code, told.json["recorded"]) == (1, 1)
     assert "does not answer" in told.json["broken_off"]
     assert "The same command goes on from here" in told.err
+    assert "the server that TOUCHLOG_DATABASE_URL names" in told.err  # `serve` would not start this one
+    assert "serve" not in told.err.replace("server", "")
     assert touchlog("ingest", one, two, "--json").json["duplicates"] == 1
 
 
