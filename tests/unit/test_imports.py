@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from adapters.imports import FORMATS, Options, Rejection, chosen, open_file
+from adapters.imports import FORMATS, Options, Rejection, chosen, open_file, source_file, table
 from adapters.imports.cloudevents import split
 from adapters.imports.mapped_row import joined
 from adapters.imports.maps import Map
@@ -234,6 +234,28 @@ def test_a_bad_row_is_told_and_its_neighbours_are_read(read: Reads, row: str, sa
     assert got.rejected[0].raw.decode() == row
     # Reasons are kept in plain text, so they never hold what stands in the row.
     assert not any(value in got.told for value in ("six", "01/12", "LAMP", "A1"))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        retail(2).ljust(256, "x")
+        + retail(9),  # cut off where it may not be longer, both halves read like rows
+        retail(2, description='"' + "L" * 600 + '"'),
+    ],
+)
+def test_a_row_with_a_line_too_long_is_refused_whole(
+    read: Reads, monkeypatch: pytest.MonkeyPatch, row: str
+) -> None:
+    # given a table with a line that is longer than one may be
+    for module in (source_file, table):
+        monkeypatch.setattr(module, "LONGEST_LINE", 256)
+    # when it is read
+    got = read(f"{HEADER}\n{retail(1)}\n{row}\n{retail(3, price='x')}\n{retail(4)}\n")
+    # then nothing of that row is an event, and the others are read where they stand
+    assert got.ids == ["1", "4"]
+    assert [one.place for one in got.rejected] == ["file.csv line 3", "file.csv line 4"]
+    assert "a line of more than 256 characters" in got.rejected[0].problems[0].detail
 
 
 def test_half_an_invoice_is_not_recorded(read: Reads) -> None:
