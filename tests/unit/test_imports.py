@@ -279,6 +279,18 @@ def test_a_quote_that_never_closes_costs_one_row(read: Reads) -> None:
     assert "never closes it" in got.told
 
 
+def test_a_column_that_is_read_and_stands_twice_is_refused_by_name_and_any_other_is_not(read: Reads) -> None:
+    # given a table with two columns of one name
+    columns = 'source = "s"\nid = "no"\ntype = "call.ended"\n[data]\nduration_s = { column = "s", type = "whole" }\n'
+    # when the map reads it, then the table is refused: which is meant cannot be known
+    with pytest.raises(Refused, match="its first line names s twice"):
+        read("no,s,s\n1,60,90\n", map=columns)
+    # when it reads another one, or one that its capitals tell apart, then it is read
+    (other,) = read("no,s,x,x\n1,60,1,2\n", map=columns).events
+    (apart,) = read("no,S,s\n1,60,90\n", map=columns).events
+    assert (other["data"], apart["data"]) == ({"duration_s": 60}, {"duration_s": 90})
+
+
 def test_missing_columns_are_named_with_what_was_found(read: Reads) -> None:
     with pytest.raises(Refused, match=r"Missing: InvoiceDate.*Found: InvoiceNo, When"):
         read(
