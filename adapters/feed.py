@@ -13,6 +13,7 @@ from psycopg_pool import AsyncConnectionPool
 from adapters.postgres.subjects import Subjects
 from adapters.unsealing import unseal
 from domain.entry import Body, decode_body, moment
+from domain.errors import Invalid, Problem
 
 __all__ = ["Encoded", "Feed", "FeedPage", "cloud_event"]
 
@@ -177,6 +178,14 @@ class Feed:
         assert row is not None
         return int(row[0])
 
+    async def begin(self, after: int) -> None:
+        """See to it that a reader may go on behind *after*.
+
+        Raises:
+            Invalid: the position lies beyond the head.
+        """
+        _not_beyond(after, await self.head())
+
     async def page(
         self,
         *,
@@ -192,11 +201,15 @@ class Feed:
             wait_s: how long to wait for a first event when there is none, in seconds.
 
         `next` moves past events that the filters left out, so that a filtered reader never reads them twice.
+
+        Raises:
+            Invalid: the position lies beyond the head.
         """
         limit = max(1, min(limit, LARGEST_PAGE))
         deadline = asyncio.get_running_loop().time() + wait_s
         while True:
             page = await self._read(after, limit, types, channels)
+            _not_beyond(after, page.head)
             if page.events or asyncio.get_running_loop().time() >= deadline:
                 return page
             after = page.next
@@ -245,3 +258,18 @@ class Feed:
         opened = await unseal(self._subjects, [event for _, _, event in found])
         events = [cloud_event(p, r, e, d, x) for (p, r, e), (d, x) in zip(found, opened, strict=True)]
         return FeedPage(events, rows[-1][0] if len(rows) == limit else max(after, head), head)
+
+
+def _not_beyond(after: int, head: int) -> None:
+    """Refuse a position that the log has not reached: who waits behind it would miss all that comes until then."""
+    if after > head:
+        raise Invalid(
+            [
+                Problem(
+                    "/after",
+                    f"Position {after:,} is not in the log; its newest is {head:,}. It is another log's, or this one was restored from "
+                    f"a backup since: what stands at the positions up to {head:,} may differ from what was read then. Read on from one of these.",
+                    "out_of_range",
+                )
+            ]
+        )

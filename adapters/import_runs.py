@@ -6,12 +6,15 @@ of its events holds; what a later correction says of one of them restores that o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import msgspec
+import orjson
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from psycopg_pool import AsyncConnectionPool
 
 from adapters.history import Histories
@@ -72,6 +75,20 @@ class ImportRuns:
         self._ingest = ingest
         self._histories = histories
 
+    async def listed(self, import_id: str, principal: Principal, *, files: Sequence[str]) -> None:
+        """Note that an import begins, before its first row; once, however often that is asked."""
+        named = ("source_day", "", f"{self._ingest.clock().date().isoformat()} {SOURCE}")
+        keys = (await self._ingest.subjects.resolve({named: None}))[named]
+        nonce = os.urandom(12)
+        written = orjson.dumps([name.encode("utf-8", "replace").decode() for name in files])
+        sealed = nonce + keys.content.encrypt(nonce, written, _bound(import_id))  # a name can be a person's
+        async with self._pool.connection() as conn:
+            await conn.execute(
+                "INSERT INTO touchlog.imports (import_id, principal, format, key_subject, sealed_files) "
+                "VALUES (%s, %s, '', encode(%s, 'hex')::uuid, %s) ON CONFLICT DO NOTHING",
+                (import_id, principal.key_id, keys.subject, sealed),
+            )
+
     async def started(
         self, import_id: str, principal: Principal, *, format_name: str, files: Sequence[str]
     ) -> int:
@@ -95,12 +112,14 @@ class ImportRuns:
         async with self._pool.connection() as conn:
             rows = await (
                 await conn.execute(
-                    "SELECT import_id, started_at, finished_at, principal, format, files, recorded, corrected, duplicates, conflicts, rejected "
+                    "SELECT import_id, started_at, finished_at, principal, format, files, recorded, corrected, duplicates, conflicts, rejected, "
+                    "key_subject, sealed_files "
                     "FROM touchlog.imports ORDER BY started_at DESC, import_id LIMIT %s",
                     (limit,),
                 )
             ).fetchall()
         taken_back = await self._retracted_at([str(r[0]) for r in rows])
+        ciphers = await self._ingest.subjects.ciphers({str(r[11]) for r in rows if r[11] is not None})
         return [
             ImportRun(
                 import_id=str(r[0]),
@@ -108,7 +127,7 @@ class ImportRuns:
                 finished_at=r[2],
                 principal=r[3],
                 format=r[4],
-                files=r[5],
+                files=r[5] if r[12] is None else _files(str(r[0]), r[12], ciphers[str(r[11])]),
                 recorded=r[6],
                 corrected=r[7],
                 duplicates=r[8],
@@ -242,6 +261,18 @@ class ImportRuns:
             channels=dict(channels),
             retracted_at=before,
         ), last[0] if last else None
+
+
+def _bound(import_id: str) -> bytes:
+    """What the sealed names of an import's files are bound to."""
+    return b"import files\x00" + import_id.encode()
+
+
+def _files(import_id: str, sealed: bytes, cipher: AESGCM | None) -> list[str]:
+    """The names of an import's files; none once their key is gone."""
+    if cipher is None:
+        return []
+    return msgspec.json.decode(cipher.decrypt(sealed[:12], sealed[12:], _bound(import_id)), type=list[str])
 
 
 def _retraction_id(import_id: str, number: int) -> str:

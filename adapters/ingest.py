@@ -380,6 +380,14 @@ class Ingest:
                 found.append(ready)
         return found
 
+    def check(self, raw: bytes, principal: Principal) -> None:
+        """Whether *principal* could record an event now; nothing is recorded.
+
+        Raises:
+            Invalid: it would be refused.
+        """
+        self._drafted(read_payload(raw), principal, Receipt.of(self.clock()))
+
     def _drafted(self, payload: Payload, principal: Principal, receipt: Receipt) -> Draft:
         """The checked draft of one event.
 

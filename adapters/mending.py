@@ -13,10 +13,11 @@ from adapters.cloudevents import Receipt, draft
 from adapters.deliveries import delivery_of, is_letter, take_again
 from adapters.ingest import Ingest, Principal
 from adapters.payloads import read_payload
+from adapters.postgres.api_keys import ApiKeys
 from adapters.postgres.rejected import Rejected, Shown
 from domain.errors import Invalid
 
-__all__ = ["looked_at", "retried", "tried"]
+__all__ = ["looked_at", "not_its_own", "retried", "tried"]
 
 
 def tried(channel: Channel, delivery: Delivery, *, region: str | None) -> list[dict[str, Any]]:
@@ -70,10 +71,43 @@ def looked_at(payload: bytes, *, region: str | None) -> list[dict[str, Any]]:
     ]
 
 
+async def not_its_own(ingest: Ingest, keys: ApiKeys, one: Shown) -> list[dict[str, Any]]:
+    """Why a kept event may not be recorded as it was sent: it speaks for a source that is not its sender's.
+
+    Who tries it again may do so, but has not said it: a forged event would come in with the next `retry --all`.
+    """
+    if one.payload is None or is_letter(one.payload):
+        return []
+    poster = await keys.poster(one.principal)
+    if poster is None:  # somebody at this machine, or a channel
+        return []
+    try:
+        ingest.check(one.payload, poster)
+    except Invalid as wrong:
+        return [
+            msgspec.to_builtins(problem) | {"detail": f"{problem.detail} {_YOUR_OWN}"}
+            for problem in wrong.problems
+            if problem.code == "forbidden" and problem.pointer != "/type"
+        ]
+    return []
+
+
+_YOUR_OWN = (
+    "As it was sent it stays refused; where it is right all the same, give it as your own, as a correction."
+)
+
+
 async def retried(
-    ingest: Ingest, rejected: Rejected, one: Shown, who: Principal, corrected: bytes | None = None
+    ingest: Ingest,
+    rejected: Rejected,
+    keys: ApiKeys,
+    one: Shown,
+    who: Principal,
+    corrected: bytes | None = None,
 ) -> dict[str, Any]:
     """Try a kept item again, or *corrected* in its place; what is recorded now, or was already, is settled.
+
+    As it was sent it is recorded only where its sender's key may do so (SEMANTICS §7); a correction is the word of *who*.
 
     Raises:
         Unavailable: the same may be asked again.
@@ -91,6 +125,8 @@ async def retried(
             "rows that are recorded are skipped. Or give an event for it: --with FILE."
         )
         return outcome | {"errors": [{"pointer": "", "detail": detail, "code": "not_an_event"}]}
+    if corrected is None and (foreign := await not_its_own(ingest, keys, one)):
+        return outcome | {"errors": foreign}
     if is_letter(payload):
         result = await take_again(ingest, rejected, payload, who, way_in=one.way_in)
     else:

@@ -17,6 +17,7 @@ from bin.principal import principal
 from domain.errors import Refused, TouchlogError, Unavailable
 
 if TYPE_CHECKING:
+    from adapters.import_runs import ImportRuns
     from adapters.imports import Format, Options, Rejection, Row, SourceFile
     from adapters.ingest import Answer
     from bin.compose import Core
@@ -69,11 +70,13 @@ class Log:
             corrector=self._corrector,
         )
 
-    async def _start(self, format_name: str) -> None:
+    def _runs(self) -> ImportRuns:
         from adapters.import_runs import ImportRuns
 
-        runs = ImportRuns(self._core.pool, self._core.ingest, self._core.histories)
-        await runs.started(
+        return ImportRuns(self._core.pool, self._core.ingest, self._core.histories)
+
+    async def _start(self, format_name: str) -> None:
+        await self._runs().started(
             self._import_id, self._principal, format_name=format_name, files=self._outcome.files
         )
 
@@ -125,11 +128,7 @@ class Log:
             return
 
         async def note() -> None:
-            async with self._core.pool.connection() as conn:
-                await conn.execute(
-                    "INSERT INTO touchlog.imports (import_id, principal, format, files) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
-                    (self._import_id, self._principal.key_id, "", outcome.files),
-                )
+            await self._runs().listed(self._import_id, self._principal, files=outcome.files)
 
         await through_outages(note, within_s=OUTAGE_S)
         outcome.import_id = self._import_id

@@ -28,8 +28,13 @@ GOES_ON = "The same command goes on from here: what is recorded already is told 
 INTERRUPTED = f"touchlog: interrupted. What the summary calls recorded is in the log. {GOES_ON}"
 BROKEN_OFF = (
     "touchlog: broken off: {reason} What the summary calls recorded is in the log, and what was under way may be. "
-    f"{GOES_ON} Where `serve` was ended, start it again first, or leave it: a command alone starts the database itself."
+    f"{GOES_ON} "
 )
+ITS_SERVER = {
+    True: "First see to it that the server that TOUCHLOG_DATABASE_URL names answers again.",
+    False: "Where `serve` was ended, start it again first, or leave it: a command alone starts the database itself.",
+}
+"""Which database it was: one's own, or the one that comes along."""
 
 
 def ingest(
@@ -211,5 +216,6 @@ def register(app: typer.Typer) -> None:
                 print(INTERRUPTED, file=sys.stderr)
             raise typer.Exit(EXIT_INTERRUPTED)
         if outcome.broken_off:
-            print(BROKEN_OFF.format(reason=outcome.broken_off), file=sys.stderr)
+            told = BROKEN_OFF.format(reason=outcome.broken_off) + ITS_SERVER[bool(settings.database_url)]
+            print(told, file=sys.stderr)
         raise typer.Exit(0 if outcome.is_clean else 1)

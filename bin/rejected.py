@@ -89,13 +89,14 @@ async def list_items(core: Core, state: str, limit: int) -> list[Shown]:
 async def retry(core: Core, numbers: Sequence[int], corrected: bytes | None) -> list[dict[str, Any]]:
     """Try kept payloads again, the oldest first; what is recorded now, or was already, is settled."""
     from adapters.mending import retried
+    from adapters.postgres.api_keys import ApiKeys
     from bin.principal import principal
 
-    who = principal()
+    who, keys = principal(), ApiKeys(core.pool)
     outcomes = []
     for number in sorted(set(numbers)):
         one = await core.rejected.show(number)
-        outcome = await retried(core.ingest, core.rejected, one, who, corrected)
+        outcome = await retried(core.ingest, core.rejected, keys, one, who, corrected)
         if one.state not in ("recorded", "duplicate") and outcome["status"] in ("recorded", "duplicate"):
             became = f"{number} is {outcome['status']} at position {outcome['position']:,}"
             await settled_on_record(core, number, "retry", became, corrected=corrected is not None)

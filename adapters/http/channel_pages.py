@@ -20,7 +20,7 @@ from adapters.http.persons import access_recorded
 from adapters.http.problems import of_exception
 from adapters.http.rendering import elsewhere, from_our_page, rendered
 from adapters.ingest import Principal
-from adapters.mending import looked_at, retried, tried
+from adapters.mending import looked_at, not_its_own, retried, tried
 from adapters.postgres.channel_counts import channels_shown
 from adapters.postgres.rejected import Shown
 from adapters.signatures import SCHEMES
@@ -229,6 +229,8 @@ async def _one(
     payload = None if one.payload is None else _laid_out(read[1].body if read else one.payload)
     asked = corrected.encode() if corrected is not None else one.payload
     would = looked_at(asked, region=house.core.ingest.region) if asked is not None else []
+    if corrected is None and (foreign := await not_its_own(house.core.ingest, house.keys, one)):
+        would = [{"place": "", "errors": foreign}]
     return rendered(
         house,
         "rejected_one.html",
@@ -273,7 +275,12 @@ async def rejected_change(
         return await _one(request, reader, one, corrected=corrected)
     if change == "retry":
         outcome = await retried(
-            core.ingest, core.rejected, one, reader, None if corrected is None else corrected.encode()
+            core.ingest,
+            core.rejected,
+            house_of(request).keys,
+            one,
+            reader,
+            None if corrected is None else corrected.encode(),
         )
         if outcome["status"] not in ("recorded", "duplicate"):
             return await _one(request, reader, one, code=400, corrected=corrected, problems=outcome["errors"])

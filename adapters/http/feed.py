@@ -84,7 +84,7 @@ async def _page(
     description=(
         "Events behind `after` in log order, as CloudEvents JSON with the extensions `position` and `recordedtime`. Ask again with "
         "`after` = `next`; `wait` holds the answer until something new is there. Positions have no gaps, and nothing new ever "
-        "appears at or below one that was read."
+        "appears at or below one that was read. An `after` beyond the head is refused: the log was restored from a backup, or is another."
     ),
     responses={
         400: ResponseSpec(ProblemDocument, description="A parameter is not valid", generate_examples=False)
@@ -131,7 +131,7 @@ async def read_events(
     description=(
         "Each message is one event, its `id` the position; a reconnect with `Last-Event-ID` (browsers do that by themselves) goes on "
         "behind it. A comment comes every 10 s while nothing happens. Without `Last-Event-ID` and `after` the stream begins at position 1; "
-        "`after=head` begins with what is new."
+        "`after=head` begins with what is new. A position beyond the head is refused: the log was restored from a backup, or is another."
     ),
 )
 async def follow_events(
@@ -158,6 +158,7 @@ async def follow_events(
                 )
             ]
         )
+    await house.core.feed.begin(start)
     wanted = {"types": _listed(types), "channels": _listed(channels)}
     await house.core.records.access(
         reader.key_id,

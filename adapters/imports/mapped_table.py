@@ -94,6 +94,7 @@ def _layout(file: SourceFile, map_: Map, first: str) -> tuple[str, dict[str, int
         fields = row.fields if row is not None else []
         found.append(fields)
         if header != "no" and (places := header_matches(fields, wanted)) is not None:
+            _once(file, fields, places)
             return delimiter, places, len(fields), True
         if header != "yes" and map_.columns and len(fields) == len(map_.columns):
             if header == "optional" and header_matches(fields, map_.columns) is not None:
@@ -114,6 +115,20 @@ def _layout(file: SourceFile, map_: Map, first: str) -> tuple[str, dict[str, int
         f"{file.name}: its first line should name the columns. Missing: {', '.join(missing)}. Expected: {', '.join(wanted)}. "
         f"Found: {shown}. Is this the right file, --format or --map, and --encoding?"
     )
+
+
+def _once(file: SourceFile, fields: Sequence[str], places: dict[str, int]) -> None:
+    """Refuse a table in which a column that is read stands twice; the same name for two things tells neither.
+
+    Raises:
+        Refused: which it is.
+    """
+    names = [name.strip().strip("\ufeff") for name in fields]
+    twice = [name for name in places if names.count(name) > 1]
+    if twice:
+        raise Refused(
+            f"{file.name}: its first line names {', '.join(twice)} twice; which of the two is meant cannot be known. Rename one of them."
+        )
 
 
 def _checked(rows: Iterator[TableRow], width: int) -> Iterator[TableRow]:

@@ -1,7 +1,8 @@
 """Tables in text: rows of fields with their lines, whatever is broken in some of them.
 
 Rows are those of RFC 4180, a field in quotes may reach over lines. A row that cannot be read (a quote
-that never closes, bytes of another encoding, NUL) comes with its problem; the next line is read afresh.
+that never closes, bytes of another encoding, NUL, a line too long) comes with its problem; the next line is read
+afresh.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ __all__ = ["DELIMITERS", "TableRow", "rows_of"]
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|", "whitespace": "whitespace"}
 MOST_LINES = 1000
 """Lines that one row may reach over; behind them a quote counts as never closed."""
+
+_KEPT = 65_536
+"""Characters that are kept of a row with a line too long."""
 
 csv.field_size_limit(LONGEST_LINE)
 
@@ -53,7 +57,7 @@ def rows_of(lines: Iterable[str], delimiter: str, width: int | None = None) -> I
     Args:
         width: how many fields a row has; tells a field over several lines from a quote that never closes.
     """
-    source = iter(lines)
+    source = _begun(lines)
     waiting: deque[str] = deque()
     number = 0
     while True:
@@ -89,7 +93,14 @@ def rows_of(lines: Iterable[str], delimiter: str, width: int | None = None) -> I
             )
             fields = line.rstrip("\r\n").split(delimiter)
         text = line if len(taken) == 1 else "".join(taken)
-        if not text.isascii() and undecodable(text):
+        if len(text) >= LONGEST_LINE and any(map(_is_cut, taken)):
+            problem = Problem(
+                "",
+                f"The row holds a line of more than {LONGEST_LINE:,} characters, which is not taken; is a line end missing, or a quote?",
+                "too_long",
+            )
+            text = text[:_KEPT]
+        elif not text.isascii() and undecodable(text):
             problem = Problem(
                 "",
                 "The row holds bytes that are not of the file's encoding; write it again in that encoding, or name the right one with --encoding (cp1252, iso-8859-1, utf-16 …).",
@@ -103,6 +114,22 @@ def rows_of(lines: Iterable[str], delimiter: str, width: int | None = None) -> I
             )
         yield TableRow(number, number + len(taken) - 1, fields, text, problem)
         number += len(taken) - 1
+
+
+def _is_cut(line: str) -> bool:
+    """Whether *line* is the first piece of one that is too long."""
+    return len(line) >= LONGEST_LINE and not line.endswith(("\n", "\r"))
+
+
+def _begun(lines: Iterable[str]) -> Iterator[str]:
+    """*lines*, of which those that are too long have come in pieces: of each the first."""
+    source = iter(lines)
+    for line in source:
+        yield line
+        if _is_cut(line):
+            for piece in source:
+                if not _is_cut(piece):
+                    break
 
 
 def _over_lines(

@@ -89,6 +89,14 @@ class ApiKeys:
         """Say what the key with this id may do now; None once it is revoked. For sessions, which were signed."""
         return (await self._look_up(key_id)).principal
 
+    async def poster(self, key_id: str) -> Principal | None:
+        """Say whose rights an event had that came with the key of this id, revoked or not; None where there is no such key."""
+        async with self._pool.connection() as conn:
+            row = await (
+                await conn.execute("SELECT role, sources FROM touchlog.api_keys WHERE key_id = %s", (key_id,))
+            ).fetchone()
+        return None if row is None else Principal(key_id, row[0], tuple(row[1]))
+
     async def _look_up(self, key_id: str) -> _Known:
         now_s = time.monotonic()
         known = self._known.get(key_id)

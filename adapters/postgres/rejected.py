@@ -57,6 +57,7 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
 _COLUMNS = (
     "id, received_at, status, state, source, source_id, type, way_in, principal, place, reasons, position"
 )
+_PLACE = "key_subject, sealed_place, digest"
 
 
 class Rejected:
@@ -90,6 +91,11 @@ class Rejected:
             )
             nonce = os.urandom(12)
             sealed = nonce + keys.content.encrypt(nonce, item.payload, b"rejected\x00" + digest)
+            place = None
+            if item.place is not None:  # the name of a file can be a person's
+                nonce = os.urandom(12)
+                told = item.place.encode("utf-8", "replace")
+                place = nonce + keys.content.encrypt(nonce, told, b"rejected place\x00" + digest)
             rows.append(
                 (
                     item.status,
@@ -98,7 +104,7 @@ class Rejected:
                     _stored(item.type),
                     item.way_in,
                     item.principal,
-                    item.place,
+                    place,
                     reasons.decode(),
                     item.position,
                     keys.subject,
@@ -109,7 +115,7 @@ class Rejected:
         rows.sort(key=lambda row: row[-1])  # two that keep the same items wait for each other in one order
         async with self._pool.connection() as conn, conn.cursor() as curs:
             await curs.executemany(
-                "INSERT INTO touchlog.rejected (status, source, source_id, type, way_in, principal, place, reasons, position, key_subject, payload, digest) "
+                "INSERT INTO touchlog.rejected (status, source, source_id, type, way_in, principal, sealed_place, reasons, position, key_subject, payload, digest) "
                 "VALUES (%s, %s, %s, %s, %s, %s, %s, %s::jsonb, %s, encode(%s, 'hex')::uuid, %s, %s) ON CONFLICT (digest) DO NOTHING",
                 rows,
             )
@@ -121,12 +127,13 @@ class Rejected:
         async with self._pool.connection() as conn:
             rows = await (
                 await conn.execute(
-                    f"SELECT {_COLUMNS} FROM touchlog.rejected WHERE (%s::text IS NULL OR state = %s) "  # noqa: S608 - our own columns
+                    f"SELECT {_COLUMNS}, {_PLACE} FROM touchlog.rejected WHERE (%s::text IS NULL OR state = %s) "  # noqa: S608 - our own columns
                     "AND (%s::bigint IS NULL OR id < %s) ORDER BY id DESC LIMIT %s",
                     (state, state, before, before, limit),
                 )
             ).fetchall()
-        return [_shown(row) for row in rows]
+        ciphers = await self._subjects.ciphers({str(row[-3]) for row in rows})
+        return [_shown(row, ciphers[str(row[-3])]) for row in rows]
 
     async def counts(self) -> dict[str, int]:
         """How many are kept, by state."""
@@ -145,18 +152,18 @@ class Rejected:
         async with self._pool.connection() as conn:
             row = await (
                 await conn.execute(
-                    f"SELECT {_COLUMNS}, key_subject, payload, digest FROM touchlog.rejected WHERE id = %s",  # noqa: S608 - our own columns
+                    f"SELECT {_COLUMNS}, payload, {_PLACE} FROM touchlog.rejected WHERE id = %s",  # noqa: S608 - our own columns
                     (id_,),
                 )
             ).fetchone()
         if row is None:
             raise NotFound(f"No rejected item has the number {id_}; `touchlog rejected list` shows them.")
-        subject, sealed, digest = row[-3:]
+        sealed, subject, _, digest = row[-4:]
         cipher: AESGCM | None = (await self._subjects.ciphers([str(subject)]))[str(subject)]
         payload = (
             None if cipher is None else cipher.decrypt(sealed[:12], sealed[12:], b"rejected\x00" + digest)
         )
-        return msgspec.structs.replace(_shown(row), payload=payload)
+        return msgspec.structs.replace(_shown(row, cipher), payload=payload)
 
     async def settle(self, id_: int, state: str, position: int | None) -> None:
         """Note what became of a retried item: recorded, duplicate or dismissed."""
@@ -189,7 +196,12 @@ def _stored(text: str | None) -> str | None:
     return None if text is None else text.encode("utf-8", "replace").decode().replace("\x00", "")[:1024]
 
 
-def _shown(row: Sequence[Any]) -> Shown:
+def _shown(row: Sequence[Any], cipher: AESGCM | None) -> Shown:
+    """An item, with the place where it stood, which is sealed; None once its key is gone."""
+    place, (_, sealed, digest) = row[9], row[-3:]
+    if sealed is not None:
+        named = cipher and cipher.decrypt(sealed[:12], sealed[12:], b"rejected place\x00" + digest)
+        place = named and named.decode()
     return Shown(
         id=row[0],
         received_at=row[1],
@@ -200,7 +212,7 @@ def _shown(row: Sequence[Any]) -> Shown:
         type=row[6],
         way_in=row[7],
         principal=row[8],
-        place=row[9],
+        place=place,
         problems=msgspec.convert(row[10], list[Problem]),
         position=row[11],
     )

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests.integration.running import Served, served_http
+from tests.integration.test_http import made_key
 
 PAGE = {"Accept": "text/html"}
 EVENT: dict[str, Any] = {
@@ -122,3 +123,34 @@ def test_what_was_rejected_is_corrected_looked_at_and_recorded_or_dismissed_and_
         assert "is open again" in text_of(http.post(f"/rejected/{second}", data={"change": "reopen"}))
         assert http.get("/rejected/999999").status_code == 404
         assert http.get("/rejected?state=lost").status_code == 400
+
+
+def test_what_an_adapter_sent_in_the_name_of_another_source_stays_refused_until_it_is_given_as_ones_own(
+    served: Served,
+) -> None:
+    # given an event of a source that is not its sender's, and one that speaks of an event of such a source
+    forged = EVENT | {"id": "f-1", "source": "till/8", "data": {"order_id": "1"}}
+    of = {"source": "till/8", "id": "f-1"}
+    patch = EVENT | {
+        "id": "f-2",
+        "type": "correction.recorded",
+        "data": {"of": of, "patch": {"channel": "web"}},
+    }
+    with served.client(made_key(served, "adapter", "till/7")) as till:
+        assert till.post("/v1/events", json=[forged, patch]).json()["rejected"] == 2
+    with served.client() as http:
+        http.headers.update(PAGE)
+        second, first = re.findall(r'href="/rejected/(\d+)"', http.get("/rejected").text)[:2]
+
+        # when an admin tries them again as they were sent
+        # then they stay refused, as the page says before
+        for number in (first, second):
+            assert "would be refused again" in text_of(http.get(f"/rejected/{number}"))
+            told = text_of(http.post(f"/rejected/{number}", data={"change": "retry"}), 400)
+            assert "its sources are: till/7" in told
+            assert "give it as your own" in told
+
+        # and when the admin gives one as a correction it is the admin's, and recorded
+        http.follow_redirects = True
+        own = {"change": "retry", "corrected": json.dumps(forged)}
+        assert f"{first} is recorded" in text_of(http.post(f"/rejected/{first}", data=own))

@@ -637,6 +637,21 @@ def test_a_filtered_feed_that_waits_reads_on_over_what_is_left_out(
     assert time.perf_counter() - started_s < 5
 
 
+@pytest.mark.parametrize("path", ["/v1/events?wait=20&after=", "/v1/events/stream?after="])
+def test_a_position_that_the_log_has_not_reached_is_refused_and_not_waited_behind(
+    http: httpx.Client, path: str
+) -> None:
+    # given a reader that read further than this log goes, which was restored from a backup since
+    head = http.get("/v1/events", params={"limit": 1}).json()["head"]
+    # when it asks for what comes behind that, or for the whole of a number that no log reaches
+    for beyond in (head + 1, 10**18 - 1):
+        problem = assert_problem(http.get(f"{path}{beyond}"), 400)
+        # then it is told so, with the newest position there is
+        assert problem["errors"][0]["pointer"] == "/after"
+        assert problem["errors"][0]["code"] == "out_of_range"
+        assert f"its newest is {head:,}." in problem["errors"][0]["detail"]
+
+
 def test_each_page_of_the_feed_is_recorded_once(served: Served, http: httpx.Client) -> None:
     only(post(http, call()))
     before = served.records()

@@ -308,6 +308,8 @@ def test_a_database_that_stays_away_ends_an_import_with_its_summary_and_how_to_g
     assert (told.code, told.json["recorded"]) == (1, 1)
     assert "does not answer" in told.json["broken_off"]
     assert "The same command goes on from here" in told.err
+    assert "the server that TOUCHLOG_DATABASE_URL names" in told.err  # `serve` would not start this one
+    assert "serve" not in told.err.replace("server", "")
     assert touchlog("ingest", one, two, "--json").json["duplicates"] == 1
 
 
@@ -346,21 +348,28 @@ def test_a_map_of_ones_own_brings_in_any_table(touchlog: Touchlog, tmp_path: Pat
     assert (entry["type"], entry["occurred_at"]) == ("call.ended", "2026-07-01T11:00:00.000000Z")
 
 
-def test_no_personal_text_of_a_refused_row_is_at_rest(
+def test_no_personal_text_of_a_refused_row_or_in_the_name_of_its_file_is_at_rest(
     touchlog: Touchlog, tmp_path: Path, database_url: str
 ) -> None:
     secret = "Zebediah Quill"
-    (tmp_path / "f.csv").write_text(
+    (tmp_path / f"{secret}.csv").write_text(
         "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
         f"1,S,{secret},{secret},2026-01-01 00:00:00,1,{secret},UK\n"
     )
-    assert touchlog("ingest", tmp_path / "f.csv").code == 1
+    assert touchlog("ingest", tmp_path / f"{secret}.csv").code == 1
     with psycopg.connect(database_url) as conn:
-        rows = conn.execute("SELECT row_to_json(r)::text FROM touchlog.rejected r").fetchall()
-    assert len(rows) == 1
-    assert secret not in rows[0][0]
-    assert secret.encode().hex() not in rows[0][0]
-    assert secret in touchlog("rejected", "show", 1).out
+        rows = conn.execute(
+            "SELECT row_to_json(r)::text FROM touchlog.rejected r UNION ALL SELECT row_to_json(i)::text FROM touchlog.imports i"
+        ).fetchall()
+    assert len(rows) == 2
+    for (row,) in rows:
+        assert secret not in row
+        assert secret.encode().hex() not in row
+    assert secret in touchlog("rejected", "show", 1).out.partition("payload")[2]
+    # who may look is told the name all the same
+    (item,) = touchlog("rejected", "list", "--json").json["rejected"]
+    (run,) = touchlog("imports", "list", "--json").json["imports"]
+    assert (item["place"], run["files"]) == (f"{secret}.csv line 2", [f"{secret}.csv"])
 
 
 def test_alone_in_its_own_folder_and_interrupted_it_goes_on_where_it_was(tmp_path: Path) -> None:

@@ -604,3 +604,14 @@ def test_what_nests_too_deeply_is_told_with_its_place(levels: int, is_taken: boo
     (problem,) = told.value.problems
     assert (problem.pointer[:16], problem.code) == ("/data/a~1b/in/0/", "nested_too_deeply")
     assert "254 levels" in problem.detail
+
+
+def test_of_a_list_the_item_that_nests_too_deeply_is_told() -> None:
+    # given a list with commas of every depth before the item that nests too deeply
+    deep = "[" * 300 + "]" * 300
+    raw = f'{{"data": {{"list": [1, {{"a": [1, 2], "b": 2}}, "x, y", {deep}, 5]}}}}'.encode()
+    # when it is read
+    with pytest.raises(Invalid) as told:
+        read_payload(raw)
+    # then that item is told
+    assert told.value.problems[0].pointer.startswith("/data/list/3/0/")

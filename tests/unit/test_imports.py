@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from adapters.imports import FORMATS, Options, Rejection, chosen, open_file
+from adapters.imports import FORMATS, Options, Rejection, chosen, open_file, source_file, table
 from adapters.imports.cloudevents import split
 from adapters.imports.mapped_row import joined
 from adapters.imports.maps import Map
@@ -236,6 +236,28 @@ def test_a_bad_row_is_told_and_its_neighbours_are_read(read: Reads, row: str, sa
     assert not any(value in got.told for value in ("six", "01/12", "LAMP", "A1"))
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        retail(2).ljust(256, "x")
+        + retail(9),  # cut off where it may not be longer, both halves read like rows
+        retail(2, description='"' + "L" * 600 + '"'),
+    ],
+)
+def test_a_row_with_a_line_too_long_is_refused_whole(
+    read: Reads, monkeypatch: pytest.MonkeyPatch, row: str
+) -> None:
+    # given a table with a line that is longer than one may be
+    for module in (source_file, table):
+        monkeypatch.setattr(module, "LONGEST_LINE", 256)
+    # when it is read
+    got = read(f"{HEADER}\n{retail(1)}\n{row}\n{retail(3, price='x')}\n{retail(4)}\n")
+    # then nothing of that row is an event, and the others are read where they stand
+    assert got.ids == ["1", "4"]
+    assert [one.place for one in got.rejected] == ["file.csv line 3", "file.csv line 4"]
+    assert "a line of more than 256 characters" in got.rejected[0].problems[0].detail
+
+
 def test_half_an_invoice_is_not_recorded(read: Reads) -> None:
     got = read(f"{HEADER}\n{retail(1)}\n{retail(2)}\n{retail(2, quantity='x')}\n{retail(2)}\n")
     assert got.ids == ["1"]
@@ -255,6 +277,18 @@ def test_a_quote_that_never_closes_costs_one_row(read: Reads) -> None:
     got = read(f"{HEADER}\n{retail(2, description=chr(34) + 'LAMP')}\n{rows}\n")
     assert len(got.events) == 2997
     assert "never closes it" in got.told
+
+
+def test_a_column_that_is_read_and_stands_twice_is_refused_by_name_and_any_other_is_not(read: Reads) -> None:
+    # given a table with two columns of one name
+    columns = 'source = "s"\nid = "no"\ntype = "call.ended"\n[data]\nduration_s = { column = "s", type = "whole" }\n'
+    # when the map reads it, then the table is refused: which is meant cannot be known
+    with pytest.raises(Refused, match="its first line names s twice"):
+        read("no,s,s\n1,60,90\n", map=columns)
+    # when it reads another one, or one that its capitals tell apart, then it is read
+    (other,) = read("no,s,x,x\n1,60,1,2\n", map=columns).events
+    (apart,) = read("no,S,s\n1,60,90\n", map=columns).events
+    assert (other["data"], apart["data"]) == ({"duration_s": 60}, {"duration_s": 90})
 
 
 def test_missing_columns_are_named_with_what_was_found(read: Reads) -> None:

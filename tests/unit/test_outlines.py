@@ -460,6 +460,26 @@ def test_a_source_that_spells_its_events_otherwise_each_time_is_decoded_without_
     assert house.undecoded <= 8
 
 
+def test_what_a_type_refuses_inside_a_list_is_refused_however_often_the_like_came(keys: KeyFile) -> None:
+    # given a house that knows how a source spells its answers, each with a score
+    house = House(keys)
+
+    def answered(number: int, score: float) -> bytes:
+        answers = [{"question": "again?", "score": score}]
+        return orjson.dumps(
+            event("survey.answered", "user:9", {"survey_id": "s", "answers": answers}, id=f"s-{number}")
+        )
+
+    for number in range(4):
+        assert house.answer([answered(number, 7.5)]).recorded == 1
+    assert house.undecoded > 0
+    # when one comes with a score that is none, and then one that is
+    told = house.answer([answered(5, -1.5), answered(6, 9.5)])
+    # then that one is refused, with its place
+    assert [result.status for result in told.results] == ["rejected", "recorded"]
+    assert told.results[0].errors[0].pointer == "/data/answers/0/score"
+
+
 @pytest.mark.parametrize("spelled_after", [1, 64])
 def test_what_was_ready_when_a_person_was_erased_is_sealed_anew(keys: KeyFile, spelled_after: int) -> None:
     # given events of two persons that take the shorter way, one of whom is erased while the next is on its way
