@@ -6,7 +6,6 @@ The rules are those of the CloudEvents 1.0.2 specification and its JSON format, 
 
 from __future__ import annotations
 
-import itertools
 import re
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
@@ -15,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from adapters.attributes import EMPTY_SUBJECT, is_media_type, not_base64, wrong_extensions
-from adapters.identifiers import normalised
+from adapters.attributes import is_media_type, not_base64, wrong_extensions
+from adapters.named import known_ref, named_by, one_named
 from adapters.payloads import Payload, first_told
 from domain.consent.opt_outs import EXTENSION as OPT_OUT
 from domain.consent.opt_outs import WORDED, understood
@@ -24,7 +23,7 @@ from domain.correction import CONSENT_CORRECTION, CORRECTION
 from domain.entry import LAST_POSITION, moment
 from domain.errors import Invalid, Problem, pointed
 from domain.event import TYPES, EventType, custom_type, validate
-from domain.identity import Identifier, in_priority, kind_of, parse_ref
+from domain.identity import Identifier, kind_of
 from domain.personal import personal_text, plain_url
 
 __all__ = [
@@ -34,10 +33,8 @@ __all__ = [
     "Draft",
     "Receipt",
     "draft",
-    "told_ref",
 ]
 
-MAX_IDENTIFIERS = 1000
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 LATEST_AFTER = timedelta(days=366)
 _PERSONAL_EVENT_TYPES = ("identity.", "verdict.", "access.", "erasure.", "hold.", "import.")
@@ -275,7 +272,7 @@ def draft(payload: Payload, receipt: Receipt, *, inside: bool = False, region: s
     subject = get("subject")
     known = known_ref(subject, region) if type(subject) is str else None
     if known is None or "identifiers" in event or "identifiers" in data:
-        identifiers, references = _identifiers(event, data, problems, warnings, region)
+        identifiers, references = named_by(event, data, problems, warnings, region)
     else:  # one identifier, seen lately: what most events name
         identifiers, references = ([], [known[0]]) if known[1] else ([known[0]], [])
     contact = patched = None
@@ -355,7 +352,7 @@ def _patch(
     if type(patch.get("subject")) is not str:
         return None
     warnings: list[Problem] = []
-    identifier = _ref(patch["subject"], "/data/patch/subject", warnings, region)
+    identifier = one_named(patch["subject"], "/data/patch/subject", warnings, region)
     if identifier is None:
         problems.extend(
             Problem(
@@ -399,9 +396,9 @@ def _spoken_of(
         patch = data.get("patch")
         said, place = patch if isinstance(patch, dict) else {}, "/data/patch"
         if isinstance(said.get("subject"), str):
-            subject = _ref(said["subject"], f"{place}/subject", warnings, region)
+            subject = one_named(said["subject"], f"{place}/subject", warnings, region)
     if isinstance(said.get("contact"), str):
-        contact = _ref(said["contact"], f"{place}/contact", warnings, region)
+        contact = one_named(said["contact"], f"{place}/contact", warnings, region)
     return contact, subject
 
 
@@ -523,155 +520,3 @@ def _extensions(
         if event[name] is not None:
             personal[name] = event[name]
     return plain, personal
-
-
-def _ref(text: Any, place: str, warnings: list[Problem], region: str | None) -> Identifier | None:
-    if type(text) is not str:
-        warnings.append(
-            Problem(
-                place,
-                "An identifier is a text kind:value, such as email:ann@example.com; it was dropped.",
-                "identifier_dropped",
-            )
-        )
-        return None
-    known = known_ref(text, region)
-    if known is not None:
-        return known[0]
-    try:
-        identifier = normalised(parse_ref(text), region)
-    except Invalid as wrong:
-        warnings.append(
-            Problem(
-                place,
-                f"{wrong.problems[0].detail} The identifier was dropped, the event is recorded.",
-                "identifier_dropped",
-            )
-        )
-        return None
-    if identifier is None:
-        warnings.append(
-            Problem(
-                place,
-                "This value names nobody (a placeholder, blank, too long, or with control characters in it); it was dropped, the event is recorded.",
-                "identifier_refused",
-            )
-        )
-    else:
-        _remember(text, identifier, region)
-    return identifier
-
-
-_KnownRefs = dict[str, tuple[Identifier, bool]]
-_known_refs: dict[str | None, _KnownRefs] = {}
-"""REFs read lately, by region: what each names, and whether that is a reference. A pure function's answers,
-so that they may be dropped at any time."""
-_MOST_KNOWN_REFS = 200_000
-
-
-def known_ref(text: str, region: str | None) -> tuple[Identifier, bool] | None:
-    """What a REF that was read lately names, and whether that is a reference; None of any other."""
-    known = _known_refs.get(region)
-    return None if known is None else known.get(text)
-
-
-def told_ref(text: str, region: str | None) -> tuple[Identifier, bool] | None:
-    """What a REF names, and whether that is a reference; None where there is something to be said of it."""
-    known = known_ref(text, region)
-    if known is None and _ref(text, "", [], region) is not None:
-        known = known_ref(text, region)
-    return known
-
-
-def _remember(text: str, identifier: Identifier, region: str | None) -> None:
-    known = _known_refs.setdefault(region, {})
-    if len(known) >= _MOST_KNOWN_REFS:  # the older half goes: dicts keep the order in which they were filled
-        for old in list(itertools.islice(known, _MOST_KNOWN_REFS // 2)):
-            del known[old]
-    known[text] = (identifier, kind_of(identifier.kind).reference)
-
-
-def _identifiers(
-    event: dict[str, Any],
-    data: dict[str, Any],
-    problems: list[Problem],
-    warnings: list[Problem],
-    region: str | None,
-) -> tuple[list[Identifier], list[Identifier]]:
-    subject = event.get("subject")
-    found: list[Identifier] = []
-
-    def take(text: Any, place: str) -> None:
-        identifier = _ref(text, place, warnings, region)
-        if identifier is not None:
-            found.append(identifier)
-
-    if subject == "":
-        problems.append(EMPTY_SUBJECT)
-    elif subject is not None:
-        take(subject, "/subject")
-    listed = event.get("identifiers")
-    if listed is not None:
-        if type(listed) is not str:
-            problems.append(
-                Problem(
-                    "/identifiers",
-                    "The extension 'identifiers' is one text of comma-separated REFs; an object belongs into data.identifiers.",
-                    "wrong_type",
-                )
-            )
-        else:
-            refs = listed.split(",")
-            if len(refs) > MAX_IDENTIFIERS:
-                problems.append(_too_many("/identifiers", len(refs)))
-            else:
-                for ref in refs:
-                    if ref.strip():
-                        take(ref.strip(), "/identifiers")
-    named = data.get("identifiers")
-    if named is not None:
-        if type(named) is not dict:
-            problems.append(
-                Problem(
-                    "/data/identifiers",
-                    "'identifiers' is an object of kind and value (or list of values).",
-                    "wrong_type",
-                )
-            )
-        else:
-            values = [
-                (kind, v)
-                for kind, value in named.items()
-                for v in (value if isinstance(value, list) else [value])
-            ]
-            if len(values) > MAX_IDENTIFIERS:
-                problems.append(_too_many("/data/identifiers", len(values)))
-            else:
-                for kind, value in values:
-                    if value is None:
-                        continue
-                    named_by = str(value) if type(value) is int else value
-                    if type(named_by) is not str:
-                        warnings.append(
-                            Problem(
-                                f"/data/identifiers/{pointed(kind)}",
-                                "An identifier's value is a text; it was dropped, the event is recorded.",
-                                "identifier_dropped",
-                            )
-                        )
-                    else:
-                        take(f"{kind}:{named_by}", f"/data/identifiers/{pointed(kind)}")
-    if not found:
-        return [], []
-    if len(found) == 1:
-        return ([], found) if kind_of(found[0].kind).reference else (found, [])
-    references = [i for i in found if kind_of(i.kind).reference]
-    return in_priority([i for i in found if not kind_of(i.kind).reference]), list(dict.fromkeys(references))
-
-
-def _too_many(place: str, count: int) -> Problem:
-    return Problem(
-        place,
-        f"{count:,} identifiers in one event; at most {MAX_IDENTIFIERS:,} are taken. Is this one person?",
-        "too_many",
-    )

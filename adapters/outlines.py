@@ -19,9 +19,10 @@ import msgspec
 import orjson
 
 from adapters.attributes import is_media_type
-from adapters.cloudevents import CORRECTIONS, DIRECTIONS, LONGEST_NAME, Draft, Receipt, told_ref
+from adapters.cloudevents import CORRECTIONS, DIRECTIONS, LONGEST_NAME, Draft, Receipt
 from adapters.frames import Frames
 from adapters.keys import KeyFile, SubjectKeys, associated, seal_encoded
+from adapters.named import told_ref
 from adapters.payloads import Payload
 from adapters.postgres.event_log import Item
 from adapters.postgres.subjects import Subjects
