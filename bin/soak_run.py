@@ -85,10 +85,12 @@ def kill(
                 port=_free_port(),
                 progress=None
                 if json
-                else lambda n, one=one: print(f"\r{one}: {n} of {kills} kills", end="", flush=True),  # type: ignore[misc]
+                else lambda n, one=one: print(  # type: ignore[misc]
+                    f"\r{one}: {n} of {kills} kills", end="", file=sys.stderr, flush=True
+                ),
             )
         if not json:
-            print()
+            print(file=sys.stderr)
         _tell(found._asdict(), json)
         failed |= bool(
             found.lost
@@ -119,10 +121,12 @@ def feed(
             events=events,
             progress=None
             if json
-            else lambda what, count: print(f"\r{what} {count:,} of {events:,}", end="", flush=True),
+            else lambda what, count: print(
+                f"\r{what} {count:,} of {events:,}", end="", file=sys.stderr, flush=True
+            ),
         )
     if not json:
-        print()
+        print(file=sys.stderr)
     _tell(found._asdict(), json)
     if (
         found.seen != events
