@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -117,25 +118,30 @@ async def _fill(settings: Settings, url: str, events: int, tell: Callable[[str, 
 
 
 def _family(pid: int) -> list[int]:
-    """A process and all below it."""
+    """A process and all below it, as far as they last: a server of a database begins and ends some all the time."""
     found = [pid]
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in task.read_text().split():
-            found += _family(int(child))
+        with suppress(OSError):
+            for child in task.read_text().split():
+                found += _family(int(child))
     return found
 
 
 def _pss_mb(pid: int) -> float:
-    """Resident memory of a process with its share of what it shares, in MB."""
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return round(int(line.split()[1]) / 1024, 1)
+    """Resident memory of a process with its share of what it shares, in MB; nothing of one that has ended."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return round(int(line.split()[1]) / 1024, 1)
     return 0.0
 
 
 def _http_process(serving: Any) -> int:
     for pid in _family(serving.pid):
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
         if b"bin.parts" in words and b"http" in words:
             return pid
     raise RuntimeError("serve has no HTTP process.")
