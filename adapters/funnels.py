@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -16,6 +15,7 @@ from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool
 
 from adapters.history import Histories
+from adapters.saved_names import check_name
 from adapters.saved_segments import SavedSegments
 from domain.entry import moment
 from domain.errors import Invalid, NotFound, Problem
@@ -27,7 +27,6 @@ __all__ = ["Funnels", "Members", "SavedFunnel", "page_of"]
 T = TypeVar("T")
 MOST_MEMBERS = 10_000
 READ_MODELS = ("identities",)
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,79}")
 _OF_A_BAR = ("step", "dropped", "value", "period", "limit", "cursor")
 
 
@@ -306,16 +305,7 @@ class Funnels:
         Raises:
             Invalid: the name or the question is not valid.
         """
-        if not _NAME.fullmatch(name):
-            raise Invalid(
-                [
-                    Problem(
-                        "/name",
-                        "A name is of small letters, digits, _ and -, at most 80, e.g. checkout.",
-                        "name",
-                    )
-                ]
-            )
+        check_name(name, "checkout")
         question = {k: v for k, v in raw.items() if k not in MOMENT} if isinstance(raw, dict) else raw
         question = msgspec.to_builtins(question)  # a file of TOML has times of its own
         head = (await self.moment({}, 0))[1]

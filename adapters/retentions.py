@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +10,7 @@ from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool
 
 from adapters.funnels import Funnels, Members, page_of
+from adapters.saved_names import check_name
 from domain.entry import moment
 from domain.errors import Invalid, NotFound, Problem
 from domain.funnels.reading import MOMENT, micros
@@ -20,7 +20,6 @@ from domain.retention.reading import read_retention
 
 __all__ = ["Retentions", "SavedRetention"]
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,79}")
 _OF_A_CELL = ("cohort", "in_interval", "returned", "value", "limit", "cursor")
 
 
@@ -103,9 +102,7 @@ class Retentions:
         Raises:
             Invalid: the name or the question is not valid.
         """
-        if not _NAME.fullmatch(name):
-            rule = "A name is of small letters, digits, _ and -, at most 80, e.g. monthly-orders."
-            raise Invalid([Problem("/name", rule, "name")])
+        check_name(name, "monthly-orders")
         question = {k: v for k, v in raw.items() if k not in MOMENT} if isinstance(raw, dict) else raw
 
         def check(library: Any, as_of: datetime | None, position: int) -> None:

@@ -11,6 +11,7 @@ import msgspec
 from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool
 
+from adapters.saved_names import check_name
 from domain.entry import moment
 from domain.errors import Invalid, NotFound, Problem
 from domain.funnels.reading import micros
@@ -18,7 +19,6 @@ from domain.segments.answer import Told
 
 __all__ = ["Narrowing", "SavedSegment", "SavedSegments"]
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,79}")
 _VERSIONED = re.compile(r"([^@]*)@([1-9][0-9]{0,8})")
 MOST_TOLD = 20
 
@@ -77,9 +77,7 @@ class SavedSegments:
         Raises:
             Invalid: the name is not valid.
         """
-        if not _NAME.fullmatch(name):
-            rule = "A name is of small letters, digits, _ and -, at most 80, e.g. loyal-and-silent."
-            raise Invalid([Problem("/name", rule, "name")])
+        check_name(name, "loyal-and-silent")
         async with self._pool.connection() as conn, conn.transaction():
             await conn.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (f"saved_segment {name}",))
             await conn.execute(

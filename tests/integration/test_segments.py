@@ -9,6 +9,8 @@ import httpx
 import pytest
 
 from adapters.columns import kernel, spells, walking
+from domain.errors import Invalid
+from tests.integration.reading_house import House, story
 from tests.integration.running import Served, served_http
 from tests.integration.test_columns import DAY, given, web
 
@@ -149,3 +151,31 @@ def test_what_cannot_be_meant_is_told_where_and_why(served: Served, http: httpx.
         assert any(e["pointer"] == pointer and word in e["detail"] for e in answer.json()["errors"]), (
             answer.text
         )
+
+
+@pytest.mark.parametrize("room", ["funnels", "retention", "segments"])
+@pytest.mark.parametrize("name", ["persons", "query"])
+def test_nothing_is_kept_under_a_name_that_is_an_address(
+    served: Served, http: httpx.Client, room: str, name: str
+) -> None:
+    """`GET /v1/funnels/persons` could not give it again: that address takes questions."""
+    answer = http.put(f"/v1/{room}/{name}", json={})
+
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "OPTIONS, POST"
+    assert [(e["pointer"], e["code"]) for e in answer.json()["errors"]] == [("/name", "reserved")]
+
+
+@story
+async def test_a_command_keeps_nothing_under_such_a_name_either(it: House) -> None:
+    rules = {"all": [{"did": "order.placed", "at_least": 3}]}
+    funnel = {"steps": ["order.placed", "order.shipped"], "window": "1d"}
+    weekly = {"start": "order.placed", "interval": "week"}
+    await it.projected()
+    for kept in (
+        it.core.segments.save("query", rules, "key:test"),
+        it.core.funnels.save("persons", funnel, "key:test"),
+        it.core.retentions.save("query", weekly, "key:test"),
+    ):
+        with pytest.raises(Invalid, match="an address of its own"):
+            await kept
