@@ -9,7 +9,7 @@ import msgspec
 from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool
 
-from adapters.funnels import Funnels, Members, page_of
+from adapters.funnels import Funnels, Members, Page
 from adapters.saved_names import check_name
 from domain.entry import moment
 from domain.errors import Invalid, NotFound, Problem
@@ -75,8 +75,8 @@ class Retentions:
         """
         raw = raw if isinstance(raw, dict) else {}
         asked = {k: raw[k] for k in _OF_A_CELL if k in raw}
-        question = {k: v for k, v in raw.items() if k not in _OF_A_CELL}
-        limit, start = page_of(asked)
+        page = Page(asked)
+        question = page.resumed({k: v for k, v in raw.items() if k not in _OF_A_CELL})
 
         def work(library: Any, as_of: datetime | None, position: int) -> Members:
             from adapters.columns.retention import bar
@@ -90,9 +90,9 @@ class Retentions:
                 threads=self._funnels.threads,
             )  # fmt: skip
             key = "person" if retention.unit == "person" else "unit"
-            page = [{key: m.unit, "positions": m.positions} for m in found[start : start + limit]]
-            more = str(start + limit) if len(found) > start + limit else None
-            return Members(page, len(found), more, moment(as_of) if as_of else None, position, position)
+            shown, more = page.cut(found, as_of, position, None)
+            persons = [{key: m.unit, "positions": m.positions} for m in shown]
+            return Members(persons, len(found), more, moment(as_of) if as_of else None, position, position)
 
         return await self._funnels.answered(question, after, work)
 

@@ -179,3 +179,46 @@ async def test_a_command_keeps_nothing_under_such_a_name_either(it: House) -> No
     ):
         with pytest.raises(Invalid, match="an address of its own"):
             await kept
+
+
+FAULT = {"specversion": "1.0", "source": "test/office", "type": "correction.recorded", "time": DAY.format(9)}
+
+
+@pytest.mark.parametrize("room", ["funnels", "retention", "segments"])
+def test_the_pages_of_a_list_of_persons_are_of_one_moment(
+    served: Served, http: httpx.Client, room: str
+) -> None:
+    # given a list of three, in two pages
+    a, z = f"/page/{room}", f"/page/{room}/z"
+    given(http, *(web(f"{room}{i}", f"user:{room}-{i}", a, 1) for i in range(3)))
+    served.project()
+    http.put("/v1/segments/paged", json={"all": [looked(a)]})
+    step = {"type": "web.page_viewed", "where": {"path": a}}
+    question: dict[str, dict[str, Any]] = {
+        "funnels": {"steps": [step, step], "window": "P1D", "segment": "paged"},
+        "retention": {"start": step, "interval": "day"},
+        "segments": {"segment": {"name": "paged"}},
+    }
+    asking = {**question[room], "limit": 2}
+    whole = asked(served, http, f"{room}/persons", **asking | {"limit": 3})
+    first = asked(served, http, f"{room}/persons", **asking)
+    assert whole["next"] is None, "exactly a page is the last one"
+
+    # when all but one are corrected away between the pages, and the segment becomes another
+    patch = {"data": {"path": z}}
+    given(http, *(
+        {**FAULT, "id": f"{room}-fault{i}", "data": {"of": {"source": "test/web", "id": f"{room}{i}"}, "patch": patch}}
+        for i in range(2)
+    ))  # fmt: skip
+    served.project()
+    http.put("/v1/segments/paged", json={"all": [looked(z)]})
+    second = asked(served, http, f"{room}/persons", **asking, cursor=first["next"])
+
+    # then the second goes on where the first ended, and a new list tells what is known now
+    assert first["persons"] + second["persons"] == whole["persons"]
+    assert {**whole, "persons": 0} == {**second, "persons": 0}
+    beside = {**asking, "cursor": first["next"], "known_at": f"@{first['known_at']}"}
+    assert asked(served, http, f"{room}/persons", **beside) == second
+    for another in ({"known_at": f"@{first['known_at'] + 1}"}, {"as_of": DAY.format(5)}):
+        refused = http.post(f"/v1/{room}/persons", json={**asking, "cursor": first["next"], **another})
+        assert [e["code"] for e in refused.json()["errors"]] == ["other_moment"]
