@@ -17,7 +17,7 @@ from psycopg_pool import AsyncConnectionPool
 from adapters.cursors import hold_moment, read_cursor, write_cursor
 from adapters.history import Histories
 from adapters.saved_names import check_name
-from adapters.saved_segments import SavedSegments
+from adapters.saved_segments import SavedSegments, in_version
 from domain.entry import moment
 from domain.errors import Invalid, NotFound, Problem
 from domain.funnels.answer import Answer
@@ -403,15 +403,9 @@ class Page:
         """A question at the moment of its cursor and of that version of a kept segment, where it names none itself."""
         if self._place is None:
             return question
-        held: dict[str, Any] = {"known_at": self._place.known_at, "as_of": self._place.as_of}
-        segment, version = question.get("segment"), self._place.version
-        if version is not None and isinstance(segment, str):
-            segment = {"name": segment}
-        if version is not None and isinstance(segment, dict) and isinstance(segment.get("name"), str):
-            name = segment["name"] if "@" in segment["name"] else f"{segment['name']}@{version}"
-            held["segment"] = {**segment, "name": name}
-        named = {k: v for k, v in question.items() if v is not None and k != "segment"}
-        return {**question, **held, **{k: named[k] for k in MOMENT & named.keys()}}
+        held = {"known_at": self._place.known_at, "as_of": self._place.as_of}
+        named = {k: question[k] for k in MOMENT if question.get(k) is not None}
+        return {**in_version(question, self._place.version), **held, **named}
 
     def cut(
         self, found: Sequence[T], as_of: datetime | None, known_at: int, version: int | None

@@ -17,7 +17,7 @@ from domain.errors import Invalid, NotFound, Problem
 from domain.funnels.reading import micros
 from domain.segments.answer import Told
 
-__all__ = ["Narrowing", "SavedSegment", "SavedSegments"]
+__all__ = ["Narrowing", "SavedSegment", "SavedSegments", "in_version"]
 
 _VERSIONED = re.compile(r"([^@]*)@([1-9][0-9]{0,8})")
 MOST_TOLD = 20
@@ -63,6 +63,16 @@ class Narrowing(msgspec.Struct, frozen=True):
         until = known_us if as_of is None else micros(as_of)
         mine, persons = narrowed(scope, view, owners, until, threads)
         return mine, Told(self.name, self.version, persons)
+
+
+def in_version(question: dict[str, Any], version: int | None) -> dict[str, Any]:
+    """A question about the same *version* of its kept segment as before, where it names one and says no version itself."""
+    given = question.get("segment")
+    segment: dict[str, Any] = given if isinstance(given, dict) else {"name": given}
+    name = segment.get("name")
+    if version is None or not isinstance(name, str) or "@" in name:
+        return question
+    return {**question, "segment": {**segment, "name": f"{name}@{version}"}}
 
 
 class SavedSegments:
