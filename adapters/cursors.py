@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import msgspec
@@ -27,8 +27,10 @@ def read_cursor(cursor: str, kind: type[P]) -> P:
         Invalid: it was not made here.
     """
     try:
-        return msgspec.json.decode(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)), type=kind)
-    except (ValueError, msgspec.DecodeError):
+        place = msgspec.json.decode(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)), type=kind)
+        for name in kind.__struct_fields__:
+            _check_instant(getattr(place, name))
+    except (ValueError, OverflowError, msgspec.DecodeError):
         raise Invalid(
             [
                 Problem(
@@ -38,6 +40,19 @@ def read_cursor(cursor: str, kind: type[P]) -> P:
                 )
             ]
         ) from None
+    return place
+
+
+def _check_instant(value: object) -> None:
+    """Check that a time names an instant of the calendar; ours all do.
+
+    Raises:
+        ValueError, OverflowError: it has no zone, or lies outside of the calendar in UTC.
+    """
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ValueError
+        value.astimezone(UTC)
 
 
 def hold_moment(

@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool
 
+from adapters.cursors import hold_moment, read_cursor, write_cursor
 from adapters.history import Histories
-from adapters.saved_segments import SavedSegments
+from adapters.saved_names import check_name
+from adapters.saved_segments import SavedSegments, in_version
 from domain.entry import moment
 from domain.errors import Invalid, NotFound, Problem
 from domain.funnels.answer import Answer
 from domain.funnels.reading import MOMENT, micros, read_funnel
 
-__all__ = ["Funnels", "Members", "SavedFunnel", "page_of"]
+__all__ = ["Funnels", "Members", "Page", "SavedFunnel"]
 
 T = TypeVar("T")
 MOST_MEMBERS = 10_000
+_MOST_SHOWN = 1 << 62
 READ_MODELS = ("identities",)
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,79}")
 _OF_A_BAR = ("step", "dropped", "value", "period", "limit", "cursor")
 
 
@@ -115,10 +116,10 @@ class Funnels:
         """
         raw = raw if isinstance(raw, dict) else {}
         asked = {k: raw[k] for k in _OF_A_BAR if k in raw}
-        question = {k: v for k, v in raw.items() if k not in _OF_A_BAR}
+        page = Page(asked)
+        question = page.resumed({k: v for k, v in raw.items() if k not in _OF_A_BAR})
         as_of, position = await self.moment(question, after)
         question, narrowing = await self.segments.narrowing(question)
-        limit, start = page_of(asked)
 
         def work(library: Any) -> Members:
             from adapters.columns.funnels import bar
@@ -153,9 +154,9 @@ class Funnels:
                 of_value="value" in asked, period=asked.get("period"), threads=self._threads,
             )  # fmt: skip
             key = "person" if funnel.unit == "person" else "unit"
-            page = [{key: m.unit, "positions": m.positions} for m in found[start : start + limit]]
-            more = str(start + limit) if len(found) > start + limit else None
-            return Members(page, len(found), more, moment(as_of) if as_of else None, position, position)
+            shown, more = page.cut(found, as_of, position, narrowing.version)
+            persons = [{key: m.unit, "positions": m.positions} for m in shown]
+            return Members(persons, len(found), more, moment(as_of) if as_of else None, position, position)
 
         return await self.at(work)
 
@@ -306,16 +307,7 @@ class Funnels:
         Raises:
             Invalid: the name or the question is not valid.
         """
-        if not _NAME.fullmatch(name):
-            raise Invalid(
-                [
-                    Problem(
-                        "/name",
-                        "A name is of small letters, digits, _ and -, at most 80, e.g. checkout.",
-                        "name",
-                    )
-                ]
-            )
+        check_name(name, "checkout")
         question = {k: v for k, v in raw.items() if k not in MOMENT} if isinstance(raw, dict) else raw
         question = msgspec.to_builtins(question)  # a file of TOML has times of its own
         head = (await self.moment({}, 0))[1]
@@ -379,14 +371,56 @@ def _kept(row: Any) -> SavedFunnel:
     return SavedFunnel(name, version, funnel, saved_by, moment(saved_at.astimezone(UTC)))
 
 
-def page_of(asked: Mapping[str, Any]) -> tuple[int, int]:
-    """(limit, where to begin)."""
-    limit, cursor = asked.get("limit", 1000), asked.get("cursor") or "0"
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-        raise Invalid([Problem("/limit", "'limit' is a whole number from 1.", "wrong_type")])
-    if not (isinstance(cursor, str) and cursor.isascii() and cursor.isdigit() and len(cursor) < 12):
-        raise Invalid([Problem("/cursor", "Use `next` of the page before as it is.", "cursor")])
-    return min(limit, MOST_MEMBERS), int(cursor)
+class _Place(msgspec.Struct, frozen=True):
+    """Where a page ended: how many were shown, at which moment, of which version of a kept segment."""
+
+    shown: Annotated[int, msgspec.Meta(ge=0, le=_MOST_SHOWN)]
+    known_at: Annotated[int, msgspec.Meta(ge=0, le=_MOST_SHOWN)]
+    as_of: datetime | None = None
+    version: int | None = None
+
+
+class Page:
+    """Which part of a list is asked for; pages of one list are of one moment, whatever arrives between them.
+
+    Args:
+        asked: has `limit` and `cursor`.
+
+    Raises:
+        Invalid: one of them is not valid.
+    """
+
+    def __init__(self, asked: Mapping[str, Any]) -> None:
+        limit, cursor = asked.get("limit", 1000), asked.get("cursor")
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+            raise Invalid([Problem("/limit", "'limit' is a whole number from 1.", "wrong_type")])
+        if not (cursor is None or isinstance(cursor, str)):
+            raise Invalid([Problem("/cursor", "Use `next` of the page before as it is.", "cursor")])
+        self._limit = min(limit, MOST_MEMBERS)
+        self._place = read_cursor(cursor, _Place) if cursor else None
+
+    def resumed(self, question: dict[str, Any]) -> dict[str, Any]:
+        """A question at the moment of its cursor and of that version of a kept segment, where it names none itself."""
+        if self._place is None:
+            return question
+        held = {"known_at": self._place.known_at, "as_of": self._place.as_of}
+        named = {k: question[k] for k in MOMENT if question.get(k) is not None}
+        return {**in_version(question, self._place.version), **held, **named}
+
+    def cut(
+        self, found: Sequence[T], as_of: datetime | None, known_at: int, version: int | None
+    ) -> tuple[Sequence[T], str | None]:
+        """(this part of all that was found, the cursor of the next).
+
+        Raises:
+            Invalid: another moment is asked for than the cursor's.
+        """
+        if self._place is not None:
+            hold_moment((self._place.as_of, self._place.known_at), as_of, known_at)
+        begin = self._place.shown if self._place is not None else 0
+        end = begin + self._limit
+        more = len(found) > end
+        return found[begin:end], write_cursor(_Place(end, known_at, as_of, version)) if more else None
 
 
 def _time(raw: Any, pointer: str) -> datetime | None:

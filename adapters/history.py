@@ -8,7 +8,6 @@ what is left, by the same function that keeps the read model (SEMANTICS §§2, 3
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -19,7 +18,7 @@ import orjson
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
-from adapters.cursors import hold_moment
+from adapters.cursors import hold_moment, read_cursor, write_cursor
 from adapters.identifiers import normalised
 from adapters.postgres.event_log import refusal
 from adapters.postgres.subjects import Subjects, told_subjects
@@ -534,7 +533,7 @@ class Histories:
             Invalid, NotFound, FutureTime, Behind.
         """
         limit = max(1, min(limit, 1000))
-        place = _read_cursor(cursor) if cursor else None
+        place = read_cursor(cursor, _Place) if cursor else None
         if place is not None:
             hold_moment((place.as_of, place.known_at), as_of, await self.resolve_known_at(known_at))
             known_at = place.known_at
@@ -578,7 +577,7 @@ class Histories:
             more = len(rows) > limit
         else:
             entries, shown, more = await self._search(q, limit, rows, filters, parameters)
-        following = _write_cursor(position, as_of, shown[-1]) if more and shown else None
+        following = _cursor(position, as_of, shown[-1]) if more and shown else None
         return Page(
             entries, following, str(min(members)), moment(as_of) if as_of else None, position, position
         )
@@ -767,21 +766,5 @@ class _Place(msgspec.Struct, frozen=True):
     id: str
 
 
-def _write_cursor(known_at: int, as_of: datetime | None, row: Any) -> str:
-    packed = msgspec.json.encode(_Place(known_at, as_of, row[2].astimezone(UTC), row[3], row[4]))
-    return base64.urlsafe_b64encode(packed).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str) -> _Place:
-    try:
-        return msgspec.json.decode(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)), type=_Place)
-    except (ValueError, msgspec.DecodeError):
-        raise Invalid(
-            [
-                Problem(
-                    "/cursor",
-                    "This cursor was not made here; use `next` of the page before as it is.",
-                    "cursor",
-                )
-            ]
-        ) from None
+def _cursor(known_at: int, as_of: datetime | None, row: Any) -> str:
+    return write_cursor(_Place(known_at, as_of, row[2].astimezone(UTC), row[3], row[4]))

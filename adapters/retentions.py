@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,7 +9,8 @@ import msgspec
 from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool
 
-from adapters.funnels import Funnels, Members, page_of
+from adapters.funnels import Funnels, Members, Page
+from adapters.saved_names import check_name
 from domain.entry import moment
 from domain.errors import Invalid, NotFound, Problem
 from domain.funnels.reading import MOMENT, micros
@@ -20,7 +20,6 @@ from domain.retention.reading import read_retention
 
 __all__ = ["Retentions", "SavedRetention"]
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,79}")
 _OF_A_CELL = ("cohort", "in_interval", "returned", "value", "limit", "cursor")
 
 
@@ -76,8 +75,8 @@ class Retentions:
         """
         raw = raw if isinstance(raw, dict) else {}
         asked = {k: raw[k] for k in _OF_A_CELL if k in raw}
-        question = {k: v for k, v in raw.items() if k not in _OF_A_CELL}
-        limit, start = page_of(asked)
+        page = Page(asked)
+        question = page.resumed({k: v for k, v in raw.items() if k not in _OF_A_CELL})
 
         def work(library: Any, as_of: datetime | None, position: int) -> Members:
             from adapters.columns.retention import bar
@@ -91,9 +90,9 @@ class Retentions:
                 threads=self._funnels.threads,
             )  # fmt: skip
             key = "person" if retention.unit == "person" else "unit"
-            page = [{key: m.unit, "positions": m.positions} for m in found[start : start + limit]]
-            more = str(start + limit) if len(found) > start + limit else None
-            return Members(page, len(found), more, moment(as_of) if as_of else None, position, position)
+            shown, more = page.cut(found, as_of, position, None)
+            persons = [{key: m.unit, "positions": m.positions} for m in shown]
+            return Members(persons, len(found), more, moment(as_of) if as_of else None, position, position)
 
         return await self._funnels.answered(question, after, work)
 
@@ -103,9 +102,7 @@ class Retentions:
         Raises:
             Invalid: the name or the question is not valid.
         """
-        if not _NAME.fullmatch(name):
-            rule = "A name is of small letters, digits, _ and -, at most 80, e.g. monthly-orders."
-            raise Invalid([Problem("/name", rule, "name")])
+        check_name(name, "monthly-orders")
         question = {k: v for k, v in raw.items() if k not in MOMENT} if isinstance(raw, dict) else raw
 
         def check(library: Any, as_of: datetime | None, position: int) -> None:

@@ -11,14 +11,14 @@ import msgspec
 from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool
 
+from adapters.saved_names import check_name
 from domain.entry import moment
 from domain.errors import Invalid, NotFound, Problem
 from domain.funnels.reading import micros
 from domain.segments.answer import Told
 
-__all__ = ["Narrowing", "SavedSegment", "SavedSegments"]
+__all__ = ["Narrowing", "SavedSegment", "SavedSegments", "in_version"]
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,79}")
 _VERSIONED = re.compile(r"([^@]*)@([1-9][0-9]{0,8})")
 MOST_TOLD = 20
 
@@ -65,6 +65,16 @@ class Narrowing(msgspec.Struct, frozen=True):
         return mine, Told(self.name, self.version, persons)
 
 
+def in_version(question: dict[str, Any], version: int | None) -> dict[str, Any]:
+    """A question about the same *version* of its kept segment as before, where it names one and says no version itself."""
+    given = question.get("segment")
+    segment: dict[str, Any] = given if isinstance(given, dict) else {"name": given}
+    name = segment.get("name")
+    if version is None or not isinstance(name, str) or "@" in name:
+        return question
+    return {**question, "segment": {**segment, "name": f"{name}@{version}"}}
+
+
 class SavedSegments:
     """The segments of one installation."""
 
@@ -77,9 +87,7 @@ class SavedSegments:
         Raises:
             Invalid: the name is not valid.
         """
-        if not _NAME.fullmatch(name):
-            rule = "A name is of small letters, digits, _ and -, at most 80, e.g. loyal-and-silent."
-            raise Invalid([Problem("/name", rule, "name")])
+        check_name(name, "loyal-and-silent")
         async with self._pool.connection() as conn, conn.transaction():
             await conn.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (f"saved_segment {name}",))
             await conn.execute(

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from psycopg_pool import AsyncConnectionPool
 
-from adapters.funnels import Funnels, page_of
+from adapters.funnels import Funnels, Page
 from adapters.saved_segments import Narrowing, SavedSegment, SavedSegments
 from domain.entry import moment
 from domain.errors import Invalid, Problem
@@ -135,13 +135,13 @@ class Segments:
                 raise Invalid(reader.problems)
             until = known_us if as_of is None else micros(as_of)
             found = members_of(_scope(narrowing, view), view, owners, until, state, self._funnels.threads)
-            more = str(start + limit) if len(found) > start + limit else None
+            shown, more = page.cut(found, as_of, position, narrowing.version)
             cut = moment(as_of) if as_of else None
-            page = found[start : start + limit]
-            return Members(page, len(found), more, instant(until), cut, position, position)
+            return Members(list(shown), len(found), more, instant(until), cut, position, position)
 
-        limit, start = page_of(raw if isinstance(raw, dict) else {})
-        return await self._asked(raw, after, work)
+        raw = raw if isinstance(raw, dict) else {}
+        page = Page(raw)
+        return await self._asked(page.resumed(raw), after, work)
 
     async def _asked(
         self, raw: Any, after: int, work: Callable[[Any, Narrowing, datetime | None, int], T]

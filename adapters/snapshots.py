@@ -13,6 +13,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from adapters.funnels import Funnels
 from adapters.records import Records
+from adapters.saved_segments import in_version
 from adapters.snapshot_schedule import NEWEST, due_of
 from domain.entry import moment
 from domain.errors import Invalid, NotFound, Problem, TouchlogError
@@ -207,7 +208,9 @@ class Snapshots:
         """
         if since is None:
             snapshot = await self.get(name, number)
-            question, version, position = snapshot.funnel, snapshot.version, snapshot.known_at
+            of_segment = (snapshot.answer.get("segment") or {}).get("version")
+            question, version = in_version(snapshot.funnel, of_segment), snapshot.version
+            position = snapshot.known_at
             at: datetime | None = datetime.fromisoformat(snapshot.at)
             told = [step["count"] for step in snapshot.answer["steps"]]
             number = snapshot.number

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
@@ -68,6 +69,12 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     def key(self) -> str:
         """Its name in a form."""
         return f"{self.purpose}/{self.channel}"
+
+    @property
+    def seen(self) -> str:
+        """How a page shows it: as allowed, under which text it may be allowed, or neither."""
+        text = sha256(msgspec.json.encode(self.offered, order="deterministic")).hexdigest()
+        return f"{self.key} {'allowed' if self.allowed else text if self.offered is not None else 'closed'}"
 
 
 class Shown(msgspec.Struct, frozen=True):
@@ -140,12 +147,22 @@ class Preferences:
         return Shown(_masked(ref), choices)
 
     async def save(
-        self, token: str, wanted: Collection[str], *, nothing: bool = False, languages: Collection[str] = ()
-    ) -> list[tuple[Choice, bool]]:
+        self,
+        token: str,
+        wanted: Collection[str],
+        *,
+        seen: Collection[str] = (),
+        nothing: bool = False,
+        languages: Collection[str] = (),
+    ) -> list[tuple[Choice, bool | None]]:
         """Record what changes, effective now; returns (choice, whether it is allowed from now on) of each change.
+
+        None instead of true stands where it was to be allowed under a text that is offered no more: nothing is recorded.
 
         Args:
             wanted: the keys of the choices that are to be allowed; all others are not.
+            seen: how the page showed each choice, where it tells: a box that was left as it was says nothing, whatever
+                else was said since, and nobody agrees to a text that was not shown.
             nothing: withdraw everything there is, also what no choice names.
 
         Raises:
@@ -156,7 +173,7 @@ class Preferences:
         contact, person = await self._named(link)
         now = self._clock()
         events: list[dict[str, Any]] = []
-        changes: list[tuple[Choice, bool]] = []
+        changes: list[tuple[Choice, bool | None]] = []
         if nothing:
             everything = Choice(purpose="*", channel="*", allowed=True)
             changes.append((everything, False))
@@ -164,6 +181,11 @@ class Preferences:
         else:
             for choice in shown.choices:
                 allow = choice.key in wanted
+                if seen and allow == (f"{choice.key} allowed" in seen):
+                    continue
+                if seen and allow and not choice.allowed and choice.seen not in seen:
+                    changes.append((choice, None))
+                    continue
                 if allow == choice.allowed or (allow and choice.offered is None):
                     continue
                 changes.append((choice, allow))

@@ -85,7 +85,7 @@ async def query_funnel(
     summary="The persons behind a bar of a funnel, and the positions of the events that put them there",
     description=(
         "A question with `step` (from 1), `dropped` (true: who reached the step before and not this one), and where wanted `value` of the "
-        "breakdown or `period` of the trend; `limit` and `cursor` page."
+        "breakdown or `period` of the trend; `limit` and `cursor` page, at the moment of the first page."
     ),
     responses=PROBLEMS,
 )

@@ -101,10 +101,11 @@ async def save_preferences(request: Request[Any, Any, Any], token: _Token) -> Re
     preferences, languages = _preferences(request), _languages(request)
     form = await request.form()
     wanted = frozenset(str(value) for value in form.getall("allow", []))
+    seen = frozenset(str(value) for value in form.getall("seen", []))
     nothing = form.get("nothing") == "yes"
     # Nothing is recorded before the database answers; afterwards this is not tried again.
     await through_outages(lambda: preferences.shown(token), within_s=3)
-    changes = await preferences.save(token, wanted, nothing=nothing, languages=languages)
+    changes = await preferences.save(token, wanted, seen=seen, nothing=nothing, languages=languages)
     told = "".join(f"<li>{_told(choice, allow)}</li>" for choice, allow in changes)
     body = (
         f"<p>This holds from now on:</p><ul>{told}</ul>"
@@ -114,10 +115,12 @@ async def save_preferences(request: Request[Any, Any, Any], token: _Token) -> Re
     return open_page("Saved", f'{body}<p><a href="">Look at your choices again</a></p>')
 
 
-def _told(choice: Choice, allow: bool) -> str:
+def _told(choice: Choice, allow: bool | None) -> str:
     if choice.purpose == "*":
         return "We send you <b>nothing</b> any more that needs your consent."
     what = f"<b>{named(choice.purpose)}</b> by {named(choice.channel)}"
+    if allow is None:
+        return f"We do not send you {what}: what you would agree to has changed since you opened the page. Look at it again."
     return f"We may send you {what}." if allow else f"We do not send you {what} any more."
 
 
@@ -147,7 +150,8 @@ def _choice(number: int, choice: Choice) -> str:
         text = f'<p class="text" id="t{number}">We do not send it. To get it again, sign up where you did before.</p>'
     described = f' aria-describedby="t{number}"' if text else ""
     return (
-        f'<div class="choice"><input type="checkbox" id="c{number}" name="allow" value="{html.escape(choice.key)}"{state}{described}>'
+        f'<div class="choice"><input type="hidden" name="seen" value="{html.escape(choice.seen)}">'
+        f'<input type="checkbox" id="c{number}" name="allow" value="{html.escape(choice.key)}"{state}{described}>'
         f'<label for="c{number}">{label}</label>{text}</div>'
     )
 

@@ -16,6 +16,7 @@ from psycopg.errors import DataError, UndefinedTable, UntranslatableCharacter
 from psycopg_pool import PoolTimeout
 
 from adapters.postgres.outage import DATABASE_AWAY
+from adapters.saved_names import taken
 from domain.errors import (
     Already,
     Behind,
@@ -232,6 +233,9 @@ def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Respons
         or "unknown"
     )
     refused = of_exception(error, where=f"{request.method} {route}")
+    if refused.status == 405 and request.method == "PUT":
+        reserved = taken(request.url.path.rpartition("/")[2])
+        refused.errors += [reserved] if reserved else []
     return Response(
         document(refused), status_code=refused.status, media_type=MEDIA_TYPE, headers=refused.headers
     )

@@ -91,6 +91,64 @@ def test_a_person_sees_and_changes_what_one_contact_point_gets(tmp_path: Path, d
                 assert all("not made here" in a.text for a in answers)
 
 
+def filled(page: str) -> dict[str, list[str]]:
+    """Give what a browser would send of the choices as they stand on a page."""
+    seen = re.findall(r'type="hidden" name="seen" value="([^"]+)"', page)
+    assert seen
+    return {"allow": ticked(page), "seen": seen}
+
+
+def test_a_page_that_lay_open_says_only_what_its_reader_changed_on_it(
+    tmp_path: Path, database_url: str
+) -> None:
+    """A box that is left as it was is no word; and nobody agrees to a text that the page did not show."""
+    begin = now() - timedelta(hours=1)
+    with served_http(tmp_path / "data", database_url) as served, served.client() as client:
+
+        def said(*events: Any) -> None:
+            assert client.post("/v1/events", json=list(events), headers=CLOUDEVENTS).json()["rejected"] == 0
+            served.project()
+
+        def news_and_offers() -> list[bool]:
+            return [allowed(served, client), allowed(served, client, purpose="marketing.offers")]
+
+        said(*told(begin))
+        url = client.post("/v1/consent/preference-links", json={"contact": MAIL}).json()["url"]
+        path = "/preferences/" + url.rpartition("/")[2]
+        with served.client("") as anybody:
+            # given a page that shows news and offers as allowed, and lies open
+            first = filled(anybody.get(path).text)
+            # when news are withdrawn elsewhere, and then offers are unticked on the page
+            said(fact("w", "withdrawn", begin + timedelta(minutes=1), **WANTED))
+            anybody.post(path, data=first | {"allow": ["marketing.news/email"]})
+            # then nobody has allowed news again
+            assert news_and_offers() == [False, False]
+
+            # given a page that shows neither as allowed
+            page = anybody.get(path).text
+            assert "We write &lt;b&gt;once" in page
+            second = filled(page)
+            # when offers are given elsewhere, and the notice that the page shows gets another text
+            said(
+                fact("o2", "given", now(), **GRANT | {"purpose": "marketing.offers"}),
+                fact(
+                    "n2", "notice.published", now(), subject=None, notice={"id": "privacy", "version": "4"},
+                    text="We write every day.", purposes=["marketing.news"],
+                ),
+            )  # fmt: skip
+            saved = anybody.post(path, data=second | {"allow": ["marketing.news/email"]})
+            # then what was left unticked is no withdrawal, and a tick is none of the other text
+            assert news_and_offers() == [False, True]
+            assert "has changed since" in saved.text
+            # and what the page shows now may be agreed to
+            page = anybody.get(path).text
+            assert "every day" in page
+            anybody.post(
+                path, data=filled(page) | {"allow": ["marketing.news/email", "marketing.offers/email"]}
+            )
+            assert news_and_offers() == [True, True]
+
+
 @story
 async def test_an_old_link_still_withdraws_but_allows_nothing_anew(it: House) -> None:
     await it.given(*told(now() - timedelta(hours=1)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import random
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import httpx
+import orjson
 import psycopg
 import pytest
 from psycopg import sql
@@ -102,6 +104,26 @@ async def test_pages_of_the_trail_do_not_shift_while_events_arrive(it: House) ->
     assert seen == list(range(25, 0, -1))
     with pytest.raises(Invalid, match="cursor"):
         await positions(it, cursor="nonsense")
+
+
+@story
+async def test_a_cursor_of_times_that_the_calendar_does_not_have_was_not_made_here(it: House) -> None:
+    """It is refused by name, as any other cursor that somebody made; nothing fails."""
+    # given a page of each list whose cursor holds times
+    ann = "email:ann@example.com"
+    await it.given(*(event(f"{n}", data={"conversation_id": f"{n}"}) for n in range(2)))
+    told = Conversations(it.core.pool, it.core.histories)
+    for asked in (it.core.histories.page, told.page, lambda _, **more: trails(it).page(**more)):
+        following = (await asked(ann, limit=1)).next
+        assert following is not None
+        place = orjson.loads(base64.urlsafe_b64decode(following + "=" * (-len(following) % 4)))
+        # when somebody changes its times
+        for name in place.keys() & {"as_of", "at"}:
+            for at in ("9999-12-31T23:59:59-23:00", "0001-01-01T00:00:00+23:00", "2026-01-01T00:00:00"):
+                forged = base64.urlsafe_b64encode(orjson.dumps(place | {name: at})).decode().rstrip("=")
+                # then it is refused
+                with pytest.raises(Invalid, match="not made here"):
+                    await asked(ann, limit=1, cursor=forged)
 
 
 @story

@@ -88,7 +88,7 @@ def test_a_cell_lists_its_persons_with_the_events_that_put_them_there_and_is_on_
     gone = http.post("/v1/retention/persons", json={**cell, "returned": False, "limit": 1}).json()
 
     assert (back["count"], [p["positions"] for p in back["persons"]]) == (1, [[head - 2, head]])
-    assert (gone["count"], len(gone["persons"]), gone["next"]) == (2, 1, "1")
+    assert (gone["count"], len(gone["persons"]), gone["next"] is None) == (2, 1, False)
     assert served.records() > before
     for wrong in ({"cohort": "2026-03-31"}, {"in_interval": 4}, {"returned": 1}, {"value": 1}):
         assert http.post("/v1/retention/persons", json=cell | wrong).status_code == 400, wrong

@@ -9,6 +9,8 @@ import httpx
 import pytest
 
 from adapters.columns import kernel, spells, walking
+from domain.errors import Invalid
+from tests.integration.reading_house import House, story
 from tests.integration.running import Served, served_http
 from tests.integration.test_columns import DAY, given, web
 
@@ -149,3 +151,74 @@ def test_what_cannot_be_meant_is_told_where_and_why(served: Served, http: httpx.
         assert any(e["pointer"] == pointer and word in e["detail"] for e in answer.json()["errors"]), (
             answer.text
         )
+
+
+@pytest.mark.parametrize("room", ["funnels", "retention", "segments"])
+@pytest.mark.parametrize("name", ["persons", "query"])
+def test_nothing_is_kept_under_a_name_that_is_an_address(
+    served: Served, http: httpx.Client, room: str, name: str
+) -> None:
+    """`GET /v1/funnels/persons` could not give it again: that address takes questions."""
+    answer = http.put(f"/v1/{room}/{name}", json={})
+
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "OPTIONS, POST"
+    assert [(e["pointer"], e["code"]) for e in answer.json()["errors"]] == [("/name", "reserved")]
+
+
+@story
+async def test_a_command_keeps_nothing_under_such_a_name_either(it: House) -> None:
+    rules = {"all": [{"did": "order.placed", "at_least": 3}]}
+    funnel = {"steps": ["order.placed", "order.shipped"], "window": "1d"}
+    weekly = {"start": "order.placed", "interval": "week"}
+    await it.projected()
+    for kept in (
+        it.core.segments.save("query", rules, "key:test"),
+        it.core.funnels.save("persons", funnel, "key:test"),
+        it.core.retentions.save("query", weekly, "key:test"),
+    ):
+        with pytest.raises(Invalid, match="an address of its own"):
+            await kept
+
+
+FAULT = {"specversion": "1.0", "source": "test/office", "type": "correction.recorded", "time": DAY.format(9)}
+
+
+@pytest.mark.parametrize("room", ["funnels", "retention", "segments"])
+def test_the_pages_of_a_list_of_persons_are_of_one_moment(
+    served: Served, http: httpx.Client, room: str
+) -> None:
+    # given a list of three, in two pages
+    a, z = f"/page/{room}", f"/page/{room}/z"
+    given(http, *(web(f"{room}{i}", f"user:{room}-{i}", a, 1) for i in range(3)))
+    served.project()
+    http.put("/v1/segments/paged", json={"all": [looked(a)]})
+    step = {"type": "web.page_viewed", "where": {"path": a}}
+    question: dict[str, dict[str, Any]] = {
+        "funnels": {"steps": [step, step], "window": "P1D", "segment": "paged"},
+        "retention": {"start": step, "interval": "day"},
+        "segments": {"segment": {"name": "paged"}},
+    }
+    asking = {**question[room], "limit": 2}
+    whole = asked(served, http, f"{room}/persons", **asking | {"limit": 3})
+    first = asked(served, http, f"{room}/persons", **asking)
+    assert whole["next"] is None, "exactly a page is the last one"
+
+    # when all but one are corrected away between the pages, and the segment becomes another
+    patch = {"data": {"path": z}}
+    given(http, *(
+        {**FAULT, "id": f"{room}-fault{i}", "data": {"of": {"source": "test/web", "id": f"{room}{i}"}, "patch": patch}}
+        for i in range(2)
+    ))  # fmt: skip
+    served.project()
+    http.put("/v1/segments/paged", json={"all": [looked(z)]})
+    second = asked(served, http, f"{room}/persons", **asking, cursor=first["next"])
+
+    # then the second goes on where the first ended, and a new list tells what is known now
+    assert first["persons"] + second["persons"] == whole["persons"]
+    assert {**whole, "persons": 0} == {**second, "persons": 0}
+    beside = {**asking, "cursor": first["next"], "known_at": f"@{first['known_at']}"}
+    assert asked(served, http, f"{room}/persons", **beside) == second
+    for another in ({"known_at": f"@{first['known_at'] + 1}"}, {"as_of": DAY.format(5)}):
+        refused = http.post(f"/v1/{room}/persons", json={**asking, "cursor": first["next"], **another})
+        assert [e["code"] for e in refused.json()["errors"]] == ["other_moment"]

@@ -177,6 +177,29 @@ def test_a_funnel_of_a_segment_is_explained_by_who_belongs_in_each_view(
     assert parts(told)["late_events"][0] == [1, 1], late
 
 
+def test_a_snapshot_is_explained_in_the_version_of_the_segment_that_it_was_taken_of(
+    served: Served, http: httpx.Client
+) -> None:
+    """As in the version of its funnel: what came in since is told, not that somebody saved other rules."""
+    # given a snapshot of a funnel of a segment that is kept
+    given(http, web("v1", "user:v-a", "/version/a", 1), web("v2", "user:v-b", "/version/a", 1))
+    served.project()
+    rules = {"all": [{"did": "web.page_viewed", "where": {"path": "/version/a"}}]}
+    http.put("/v1/segments/version", json=rules)
+    saved(served, http, "version", segment="version")
+    assert [s["count"] for s in taken(http, "version")["answer"]["steps"]] == [2, 0]
+
+    # when the segment gets other rules, to which nobody belongs, and one of the two goes on
+    nobody = {"all": [{"did": "web.page_viewed", "where": {"path": "/version/a"}, "at_least": 9}]}
+    assert http.put("/v1/segments/version", json=nobody).json()["version"] == 2
+    given(http, web("v3", "user:v-a", "/version/b", 2))
+
+    # then the change is what that one did
+    told = changed(served, http, "version")
+    assert (told["then"]["steps"], told["now"]["steps"]) == ([2, 0], [2, 1])
+    assert len(told["notes"]) == 1
+
+
 def test_the_schedule_takes_each_moment_once_as_it_was_then(served: Served, http: httpx.Client) -> None:
     given(http, web("s1", "user:s-1", "/s/a", 1))
     saved(served, http, "s", snapshot="1h")
