@@ -86,44 +86,25 @@ class Corrector(Protocol):
         """Change the results of conflicts that became corrections: status `corrected`, or `duplicate` where nothing differs."""
 
 
-class _Call:
+class _Call(msgspec.Struct, eq=False):
     """One caller's items on their way, and what became of them."""
 
-    __slots__ = (
-        "corrector",
-        "done",
-        "import_id",
-        "items",
-        "keep",
-        "places",
-        "principal",
-        "results",
-        "way_in",
-    )
-
-    def __init__(
-        self,
-        items: Sequence[bytes | Payload],
-        principal: Principal,
-        way_in: str,
-        import_id: str | None,
-        places: Sequence[str] | None,
-        keep: bool,
-        corrector: Corrector | None = None,
-    ) -> None:
-        self.items = items
-        self.principal = principal
-        self.way_in = way_in
-        self.import_id = import_id
-        self.places = places
-        self.keep = keep
-        self.corrector = corrector
-        self.results: list[Result | None] = [None] * len(items)
-        self.done: asyncio.Future[None] | None = None
+    items: Sequence[bytes | Payload]
+    principal: Principal
+    way_in: str
+    import_id: str | None
+    places: Sequence[str] | None
+    keep: bool
+    corrector: Corrector | None
+    results: list[Result | None]
+    """One for each item, once it is known."""
+    done: asyncio.Future[None] | None = None
 
     def answer(self, head: int) -> Answer:
         """The results in order and in sum."""
         results = [r for r in self.results if r is not None]
+        if len(results) == 1 and results[0].status == "recorded":
+            return Answer(results, 1, 0, 0, 0, head)
         count = [r.status for r in results].count
         recorded = count("recorded")
         if recorded == len(results):
@@ -204,7 +185,7 @@ class Ingest:
         Raises:
             Unavailable: nothing is known of these items; the same call may be made again.
         """
-        call = _Call(items, principal, way_in, import_id, places, keep, corrector)
+        call = _Call(items, principal, way_in, import_id, places, keep, corrector, [None] * len(items))
         if len(items) > SMALL_CALL or import_id is not None or corrector is not None:
             await self._accept([call])
         else:

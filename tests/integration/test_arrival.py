@@ -102,7 +102,7 @@ def test_any_permutation_of_arrival_gives_the_same_rows_of_every_read_model(
     """With corrections before their events, events after the retraction of their import, links in any order."""
 
     @settings(
-        max_examples=12, phases=(Phase.explicit, Phase.reuse, Phase.generate)
+        max_examples=8, phases=(Phase.explicit, Phase.reuse, Phase.generate)
     )  # to shrink takes minutes
     @given(
         seed=st.integers(0, 10_000),

@@ -171,7 +171,7 @@ UPDATES = st.lists(
 )
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(UPDATES, st.randoms(use_true_random=False))
 def test_any_order_of_arrival_gives_the_same_profile_live_and_rebuilt(
     tmp_path_factory: pytest.TempPathFactory, new_database: NewDatabase, told: Any, random: Any
