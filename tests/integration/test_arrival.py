@@ -101,9 +101,7 @@ def test_any_permutation_of_arrival_gives_the_same_rows_of_every_read_model(
 ) -> None:
     """With corrections before their events, events after the retraction of their import, links in any order."""
 
-    @settings(
-        max_examples=8, phases=(Phase.explicit, Phase.reuse, Phase.generate)
-    )  # to shrink takes minutes
+    @settings(max_examples=8, phases=(Phase.explicit, Phase.reuse, Phase.generate))  # to shrink takes minutes
     @given(
         seed=st.integers(0, 10_000),
         chance=st.randoms(use_true_random=False),
