@@ -13,7 +13,7 @@ from adapters.identifiers import normalised
 from domain.errors import Invalid, Problem, pointed
 from domain.identity import Identifier, in_priority, kind_of, parse_ref
 
-__all__ = ["MAX_IDENTIFIERS", "known_ref", "named_by", "one_named", "told_ref"]
+__all__ = ["known_ref", "named_by", "one_named", "told_ref"]
 
 MAX_IDENTIFIERS = 1000
 
