@@ -116,16 +116,16 @@ class AuditTrails:
         place = read_cursor(cursor, _Place) if cursor else None
         limit = max(1, min(limit, 1000))
         if place is not None:
-            known = await self._histories.resolve_known_at(known_at)
+            known = await self._histories.moments.resolve_known_at(known_at)
             hold_moment((place.as_of, place.known_at), as_of, known)
             known_at, as_of = place.known_at, place.as_of
         if after:
-            await self._histories.wait_until(after, models=READ_MODELS)
-        position = await self._histories.resolve_known_at(known_at)
+            await self._histories.moments.wait_until(after, models=READ_MODELS)
+        position = await self._histories.moments.resolve_known_at(known_at)
         if position is None:
-            position = await self._histories.seen(READ_MODELS)
+            position = await self._histories.moments.seen(READ_MODELS)
         else:
-            await self._histories.wait_until(position, models=READ_MODELS)
+            await self._histories.moments.wait_until(position, models=READ_MODELS)
         parameters: dict[str, Any] = {"known_at": position, "as_of": as_of, "limit": limit + 1}
         filters = []
         about: list[str] = []
@@ -133,7 +133,7 @@ class AuditTrails:
             parameters |= await self._of_event(event, position)
             filters.append("event")
         if person is not None:
-            found = await self._histories.person(person, as_of=as_of, known_at=position)
+            found = await self._histories.identities.person(person, as_of=as_of, known_at=position)
             about = [s["subject"] for s in found.subjects]
             parameters["subjects"] = [UUID(s) for s in about]
             filters.append("subjects")

@@ -133,18 +133,19 @@ class Conversations:
         limit = max(1, min(limit, 1000))
         place = read_cursor(cursor, _Place) if cursor else None
         if after:
-            await self._histories.wait_until(after, models=READ_MODELS)
+            await self._histories.moments.wait_until(after, models=READ_MODELS)
         if place is not None and (ref is None) != (place.known_at is None):
             raise _other_list()
         if ref is None:
             return await self._everybodys(place, limit, as_of, known_at)
         if place is not None:
-            known = await self._histories.resolve_known_at(known_at)
+            known = await self._histories.moments.resolve_known_at(known_at)
             hold_moment((place.as_of, place.known_at), as_of, known)
             as_of, known_at = place.as_of, place.known_at
         position = await self._position(known_at)
         about = [
-            s["subject"] for s in (await self._histories.person(ref, as_of=as_of, known_at=position)).subjects
+            s["subject"]
+            for s in (await self._histories.identities.person(ref, as_of=as_of, known_at=position)).subjects
         ]
         mine = {UUID(s) for s in about}
         async with self._pool.connection() as conn:
@@ -178,9 +179,9 @@ class Conversations:
         as_of: datetime | None,
         known_at: datetime | int | None,
     ) -> ConversationsPage:
-        position = await self._histories.resolve_known_at(known_at)
+        position = await self._histories.moments.resolve_known_at(known_at)
         if position is not None:
-            await self._histories.wait_until(position, models=("conversations",))
+            await self._histories.moments.wait_until(position, models=("conversations",))
         parameters = {
             "at": place.at if place else None,
             "conversation": place.conversation if place else None,
@@ -220,7 +221,7 @@ class Conversations:
             Behind: the read models do not come to *after* or *known_at* in time.
         """
         if after:
-            await self._histories.wait_until(after, models=READ_MODELS)
+            await self._histories.moments.wait_until(after, models=READ_MODELS)
         position = await self._position(known_at)
         key = conversation_key(key)
         found = await self._at([key], position, as_of)
@@ -245,7 +246,7 @@ class Conversations:
         ]
         return ConversationAnswer(
             _told(tuple(getattr(row, c) for c in _COLUMNS)),
-            await self._histories.entries(rows),
+            await self._histories.entries.of(rows),
             moment(as_of) if as_of else None,
             position,
             position,
@@ -253,10 +254,10 @@ class Conversations:
 
     async def _position(self, known_at: datetime | int | None) -> int:
         """The position of the moment asked for, once the read models have seen it; without one, what they have seen."""
-        position = await self._histories.resolve_known_at(known_at)
+        position = await self._histories.moments.resolve_known_at(known_at)
         if position is None:
-            return await self._histories.seen(READ_MODELS)
-        await self._histories.wait_until(position, models=READ_MODELS)
+            return await self._histories.moments.seen(READ_MODELS)
+        await self._histories.moments.wait_until(position, models=READ_MODELS)
         return position
 
     async def _owners(

@@ -208,7 +208,7 @@ class Corrections:
                 assert whole is not None, "only a retraction takes an event away"
             rows.append((recorded.position, recorded.recorded_at, None, None, None, body, whole[1]))
             found.append((recorded.position, whole[0].event, is_retracted, stated))
-        entries = await self._histories.entries(rows)
+        entries = await self._histories.entries.of(rows)
         return {
             position: _Held(event, entry, is_retracted, stated)
             for (position, event, is_retracted, stated), entry in zip(found, entries, strict=True)

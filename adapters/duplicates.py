@@ -246,12 +246,12 @@ class Duplicates:
         """
         tell = progress or _silent
         if after:
-            await self._histories.wait_until(after, models=READ_MODELS)
+            await self._histories.moments.wait_until(after, models=READ_MODELS)
         await self._index.catch_up(
             within_s=within_s, progress=lambda done, of: tell("reading profiles", done, of)
         )
         found = Candidates()
-        found.head = await self._histories.seen(READ_MODELS)
+        found.head = await self._histories.moments.seen(READ_MODELS)
         tell("looking for what is shared", 0, 4)
         async with self._pool.connection() as conn:
             rows = await (await conn.execute(_NAMED_TOGETHER, {"contacts": list(_CONTACTS)})).fetchall()

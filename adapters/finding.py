@@ -15,9 +15,11 @@ import msgspec
 from psycopg_pool import AsyncConnectionPool
 
 from adapters.cursors import read_cursor, write_cursor
-from adapters.history import WAIT_S, Histories, Person
+from adapters.history import Histories
+from adapters.identities import Person
 from adapters.keys import KeyFile
 from adapters.members import members_now
+from adapters.moments import WAIT_S
 from adapters.profiles import Profiles, traits_of
 from adapters.search_index import SearchIndex, prefix_length
 from domain.errors import Invalid, NotFound
@@ -127,7 +129,7 @@ class Finding:
         limit = max(1, min(limit, 200))
         place = read_cursor(cursor, _Place) if cursor else None
         if after:
-            await self._histories.wait_until(after, models=READ_MODELS)
+            await self._histories.moments.wait_until(after, models=READ_MODELS)
         text = text.strip()
         found: dict[str, Found] = {}
         named = await self._by_identifier(text) if text else []
@@ -148,7 +150,7 @@ class Finding:
             await self._index.catch_up(within_s=within_s, progress=progress)
             skipped = {person.id for person in named}
             following = await self._by_name(text, limit, place, skipped, found)
-        head = max((one.head for one in found.values()), default=0) or await self._histories.seen()
+        head = max((one.head for one in found.values()), default=0) or await self._histories.moments.seen()
         return FoundPage(list(found.values()), following, head)
 
     async def _by_identifier(self, text: str) -> list[Person]:
@@ -158,7 +160,7 @@ class Finding:
         found: dict[str, Person] = {}
         for ref in tried:
             try:
-                person = await self._histories.person(ref)
+                person = await self._histories.identities.person(ref)
             except (Invalid, NotFound):
                 continue
             found.setdefault(person.id, person)
@@ -198,7 +200,7 @@ class Finding:
                 if subject in matches:
                     if len(found) == limit:
                         return write_cursor(place) if place is not None else None
-                    person = await self._histories.person(str(subject))
+                    person = await self._histories.identities.person(str(subject))
                     if person.id not in skipped:
                         found.setdefault(person.id, _found(person, *matches[subject]))
                 place = _Place(rank, subject)

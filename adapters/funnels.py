@@ -199,12 +199,12 @@ class Funnels:
         Raises:
             Invalid, FutureTime, Behind: as everywhere.
         """
-        position = await self._histories.resolve_known_at(
+        position = await self._histories.moments.resolve_known_at(
             known if isinstance(known, int) else _time(known, pointer)
         )
         if position is None:
             position = await self._head()
-        await self._histories.wait_until(position, models=READ_MODELS)
+        await self._histories.moments.wait_until(position, models=READ_MODELS)
         return position
 
     async def _head(self) -> int:
@@ -228,7 +228,7 @@ class Funnels:
         given = raw if isinstance(raw, dict) else {}
         wanted = given.get("as_of")
         if isinstance(wanted, str) and wanted[:1] == "@" and wanted[1:].isdigit() and len(wanted) < 20:
-            as_of: datetime | None = await self._histories.recorded_at(int(wanted[1:]), "/as_of")
+            as_of: datetime | None = await self._histories.moments.recorded_at(int(wanted[1:]), "/as_of")
         else:
             as_of = _time(wanted, "/as_of")
         known = given.get("known_at")
@@ -236,10 +236,10 @@ class Funnels:
             known = int(known[1:20])
         elif isinstance(known, bool) or not isinstance(known, int):
             known = _time(known, "/known_at")
-        position = await self._histories.resolve_known_at(known)
+        position = await self._histories.moments.resolve_known_at(known)
         if position is None:
             position = await self._head()
-        await self._histories.wait_until(max(position, after), models=READ_MODELS)
+        await self._histories.moments.wait_until(max(position, after), models=READ_MODELS)
         return as_of, position
 
     async def sql(

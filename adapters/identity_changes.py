@@ -159,7 +159,7 @@ class IdentityChanges:
             raise Already(
                 f"This merge was undone before, by the event at position {row.known_to:,}. Nothing was recorded."
             )
-        reach = await self._histories.resolutions.reach([row.a, row.b], position)
+        reach = await self._histories.identities.resolutions.reach([row.a, row.b], position)
         if of is not None:
             subject = await self._subject(of)
             if subject not in (await reach.persons()).of(row.a):
@@ -289,12 +289,12 @@ class IdentityChanges:
         async with self._pool.connection() as conn:
             row = await (await conn.execute("SELECT position FROM touchpoint_log.head")).fetchone()
         assert row is not None
-        await self._histories.wait_until(row[0], models=_READ_MODELS)
+        await self._histories.moments.wait_until(row[0], models=_READ_MODELS)
         return int(row[0])
 
     async def _subject(self, ref: str) -> UUID:
         """The subject that a REF names; of an order or a case, that of the person it belongs to."""
-        subject = await self._histories.subject_of(ref)
+        subject = await self._histories.identities.subject_of(ref)
         async with self._pool.connection() as conn:
             row = await (
                 await conn.execute(
@@ -313,7 +313,7 @@ class IdentityChanges:
         """(position, what bears on both, the two subjects) as known at the head."""
         position = await self._at_head()
         one, two = await self._subject(a), await self._subject(b)
-        return position, await self._histories.resolutions.reach([one, two], position), one, two
+        return position, await self._histories.identities.resolutions.reach([one, two], position), one, two
 
     async def _without(self, reach: Reach, merge: Merged) -> tuple[Side, Side]:
         """The two sides of a standing merge, as they are without it."""

@@ -101,11 +101,11 @@ class Whys:
             Invalid, NotFound, FutureTime, Behind.
         """
         if after:
-            await self._histories.wait_until(after)
-        known_at = known_at if known_at is not None else await self._histories.seen()
-        person = await self._histories.person(ref, as_of=as_of, known_at=known_at)
+            await self._histories.moments.wait_until(after)
+        known_at = known_at if known_at is not None else await self._histories.moments.seen()
+        person = await self._histories.identities.person(ref, as_of=as_of, known_at=known_at)
         members = {UUID(s["subject"]) for s in person.subjects}
-        reach = await self._histories.resolutions.reach(members, person.known_at)
+        reach = await self._histories.identities.resolutions.reach(members, person.known_at)
         found = await reach.persons(as_of)
         by_pair: dict[frozenset[UUID], list[Evidence]] = {}
         for row in reach.evidence:
@@ -190,9 +190,9 @@ class Whys:
             Behind.
         """
         if after:
-            await self._histories.wait_until(after)
+            await self._histories.moments.wait_until(after)
         limit = max(1, min(limit, 1000))
-        found, total, following, head = await self._histories.resolutions.refused(
+        found, total, following, head = await self._histories.identities.resolutions.refused(
             limit=limit, behind=_read_cursor(cursor) if cursor else None
         )
         named = await self._subjects.describe({s for r in found for s in (r.evidence.a, r.evidence.b)})

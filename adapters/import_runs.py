@@ -229,7 +229,7 @@ class ImportRuns:
         async with self._pool.connection() as conn:
             row = await (await conn.execute("SELECT position FROM touchpoint_log.head")).fetchone()
             assert row is not None
-            await self._histories.wait_until(row[0], models=_READ_MODELS)
+            await self._histories.moments.wait_until(row[0], models=_READ_MODELS)
             async with conn.transaction():
                 await conn.execute(
                     "CREATE TEMPORARY TABLE mine (position bigint PRIMARY KEY, event_id uuid, holds boolean) ON COMMIT DROP"

@@ -9,7 +9,8 @@ from uuid import UUID
 import msgspec
 from psycopg_pool import AsyncConnectionPool
 
-from adapters.history import Histories, Person
+from adapters.history import Histories
+from adapters.identities import Person
 from adapters.members import OWNERS_AT
 from adapters.postgres.subjects import Subjects, told_subjects
 from adapters.profiles import Profile, Profiles
@@ -124,7 +125,8 @@ class Persons:
             Invalid, NotFound, FutureTime, Behind.
         """
         return await self.of(
-            await self._histories.person(ref, as_of=as_of, known_at=known_at, after=after), as_of=as_of
+            await self._histories.identities.person(ref, as_of=as_of, known_at=known_at, after=after),
+            as_of=as_of,
         )
 
     async def of(self, person: Person, *, as_of: datetime | None = None) -> Known:
@@ -179,7 +181,7 @@ class Persons:
                 ]
             ) from None
         if after:
-            await self._histories.wait_until(after, models=READ_MODELS)
+            await self._histories.moments.wait_until(after, models=READ_MODELS)
         async with self._pool.connection() as conn, conn.transaction():
             await conn.execute(
                 "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"

@@ -10,7 +10,8 @@ from uuid import UUID
 import msgspec
 from psycopg_pool import AsyncConnectionPool
 
-from adapters.history import Histories, Person
+from adapters.history import Histories
+from adapters.identities import Person
 from adapters.members import OWNERS_AT
 from domain.entry import moment
 from domain.profile import ProfileUpdate, Trait, folded_profile
@@ -85,7 +86,7 @@ class Profiles:
         Raises:
             Behind: the profiles have not yet seen that position.
         """
-        await self._histories.wait_until(person.known_at, models=("profiles",))
+        await self._histories.moments.wait_until(person.known_at, models=("profiles",))
         async with self._pool.connection() as conn:
             curs = conn.cursor(binary=True)
             await curs.execute(
@@ -123,8 +124,8 @@ class Profiles:
         return found
 
     async def _opened(self, rows: Sequence[Any]) -> tuple[list[ProfileUpdate], int]:
-        """(updates that can be read, how many cannot) of rows as `Histories.entries` takes them."""
-        entries = await self._histories.entries(rows)
+        """(updates that can be read, how many cannot) of rows as `Entries.of` takes them."""
+        entries = await self._histories.entries.of(rows)
         updates = []
         erased = 0
         for entry in entries:

@@ -23,7 +23,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from psycopg import sql
 from psycopg_pool import AsyncConnectionPool
 
-from adapters.history import Histories, Person
+from adapters.history import Histories
+from adapters.identities import Person
 from adapters.postgres.schema import APP_ROLE
 from adapters.unsealing import key_ids, opened
 from domain.correction import CORRECTION, RETRACTION, Amendment, amended, patched, target_of
@@ -459,9 +460,9 @@ async def owners_of(
     """(the person whom *ref* names as known at a position, its subjects and the references that are its own).
 
     Raises:
-        Invalid, NotFound, Behind: as `Histories.person`.
+        Invalid, NotFound, Behind: as `Identities.person`.
     """
-    person = await histories.person(ref, known_at=known_at, known=False)
+    person = await histories.identities.person(ref, known_at=known_at, known=False)
     subjects = [subject["subject"] for subject in person.subjects]
     async with pool.connection() as conn:
         rows = await (await conn.execute(_OWNED, {"subjects": subjects, "known_at": known_at})).fetchall()

@@ -182,11 +182,11 @@ class Volumes:
         self, as_of: datetime | None, known_at: datetime | int | None, after: int
     ) -> int | None:
         """The position of the moment asked for, once it was seen; None for now, of which the sums are kept."""
-        position = await self._histories.resolve_known_at(known_at)
+        position = await self._histories.moments.resolve_known_at(known_at)
         if position is None and as_of is None:
             if after:
-                await self._histories.wait_until(after, models=READ_MODELS)
+                await self._histories.moments.wait_until(after, models=READ_MODELS)
             return None
         wanted = max(position or 0, after)
-        seen = await self._histories.wait_until(wanted, models=READ_MODELS_OF_A_MOMENT)
+        seen = await self._histories.moments.wait_until(wanted, models=READ_MODELS_OF_A_MOMENT)
         return seen if position is None else position

@@ -16,7 +16,8 @@ import typer
 from bin.settings import DATA_OPTION, Settings
 
 if TYPE_CHECKING:
-    from adapters.history import Page, Person
+    from adapters.history import Page
+    from adapters.identities import Person
     from bin.compose import Core
 
 _POSITION = re.compile(r"@(\d{1,18})\Z")
@@ -78,7 +79,7 @@ async def happened_by_then(parts: Core, asked: datetime | int | None) -> datetim
     if not isinstance(asked, int):
         return asked
     try:
-        return await parts.histories.recorded_at(asked, "/as_of")
+        return await parts.histories.moments.recorded_at(asked, "/as_of")
     except Invalid as wrong:
         raise typer.BadParameter(wrong.problems[0].detail, param_hint="--as-of") from None
 
@@ -126,7 +127,7 @@ async def ask(
             entries += more.entries
             following = more.next
         page = msgspec.structs.replace(page, entries=entries, next=following)
-        person = await parts.histories.person(ref, as_of=happened, known_at=page.known_at)
+        person = await parts.histories.identities.person(ref, as_of=happened, known_at=page.known_at)
         about = tuple(str(subject["subject"]) for subject in person.subjects)
         await parts.access(principal().key_id, action="history", about=about, query=ref, count=len(entries))
     return page, person
@@ -136,7 +137,7 @@ def catch_up(database_url: str, models: Sequence[str] = ()) -> None:
     """Bring the read models (those of histories, unless told) to the head where no serve does; a running projector is left alone."""
     import psycopg
 
-    from adapters.history import READ_MODELS
+    from adapters.moments import READ_MODELS
     from bin.compose import project_once
 
     models = models or READ_MODELS

@@ -191,7 +191,7 @@ async def _moment(settings: Settings, url: str, wish: Wish) -> tuple[int | None,
         return None, as_of
     async with core(settings, url) as parts:
         happened = await happened_by_then(parts, as_of)
-        return None if known is None else await parts.histories.resolve_known_at(known), happened
+        return None if known is None else await parts.histories.moments.resolve_known_at(known), happened
 
 
 def _say(text: str) -> None:

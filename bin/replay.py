@@ -230,7 +230,7 @@ async def selection_of(core: Core, asked: Asked) -> Selection:
     from adapters.replay import Selection, owners_of
     from bin.principal import principal
 
-    resolved = await core.histories.resolve_known_at(asked.known_at)
+    resolved = await core.histories.moments.resolve_known_at(asked.known_at)
     known_at = await core.feed.head() if resolved is None else resolved
     owners: frozenset[str] | None = None
     about: tuple[str, ...] = ()

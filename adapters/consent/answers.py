@@ -35,15 +35,15 @@ async def ask(parts: Parts, question: Question, asked: Asked, *, after: int = 0)
         Invalid, NotFound, FutureTime, Behind.
     """
     if after:
-        await parts.histories.wait_until(after, models=MODELS)
+        await parts.histories.moments.wait_until(after, models=MODELS)
     return answered(question, asked, await _ANSWERS[question.name](parts, asked))
 
 
 async def _position(parts: Parts, known_at: datetime | int | None) -> int:
-    position = await parts.histories.resolve_known_at(known_at)
+    position = await parts.histories.moments.resolve_known_at(known_at)
     if position is None:
-        return max(await parts.histories.seen(MODELS), 0)
-    await parts.histories.wait_until(position, models=MODELS)
+        return max(await parts.histories.moments.seen(MODELS), 0)
+    await parts.histories.moments.wait_until(position, models=MODELS)
     return position
 
 
@@ -386,7 +386,7 @@ async def _late_facts(parts: Parts, positions: list[int]) -> list[dict[str, Any]
 
 
 async def _subjects_of(parts: Parts, ref: str, known_at: int | None = None) -> tuple[list[UUID], int]:
-    person = await parts.histories.person(ref, known_at=known_at)
+    person = await parts.histories.identities.person(ref, known_at=known_at)
     return [UUID(one["subject"]) for one in person.subjects], person.known_at
 
 

@@ -147,10 +147,10 @@ class Breaches:
             raise Invalid(
                 [Problem("/to", "The span ends before it begins; 'to' lies behind 'from'.", "out_of_order")]
             )
-        position = await self._histories.resolve_known_at(known_at)
+        position = await self._histories.moments.resolve_known_at(known_at)
         if position is None:
-            position = max(await self._histories.seen(READ_MODELS), after)
-        await self._histories.wait_until(max(position, after), models=READ_MODELS)
+            position = max(await self._histories.moments.seen(READ_MODELS), after)
+        await self._histories.moments.wait_until(max(position, after), models=READ_MODELS)
         ledger = Ledger(self._pool, self._histories)
         judged_to = await ledger.judged_to()
         if 0 < judged_to < position:

@@ -140,15 +140,15 @@ class Consents:
         if (
             isinstance(known_at, int)
             and known_at >= 0
-            and max(known_at, after) <= await self._histories.seen(READ_MODELS)
+            and max(known_at, after) <= await self._histories.moments.seen(READ_MODELS)
         ):
             return known_at  # one look says that it is in the log, and seen
-        position = await self._histories.resolve_known_at(known_at)
+        position = await self._histories.moments.resolve_known_at(known_at)
         if position is None:
             if after:
-                return await self._histories.wait_until(after, models=READ_MODELS)
-            return await self._histories.seen(READ_MODELS)
-        await self._histories.wait_until(max(position, after), models=READ_MODELS)
+                return await self._histories.moments.wait_until(after, models=READ_MODELS)
+            return await self._histories.moments.seen(READ_MODELS)
+        await self._histories.moments.wait_until(max(position, after), models=READ_MODELS)
         return position
 
     # -- before sending
@@ -295,7 +295,7 @@ class Consents:
         ids = [UUID(bytes=event_id_of(event.source, event.id)) for event in events]
         rows = await self._messages(ids)
         if len(rows) < len(set(ids)):  # perhaps the read model has not seen them yet: they are taken as given
-            await self._histories.wait_until(await self._head(), models=READ_MODELS)
+            await self._histories.moments.wait_until(await self._head(), models=READ_MODELS)
             rows = await self._messages(ids)
         register = await load(
             self._pool,
@@ -359,7 +359,7 @@ class Consents:
             Invalid, NotFound, FutureTime, Behind.
         """
         when = at or datetime.now(UTC)
-        finding = asyncio.ensure_future(self._histories.subject_then(ref, known_at))
+        finding = asyncio.ensure_future(self._histories.identities.subject_then(ref, known_at))
         try:
             position = await self._position(known_at, after)
             subject = await finding
@@ -396,9 +396,13 @@ class Consents:
             key=lambda f: (f.effective_at, f.source, f.source_id),
         )
         if known and not facts and not await self._written_to(people, position):
-            await self._histories.wait_until(position)
-            if not await self._histories.known(ref, list(people), position, waits=known_at is None):
-                position = await self._histories.wait_until(await self._histories.seen(), models=READ_MODELS)
+            await self._histories.moments.wait_until(position)
+            if not await self._histories.identities.known(
+                ref, list(people), position, waits=known_at is None
+            ):
+                position = await self._histories.moments.wait_until(
+                    await self._histories.moments.seen(), models=READ_MODELS
+                )
                 return await self.person(
                     ref, purpose=purpose, channel=channel, contact=contact, at=when, known_at=position
                 )

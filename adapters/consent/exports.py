@@ -131,10 +131,10 @@ class Exports:
         Raises:
             Invalid, FutureTime, Behind.
         """
-        position = await self._histories.resolve_known_at(known_at)
+        position = await self._histories.moments.resolve_known_at(known_at)
         if position is None:
-            position = await self._histories.seen(READ_MODELS)
-        await self._histories.wait_until(max(position, after), models=READ_MODELS)
+            position = await self._histories.moments.seen(READ_MODELS)
+        await self._histories.moments.wait_until(max(position, after), models=READ_MODELS)
         return max(position, after) if known_at is None else position
 
     async def _batches(self, statement: str, asked: dict[str, Any]) -> AsyncIterator[list[Any]]:

@@ -183,7 +183,7 @@ class Judge:
                         await self._by_other_policy(stands)
                         stands = None
                         continue
-                seen = await self._histories.seen(READ_MODELS)
+                seen = await self._histories.moments.seen(READ_MODELS)
                 if progress is not None:
                     progress(stands.position, seen)
                 arrived = stands.position >= seen

@@ -16,7 +16,8 @@ import orjson
 from psycopg_pool import AsyncConnectionPool
 
 from adapters.consent.register import READ_MODELS
-from adapters.history import WAIT_S, Histories
+from adapters.history import Histories
+from adapters.moments import WAIT_S
 from domain.consent.facts import state_of
 from domain.entry import decode_body, moment
 from domain.errors import Invalid, NotFound, Problem
@@ -131,13 +132,13 @@ class Ledger:
         async with self._pool.connection() as conn:
             row = await (await conn.execute(_JUDGED, prepare=True)).fetchone()
         assert row is not None, "the migration made the row"
-        if row[1] and await self._histories.seen(("verdicts",)) < row[1]:
-            await self._histories.wait_until(row[1], models=("verdicts",))
+        if row[1] and await self._histories.moments.seen(("verdicts",)) < row[1]:
+            await self._histories.moments.wait_until(row[1], models=("verdicts",))
         return int(row[0])
 
     async def wait_until(self, position: int, *, at_most_s: float = WAIT_S) -> int:
         """Wait until the judge has seen *position*; returns how far it is, which may be less when the time is over."""
-        return await self._histories.waited(self.judged_to, position, at_most_s)
+        return await self._histories.moments.waited(self.judged_to, position, at_most_s)
 
     async def of(self, event_id: str, *, after: int = 0) -> MessageVerdicts:
         """All verdicts on the message with this event id.
@@ -152,7 +153,7 @@ class Ledger:
             raise NotFound(
                 f"'{event_id[:60]}' is no event id; the report of breaches lists them, as `event_id`."
             ) from None
-        await self._histories.wait_until(after, models=READ_MODELS)
+        await self._histories.moments.wait_until(after, models=READ_MODELS)
         position = await self.wait_until(after)
         async with self._pool.connection() as conn:
             row = await (await conn.execute(_MESSAGE, [message], prepare=True)).fetchone()
@@ -215,16 +216,18 @@ class Ledger:
             raise Invalid(
                 [Problem("/to", "The span ends before it begins; 'to' lies behind 'from'.", "out_of_order")]
             )
-        then = await self._histories.resolve_known_at(said_at)
-        now = await self._histories.resolve_known_at(known_at)
+        then = await self._histories.moments.resolve_known_at(said_at)
+        now = await self._histories.moments.resolve_known_at(known_at)
         assert then is not None
-        position = now if now is not None else max(await self._histories.seen(READ_MODELS), then, after)
-        await self._histories.wait_until(max(position, after), models=READ_MODELS)
+        position = (
+            now if now is not None else max(await self._histories.moments.seen(READ_MODELS), then, after)
+        )
+        await self._histories.moments.wait_until(max(position, after), models=READ_MODELS)
         judged_to = await self.wait_until(position)
         if now is None:
             position = judged_to
         elif judged_to < position:
-            raise self._histories.behind(judged_to, position)
+            raise self._histories.moments.behind(judged_to, position)
         if then > position:
             raise Invalid(
                 [

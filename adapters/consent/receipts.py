@@ -62,7 +62,7 @@ class Receipts:
                 ]
             ) from None
         if after:
-            await self._histories.wait_until(after, models=READ_MODELS)
+            await self._histories.moments.wait_until(after, models=READ_MODELS)
         async with self._pool.connection() as conn:
             row = await (await conn.execute(_FACT, (wanted,))).fetchone()
         if row is None:

@@ -214,8 +214,8 @@ async def resolve_refs(
         )
     core = house_of(request).core
     if after := after_of(request):
-        await core.histories.wait_until(after)
-    found, head = await core.histories.persons_of(wish.refs)
+        await core.histories.moments.wait_until(after)
+    found, head = await core.histories.identities.persons_of(wish.refs)
     about = tuple(dict.fromkeys(str(p) for p in found.values() if p is not None))
     await access_recorded(request, reader, about, " ".join(wish.refs), len(about))
     persons = [{"ref": ref, "person": str(p) if (p := found[ref]) else None} for ref in wish.refs]

@@ -10,11 +10,12 @@ from litestar.openapi import ResponseSpec
 from litestar.params import PathParameter, QueryParameter
 
 from adapters.finding import Finding, FoundPage
-from adapters.history import Page, Person
+from adapters.history import Page
 from adapters.http.auth import action_of, house_of
 from adapters.http.house import House
 from adapters.http.problems import ProblemDocument
 from adapters.http.reading import AsOf, KnownAt, after_of, as_of_of, json_answer, known_at_of, timed
+from adapters.identities import Person
 from adapters.ingest import Principal
 from adapters.persons import Persons, PersonsPage
 from adapters.postgres.outage import through_outages
@@ -57,7 +58,7 @@ async def person_of(
     after, at, known = after_of(request), await as_of_of(request, as_of), known_at_of(known_at)
 
     async def asked() -> Person:
-        return await house.core.histories.person(ref, as_of=at, known_at=known, after=after)
+        return await house.core.histories.identities.person(ref, as_of=at, known_at=known, after=after)
 
     try:
         person = await through_outages(asked, within_s=3)

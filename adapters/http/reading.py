@@ -90,7 +90,7 @@ async def as_of_of(request: Request[Any, Any, Any], text: str | None) -> datetim
     if not text:
         return None
     if text.startswith("@"):
-        return await house_of(request).core.histories.recorded_at(_position(text, "/as_of"), "/as_of")
+        return await house_of(request).core.histories.moments.recorded_at(_position(text, "/as_of"), "/as_of")
     return _time(text, "/as_of")
 
 

@@ -71,7 +71,7 @@ async def start_rebuild(
     wish = _wish(await request.body())
     as_of = await as_of_of(request, wish.as_of)
     known_at = wish.known_at if isinstance(wish.known_at, int) else known_at_of(wish.known_at)
-    position = await house.core.histories.resolve_known_at(known_at)
+    position = await house.core.histories.moments.resolve_known_at(known_at)
 
     def asked() -> RebuildRun:
         with connected(house.core.database_url) as conn:

@@ -59,7 +59,7 @@ async def link_for(
     subjects: list[UUID] = []
     for ref in (person or contact, contact):
         try:
-            subjects.append(await house_of(request).core.histories.subject_of(ref))
+            subjects.append(await house_of(request).core.histories.identities.subject_of(ref))
         except NotFound:
             await access_recorded(request, reader, (), ref, 0)
             raise

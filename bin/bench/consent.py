@@ -153,7 +153,7 @@ async def _checked(report: Report, parts: Core, number: int) -> None:
 async def _shown(report: Report, parts: Core, number: int) -> None:
     chance = random.Random(1000 + number)  # noqa: S311
     consents = Consents(parts.pool, parts.subjects, parts.histories)
-    known_at = await parts.histories.seen(_MODELS)
+    known_at = await parts.histories.moments.seen(_MODELS)
     times = []
     for _ in range(max(20, SHOWN // report.rounds)):
         ref = f"email:person{chance.randrange(1, report.events):07}@example.com"

@@ -8,7 +8,7 @@ import time
 
 import uvloop
 
-from adapters.history import READ_MODELS
+from adapters.moments import READ_MODELS
 from bin.bench.load import PRINCIPAL, described, parts_of, payloads
 from bin.bench.report import Report
 from bin.bench.scratch import Scratch
@@ -76,7 +76,7 @@ async def _statement_times(parts: Core, persons: list[int]) -> list[float]:
     """The one statement of a history, its rows fetched and their bodies decoded; nothing unsealed."""
     times = []
     for person in persons:
-        subject = await parts.histories.subject_of(f"email:person{person:06}@example.com")
+        subject = await parts.histories.identities.subject_of(f"email:person{person:06}@example.com")
         started = time.perf_counter()
         rows = await parts.histories.rows_now(subject, limit=ENTRIES)
         for row in rows:

@@ -116,10 +116,10 @@ async def _measure(report: Report, serving: Serving, load: Load) -> None:
         for number in range(report.rounds):
             report.say(f"identity: round {number + 1} of {report.rounds}")
             async with core(settings, serving.database_url) as parts:
-                await parts.histories.persons_of(every[:REFS])  # the connection and its statements
+                await parts.histories.identities.persons_of(every[:REFS])  # the connection and its statements
                 refs = chance.sample(every, REFS)
                 started = time.perf_counter()
-                found, _ = await parts.histories.persons_of(refs)
+                found, _ = await parts.histories.identities.persons_of(refs)
                 report.figure("resolve_1000_ms", (time.perf_counter() - started) * 1000)
                 if None in found.values():
                     raise AssertionError("An identifier was not found.")

@@ -84,17 +84,17 @@ async def _trial(url: str, folder: Path, ids: int, identifiers: int, events: int
 
         await told(*((BOT, f"anonymous:a{n}") for n in range(ids)))
         projected_s = await projected()
-        bot_identifiers = len((await parts.histories.person(BOT)).subjects)
+        bot_identifiers = len((await parts.histories.identities.person(BOT)).subjects)
         await told(*((user, BOT) for user in USERS))
         await projected()
-        persons = {(await parts.histories.person(user)).id for user in USERS}
+        persons = {(await parts.histories.identities.person(user)).id for user in USERS}
         await told((BOT, "anonymous:late"), at="2025-01-01T00:00:00Z")
         late_link_s = await projected()
 
         # One of the identifiers is the card itself.
         await told(*((BIG, f"own{n % (identifiers - 1)}:x") for n in range(events)))
         big_projected_s = await projected()
-        big_identifiers = len((await parts.histories.person(BIG)).subjects)
+        big_identifiers = len((await parts.histories.identities.person(BIG)).subjects)
         started = time.perf_counter()
         await parts.histories.page(BIG, limit=PAGE)
         big_page_ms = (time.perf_counter() - started) * 1000

@@ -94,7 +94,7 @@ async def _trial(url: str, folder: Path, before: int, after: int, rate: float, p
                     enough.set()
                 await asyncio.wait([loading], timeout=after / rate / 12)
             await loading
-            await parts.histories.wait_until(
+            await parts.histories.moments.wait_until(
                 await parts.feed.head(), at_most_s=CATCH_UP_S, models=tuple(PROJECTIONS)
             )
             again = await asking.all(head) | await asking.all(then)
@@ -178,7 +178,7 @@ class _Asking:
         found[f"replay of a person {told}"] = await self._replay(
             "jsonl", "one.jsonl", known_at, person="email:p0@example.com"
         )
-        position = await self._parts.histories.resolve_known_at(known_at)
+        position = await self._parts.histories.moments.resolve_known_at(known_at)
         assert position is not None
         for name in PROJECTIONS:
             found[f"rebuilt {name} {told}"] = await asyncio.to_thread(self._rebuilt, name, position)

@@ -152,7 +152,7 @@ def test_a_page_that_lay_open_says_only_what_its_reader_changed_on_it(
 @story
 async def test_an_old_link_still_withdraws_but_allows_nothing_anew(it: House) -> None:
     await it.given(*told(now() - timedelta(hours=1)))
-    subject = await it.core.histories.subject_of(ANN)
+    subject = await it.core.histories.identities.subject_of(ANN)
     core = it.core
 
     def at(later: timedelta) -> Preferences:
@@ -179,7 +179,7 @@ async def test_an_old_link_still_withdraws_but_allows_nothing_anew(it: House) ->
 async def test_a_notice_is_offered_while_it_is_in_force_by_all_that_was_said_of_its_end(it: House) -> None:
     begin = now() - timedelta(hours=1)
     await it.given(*told(begin))
-    subject = await it.core.histories.subject_of(ANN)
+    subject = await it.core.histories.identities.subject_of(ANN)
     core = it.core
     page = Preferences(core.pool, core.keys, core.subjects, core.ingest, consents(it))
     token = page.token(subject, subject)

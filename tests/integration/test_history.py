@@ -187,7 +187,7 @@ async def test_who_was_first_seen_later_is_unknown_at_an_earlier_head_for_ever(i
         await it.ids(bea, known_at=head)
     assert str(after.value) == str(before.value)
     with pytest.raises(NotFound):
-        await it.core.histories.person(bea, known_at=head)
+        await it.core.histories.identities.person(bea, known_at=head)
     assert await it.ids(bea, known_at=head + 1) == ["2"]
     assert await it.ids(bea, known_at=head + 1, channel="web") == []
 
@@ -217,11 +217,11 @@ def test_whom_an_event_named_is_known_though_a_correction_gave_it_to_another_in_
         for ref in named[:2]:
             for moment in ({}, {"known_at": head}, {"as_of": NOON + timedelta(days=9)}):
                 assert await it.ids(ref, **moment) == []
-                assert (await it.core.histories.person(ref, **moment)).subjects[0]["kind"] in ref
+                assert (await it.core.histories.identities.person(ref, **moment)).subjects[0]["kind"] in ref
             with pytest.raises(NotFound, match=f"at position {first}"):
                 await it.ids(ref, known_at=first)
         assert await it.ids(bea) == await it.ids("order:9") == ["2", "0"]
-        assert None not in (await it.core.histories.persons_of(named))[0].values()
+        assert None not in (await it.core.histories.identities.persons_of(named))[0].values()
 
     told(tmp_path, database_url)
 
@@ -243,14 +243,14 @@ async def test_who_is_only_mentioned_is_nobody_now_as_with_the_known_at_of_now(i
 
     for ref in (bea, tel):
         for moment in ({}, {"known_at": head}, {"as_of": NOON}, {"as_of": NOON, "known_at": head}):
-            for asked in (it.core.histories.page, it.core.histories.person):
+            for asked in (it.core.histories.page, it.core.histories.identities.person):
                 with pytest.raises(NotFound, match=f"at position {head}"):
                     await asked(ref, **moment)
-    assert (await it.core.histories.persons_of([bea, tel]))[0] == {bea: None, tel: None}
+    assert (await it.core.histories.identities.persons_of([bea, tel]))[0] == {bea: None, tel: None}
 
     await it.given(event("2"))
     assert await it.ids(bea) == ["2"]
-    assert (await it.core.histories.persons_of([bea]))[0][bea] is not None
+    assert (await it.core.histories.identities.persons_of([bea]))[0][bea] is not None
 
 
 @story
@@ -261,7 +261,7 @@ async def test_who_was_just_recorded_is_waited_for(it: House) -> None:
     await it.given(event("2", subject=bea), projected=False)
 
     history = asyncio.create_task(it.ids(bea))
-    person = asyncio.create_task(it.core.histories.person(bea))
+    person = asyncio.create_task(it.core.histories.identities.person(bea))
     await asyncio.to_thread(project_once, it.core.database_url)
 
     assert await history == ["2"]
@@ -359,7 +359,7 @@ async def test_a_history_waits_for_its_read_model_and_says_so_when_it_stays_behi
     answer = await it.given(event("call"), projected=False)
 
     with pytest.raises(Behind) as told:
-        await it.core.histories.wait_until(answer.head, at_most_s=0.05)
+        await it.core.histories.moments.wait_until(answer.head, at_most_s=0.05)
 
     assert told.value.lag_positions == 1
     asked = asyncio.create_task(it.ids(after=answer.head))

@@ -49,7 +49,7 @@ async def undone(it: House, merge: str | None, **more: Any) -> Change:
 
 
 async def refs_of(it: House, ref: str, **asked: Any) -> set[str]:
-    person = await it.core.histories.person(ref, **asked)
+    person = await it.core.histories.identities.person(ref, **asked)
     return {f"{s['kind']}:{s['value']}" for s in person.subjects}
 
 
@@ -103,7 +103,7 @@ async def test_the_same_merge_sent_again_is_told_as_a_duplicate(it: House) -> No
 @story
 async def test_a_split_undoes_a_merge_on_the_axis_of_knowledge(it: House) -> None:
     await it.given(names("1", "user:1", ANN), names("2", "user:2", BOB))
-    start = (await it.core.histories.person(ANN)).known_at
+    start = (await it.core.histories.identities.person(ANN)).known_at
     done = await merged(it, ANN, BOB)
     undo = await undone(it, done.event_id)
     assert undo.position is not None
@@ -229,7 +229,7 @@ async def test_who_was_named_and_whose_link_was_refused_is_known_at_the_position
     with pytest.raises(NotFound):
         await it.core.histories.page("crm:2", known_at=1)
     with pytest.raises(NotFound):
-        await it.core.histories.person("crm:2", known_at=1)
+        await it.core.histories.identities.person("crm:2", known_at=1)
 
 
 @story
@@ -362,11 +362,11 @@ async def test_many_refs_are_resolved_together(it: House) -> None:
         "email:none",
         "Email@x:"[:0] or "user:null",
     ]
-    found, head = await it.core.histories.persons_of(asked)
-    ann, bob = await it.core.histories.person(ANN), await it.core.histories.person(BOB)
+    found, head = await it.core.histories.identities.persons_of(asked)
+    ann, bob = await it.core.histories.identities.person(ANN), await it.core.histories.identities.person(BOB)
     assert [str(p) if (p := found[ref]) else None for ref in asked] == [ann.id] * 3 + [bob.id] + [None] * 3
     assert head == 2
-    assert await it.core.histories.persons_of([]) == ({}, 2)
+    assert await it.core.histories.identities.persons_of([]) == ({}, 2)
 
 
 # --- the check --------------------------------------------------------------------------------------------------
@@ -466,7 +466,7 @@ def test_whatever_is_told_persons_are_those_of_the_reference(
         noted: dict[str, str] = {}  # subject -> REF
 
         async def subject(ref: str) -> str:
-            found = str(await it.core.histories.subject_of(ref))
+            found = str(await it.core.histories.identities.subject_of(ref))
             noted[found] = ref
             return found
 

@@ -219,7 +219,7 @@ async def test_odd_but_true_identifiers_are_kept_as_they_are(it: House) -> None:
     await it.given(*(event(str(n), subject=ref) for n, ref in enumerate(odd)))
     for number, ref in enumerate(odd):
         assert await it.ids(ref) == [str(number)], ref
-    (kind,) = (await it.core.histories.person("phone:020 7946 0123")).subjects
+    (kind,) = (await it.core.histories.identities.person("phone:020 7946 0123")).subjects
     assert kind["kind"] == "phone_raw"
 
 

@@ -56,7 +56,7 @@ async def test_every_question_follows_a_merge_and_its_split(it: House) -> None:
     folder = it.core.settings.data
     apart, alone = await told(it), await replayed(it, folder)
     assert (apart["history"], apart["profile"], alone) == (["1", "3"], {}, ["1", "3"])
-    before = (await it.core.histories.person(ANN)).known_at
+    before = (await it.core.histories.identities.person(ANN)).known_at
 
     # when they are merged, then every question is about both
     merge = await merged(it, ANN, BOB)
@@ -67,7 +67,7 @@ async def test_every_question_follows_a_merge_and_its_split(it: House) -> None:
     assert joined["conversations"] == ["conversation:c-ann", "conversation:c-bob"]
     assert joined["profile"] == {"city": "York"}
     assert await replayed(it, folder) == everything
-    then = (await it.core.histories.person(ANN)).known_at
+    then = (await it.core.histories.identities.person(ANN)).known_at
 
     # and as known before it, about one
     assert await told(it, known_at=before) == apart

@@ -178,7 +178,7 @@ def test_direct_answers_of_any_moment_equal_those_of_read_models_rebuilt_for_it(
                     raise Behind("These read models are of an earlier moment.", lag_positions=1)
                 return until
 
-            with patch.object(it.core.histories, "wait_until", side_effect=waited):
+            with patch.object(it.core.histories.moments, "wait_until", side_effect=waited):
                 from_rebuilt = await answers(it, None, None)
             everybodys = await Conversations(it.core.pool, it.core.histories).page(limit=1000)
             await asyncio.to_thread(with_rebuilt.__exit__, None, None, None)

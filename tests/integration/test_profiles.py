@@ -93,12 +93,12 @@ async def test_an_update_that_names_an_order_is_of_its_person(it: House) -> None
 async def test_corrections_and_retractions_change_it_from_then_on(it: House) -> None:
     """On the axis of knowledge alone."""
     await imported(it, A, said("1", {"city": "Leeds", "name": "Ann"}, minute=1))
-    first = await it.core.histories.seen()
+    first = await it.core.histories.moments.seen()
     await it.given(said("2", {"city": "York"}, minute=2))
-    second = await it.core.histories.seen()
+    second = await it.core.histories.moments.seen()
     patch = {"data": {"traits": {"name": "Anne"}}, "time": "2026-03-01T12:30:00Z"}
     await it.given(correction("c", "1", patch))
-    known = await it.core.histories.seen()
+    known = await it.core.histories.moments.seen()
     await retracted(it, A)
 
     assert await values(it, known_at=first) == {"city": "Leeds", "name": "Ann"}
@@ -190,7 +190,7 @@ def test_any_order_of_arrival_gives_the_same_profile_live_and_rebuilt(
             it = House(parts)
             halfway = len(order) // 2
             await it.given(*order[:halfway] or order[:1])
-            middle = await it.core.histories.seen()
+            middle = await it.core.histories.moments.seen()
             then = {}
             for ref in {who for who, *_ in told}:
                 try:
