@@ -8,6 +8,7 @@ psycopg's general dumper, and the append path sends nothing else.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from struct import Struct
 
 from psycopg import adapters
@@ -37,11 +38,10 @@ class BinaryArray:
 def _variable(oid: int, values: Sequence[bytes]) -> BinaryArray:
     if not values:
         return BinaryArray(oid, _EMPTY[oid])
-    parts = [_HEAD.pack(1, 0, oid, len(values), 1)]
-    for value in values:
-        parts.append(_LENGTH(len(value)))
-        parts.append(value)
-    return BinaryArray(oid, b"".join(parts))
+    parts: list[bytes] = [b""] * (2 * len(values))
+    parts[::2] = map(_LENGTH, map(len, values))
+    parts[1::2] = values
+    return BinaryArray(oid, _HEAD.pack(1, 0, oid, len(values), 1) + b"".join(parts))
 
 
 def byteas(values: Sequence[bytes]) -> BinaryArray:
@@ -51,7 +51,15 @@ def byteas(values: Sequence[bytes]) -> BinaryArray:
 
 def texts(values: Sequence[str]) -> BinaryArray:
     """`text[]`."""
-    return _variable(_TEXT, [v.encode() for v in values])
+    if not values:
+        return BinaryArray(_TEXT, _EMPTY[_TEXT])
+    return BinaryArray(_TEXT, _HEAD.pack(1, 0, _TEXT, len(values), 1) + b"".join(map(_text, values)))
+
+
+@lru_cache(1_000)  # names of types, kinds and namespaces: a few, over and over
+def _text(value: str) -> bytes:
+    encoded = value.encode()
+    return _LENGTH(len(encoded)) + encoded
 
 
 def uuids(values: Sequence[bytes]) -> BinaryArray:
@@ -66,14 +74,12 @@ def bigints(values: Sequence[int]) -> BinaryArray:
     """`bigint[]`."""
     if not values:
         return BinaryArray(_INT8, _EMPTY[_INT8])
-    gap = b"\x00\x00\x00\x08"
-    packed = Struct(f"!{len(values)}q").pack(*values)
-    return BinaryArray(
-        _INT8,
-        _HEAD.pack(1, 0, _INT8, len(values), 1)
-        + gap
-        + gap.join(packed[i : i + 8] for i in range(0, len(packed), 8)),
-    )
+    return BinaryArray(_INT8, _HEAD.pack(1, 0, _INT8, len(values), 1) + b"".join(map(_bigint, values)))
+
+
+@lru_cache(1_000)  # versions, nearly all of them 1
+def _bigint(value: int) -> bytes:
+    return b"\x00\x00\x00\x08" + value.to_bytes(8, "big", signed=True)
 
 
 class _BinaryArrayDumper(Dumper):

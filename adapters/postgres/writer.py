@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+import msgspec
 import psycopg
 import structlog
 
@@ -37,11 +38,14 @@ RETRY_WITHIN_S = 20.0
 """How long a lost connection is tried again before a caller is told; safe, because a repeat is told by its key."""
 
 
-class _Waiting(NamedTuple):
+class _Waiting(msgspec.Struct):  # made per call: at half the price of a tuple with names
     items: Sequence[Item]
+    count: int
     erasures: int | None
     strict: bool
     answer: asyncio.Future[list[Appended]]
+    repeats: bool = False
+    """Whether one key stood twice in the group that was committed."""
 
 
 class Writer:
@@ -68,6 +72,7 @@ class Writer:
         )
         self._group = group
         self._queue: deque[_Waiting] = deque()
+        self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._lanes = [
             asyncio.create_task(self._run(), name=f"writer-{schema}-{i}") for i in range(in_flight)
@@ -93,11 +98,14 @@ class Writer:
             raise Unavailable("The writer is closing; send the events again.")
         if not items:
             return []
-        answer: asyncio.Future[list[Appended]] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Waiting(items, erasures, strict, answer))
-        self._waiting_items += len(items)
+        count = len(items)
+        waiting = _Waiting(items, count, erasures, strict, self._loop.create_future())
+        self._queue.append(waiting)
+        self._waiting_items += count
         self._wake.set()
-        results = await answer
+        results = await waiting.answer
+        if not waiting.repeats:
+            return results
         asked = [i for i, result in enumerate(results) if result.status == "ask"]
         if asked:
             for i, result in zip(
@@ -133,12 +141,12 @@ class Writer:
         while self._queue and size < most:
             waiting = self._queue[0]
             if waiting.answer.done():
-                self._waiting_items -= len(self._queue.popleft().items)
+                self._waiting_items -= self._queue.popleft().count
                 continue
-            if group and (size + len(waiting.items) > self._group or waiting.strict or group[0].strict):
+            if group and (size + waiting.count > self._group or waiting.strict or group[0].strict):
                 break
             group.append(self._queue.popleft())
-            size += len(waiting.items)
+            size += waiting.count
         self._waiting_items -= size
         self._under_way += size
         return group
@@ -156,7 +164,7 @@ class Writer:
                     try:
                         await self._commit_or_refuse(lane, busy)
                     finally:
-                        self._under_way -= sum(len(w.items) for w in busy)
+                        self._under_way -= sum([w.count for w in busy])
                     busy = []
                     if self._queue:
                         self._wake.set()
@@ -186,7 +194,7 @@ class Writer:
         fresh, places = without_repeats(items)
         erasures = min((w.erasures for w in group if w.erasures is not None), default=None)
         parameters = append_parameters(fresh, epoch=None, erasures=erasures, strict=group[0].strict)
-        deadline = asyncio.get_running_loop().time() + RETRY_WITHIN_S
+        deadline = self._loop.time() + RETRY_WITHIN_S
         pause = 0.05
         answer: tuple[Any, ...] | None = None
         while answer is None:
@@ -206,7 +214,7 @@ class Writer:
                         told if isinstance(told, TouchlogError) else _unavailable(error, group[0].strict),
                     )
                     return
-                if asyncio.get_running_loop().time() > deadline:
+                if self._loop.time() > deadline:
                     self._refuse(
                         group,
                         Unavailable(
@@ -228,9 +236,10 @@ class Writer:
             self.head = max(self.head, answer[0] + recorded - 1)
         at = 0
         for waiting in group:
+            waiting.repeats = bool(places)
             if not waiting.answer.done():
-                waiting.answer.set_result(results[at : at + len(waiting.items)])
-            at += len(waiting.items)
+                waiting.answer.set_result(results[at : at + waiting.count])
+            at += waiting.count
 
     @staticmethod
     def _refuse(group: list[_Waiting], error: Exception) -> None:
