@@ -64,7 +64,7 @@ def gap(
 def kill(
     target: str = typer.Option(
         "all",
-        help="postgres, nats, http, projectors, projectors-later, relay, serve, each in turn, or all: one at random each time.",
+        help="postgres, nats, http, projectors, projectors-later, relay, serve, each in turn, or all: each once in a round, in random orders.",
     ),
     kills: int = typer.Option(20, help="How many times."),
     rate: float = typer.Option(1500, help="Events per second that the clients offer."),

@@ -253,7 +253,7 @@ def run_kill(
     """Start a `serve` in *folder*, load it, kill *target* so many times, and check what is left.
 
     Args:
-        target: one of `TARGETS`, or `all` for one of them at random each time.
+        target: one of `TARGETS`, or `all` for each of them once in a round, rounds in random orders.
         rate: events per second that the clients offer.
         gap_s: least and most time between two kills, in seconds.
     """
@@ -265,10 +265,13 @@ def run_kill(
     load.start()
     began = time.monotonic()
     done = 0
+    round_: list[str] = []
     try:
         while done < kills:
             time.sleep(chance.uniform(*gap_s))
-            if serve.kill(chance.choice(TARGETS) if target == "all" else target):
+            round_ = round_ or (chance.sample(TARGETS, len(TARGETS)) if target == "all" else [target])
+            if serve.kill(round_[-1]):
+                round_.pop()
                 done += 1
                 if progress is not None:
                     progress(done)

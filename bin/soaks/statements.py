@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Generator, Sequence
 from pathlib import Path
+from random import randrange
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -99,13 +100,14 @@ _State = tuple[list[tuple[Any, ...]], dict[str, Digest]]
 
 
 def run_statements(
-    url: str, *, batch: int, after: int, moments: Sequence[str] = ("before", "sent")
+    url: str, *, batch: int, after: int, moments: Sequence[str] = ("before", "sent"), every: int = 1
 ) -> Statements:
     """Kill a projector at every exchange of the batch behind position *after*, and start it again.
 
     Args:
         moments: of `MOMENTS`, when it dies; to die when one is answered is to die before the next, but for the commit,
             at which all of them are tried.
+        every: dies at every so many exchanges only, from a random one of the first on.
         url: a database with a log of at least `after + 2 * batch` events and no read models; others are made beside it.
     """
     parts = urlsplit(url)
@@ -128,7 +130,7 @@ def run_statements(
             state = _state(tried_url)
             kind = "before" if state == before else "behind" if state == behind else "torn"
             found[kind].append(name)
-            if kind != "before" or statement % HEALED_ONE_IN == 0:
+            if kind != "before" or len(found["before"]) % HEALED_ONE_IN == 1:
                 _fold(tried_url, batch=batch)
                 if _state(tried_url) != end:
                     found["not_healed"].append(name)
@@ -142,13 +144,14 @@ def run_statements(
             cwd=ROOT,
         )
         try:
-            statements = 0
+            statements = randrange(every)  # noqa: S311 - no secret
             while _killed(dying, statements + 1, "before"):
                 statements += 1
                 died("before", statements)
                 for when in moments:
                     if when != "before" and _killed(dying, statements, when):
                         died(when, statements)
+                statements += every - 1
             _copied(server, url, tried_url)
             for when in MOMENTS:
                 assert _killed(dying, COMMIT, when), when

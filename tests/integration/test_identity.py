@@ -446,7 +446,7 @@ def everybody_at(
     return {frozenset(g) for g in found.values()}
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(data=st.data())
 def test_whatever_is_told_persons_are_those_of_the_reference(
     data: st.DataObject, new_database: Any, tmp_path_factory: Any

@@ -94,7 +94,7 @@ def test_the_histories_the_audit_trail_consent_and_verdicts_are_folded_apart_and
 
 
 @pytest.mark.parametrize("name", APART)
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(stripe=st.integers(9, EVENTS // 2))
 def test_stripes_of_any_size_give_the_rows_that_the_projectors_gave(
     log: LogRecorder, url: str, name: str, stripe: int
