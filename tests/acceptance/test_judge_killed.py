@@ -18,7 +18,7 @@ from tests.integration.test_verdicts import as_owner, judged, verdict_events
 
 ROOT = Path(__file__).resolve().parents[2]
 PERSONS = 12
-KILLS = 5
+KILLS = 3
 WITHIN_S = 120
 
 

@@ -12,7 +12,7 @@ from tests.acceptance.test_kill import free_port
 
 
 def test_every_call_of_every_client_is_in_the_log_once_although_serve_is_killed(tmp_path: Path) -> None:
-    found = run_sdks(tmp_path, clients=list(CLIENTS), calls=120, seconds=5, kills=2, port=free_port())
+    found = run_sdks(tmp_path, clients=list(CLIENTS), calls=60, seconds=3, kills=2, port=free_port())
 
     assert found.kills == ["http", "serve"], found
     assert found.broken == [], found

@@ -70,9 +70,9 @@ def test_reports_of_what_was_known_are_the_same_bytes_whatever_comes_later(
     tmp_path: Path, database_url: str
 ) -> None:
     """Asked for an earlier head, and for now while events come in; asked again when all are there."""
-    found = run_report(database_url, tmp_path, before=800, after=1600, rate=800, persons=30)
+    found = run_report(database_url, tmp_path, before=500, after=1000, rate=800, persons=30)
 
-    assert found.events_after == 1600, found
+    assert found.events_after == 1000, found
     assert found.reports > 50, found
     assert found.asked_under_load >= 3, found
     assert (found.changed, found.changed_since_load) == ([], []), found

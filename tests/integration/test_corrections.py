@@ -34,7 +34,7 @@ _PATCHES = st.dictionaries(st.sampled_from(sorted(_FIELDS)), st.none(), min_size
 )
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(data=st.data())
 def _any_arrival(it: House, runner: asyncio.Runner, data: st.DataObject) -> None:
     number = next(_numbers)

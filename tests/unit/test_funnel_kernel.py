@@ -130,7 +130,7 @@ def value_of(funnel: Funnel, attempt: Attempt) -> Any:
 
 @given(stream=events(), funnel=questions(), chunks=st.integers(1, 3))
 @settings(
-    max_examples=500, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow]
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow]
 )
 def test_kernel_and_reference_find_the_same_attempts(
     stream: list[Happening], funnel: Funnel, chunks: int
@@ -187,7 +187,7 @@ def broken_down(view: Any, funnel: Funnel, asked: Any) -> dict[Any, Any]:
     edges=st.lists(st.integers(0, 13), min_size=2, max_size=5, unique=True),
 )
 @settings(
-    max_examples=250, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow]
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow]
 )
 def test_each_interval_is_a_funnel_of_its_own(
     stream: list[Happening], funnel: Funnel, edges: list[int]

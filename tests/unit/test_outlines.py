@@ -236,7 +236,7 @@ def _ascii(one: dict[str, Any]) -> bytes:
     return json.dumps(one).encode()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     st.lists(changed(), min_size=1, max_size=12),
     st.sampled_from([ADMIN, ADAPTER, Principal("k3", "admin", inside=True)]),
@@ -351,7 +351,7 @@ def respelled(draw: st.DrawFn) -> bytes:
     return raw
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.lists(respelled(), min_size=1, max_size=12), st.sampled_from([ADMIN, ADAPTER]))
 def test_events_of_any_spelling_become_what_the_whole_way_makes_of_them(
     keys: KeyFile, events: list[bytes], principal: Principal

@@ -92,7 +92,7 @@ def questions(draw: st.DrawFn) -> Paths:
 
 
 @given(stream=events(), question=questions(), chunks=st.integers(1, 3))
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 def test_columns_and_reference_find_the_same_paths_and_figures(
     stream: list[Happening], question: Paths, chunks: int
 ) -> None:

@@ -137,7 +137,7 @@ def found_in(view: Any, names: list[str], stream: Any, starts: Any, which: Any =
 
 
 @given(stream=streams(), question=questions(), chunks=st.integers(1, 3))
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_kernel_and_reference_find_the_same_whatever_is_asked(
     stream: list[Happening], question: Retention, chunks: int
 ) -> None:

@@ -118,7 +118,7 @@ def segments(draw: st.DrawFn) -> Segment:
 
 
 @given(stream=events(), segment=segments(), until=st.integers(0, 14), chunks=st.integers(1, 3))
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 def test_columns_and_reference_find_the_same_spells(
     stream: list[Happening], segment: Segment, until: int, chunks: int
 ) -> None:
