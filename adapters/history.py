@@ -8,6 +8,7 @@ what is left, by the same function that keeps the read model (SEMANTICS §§2, 3
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -632,6 +633,7 @@ class Histories:
     ) -> tuple[list[dict[str, Any]], list[Any], bool]:
         """Unseal and look, batch by batch, until a page is full: no index holds personal words in plain."""
         needle = q.casefold()
+        spelt = json.dumps(needle, ensure_ascii=False)[1:-1]  # as it stands within a text of the data
         found: list[dict[str, Any]] = []
         shown: list[Any] = []
         filters = [f for f in filters if f != "cursor"] + ["known_at", "cursor"]
@@ -639,7 +641,7 @@ class Histories:
             for row, entry in zip(rows, await self.entries(rows), strict=True):
                 if (
                     needle in entry["headline"].casefold()
-                    or needle in orjson.dumps(entry["data"]).decode().casefold()
+                    or spelt in orjson.dumps(entry["data"]).decode().casefold()
                 ):
                     if len(found) == limit:
                         return found, shown, True

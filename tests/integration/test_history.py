@@ -260,6 +260,18 @@ def test_whom_events_named_that_were_corrected_ahead_before_that_was_kept_is_fou
 
 
 @story
+async def test_a_text_is_found_with_the_quotes_backslashes_and_lines_that_stand_in_it(it: House) -> None:
+    """As somebody reads it, not as JSON spells it."""
+    note = 'Said "Grüß dich",\nthen C:\\Temp'
+    await it.given(event("1", data={"duration_s": 1, "outcome": note}), event("2", data={"outcome": "then"}))
+
+    for q in ('"grüß DICH"', 'said "', ",\nthen", "c:\\temp", "Grüß"):
+        assert await it.ids(q=q) == ["1"], q
+    assert await it.ids(q="then") == ["2", "1"]
+    assert await it.ids(q='"then"') == [], "no quotes stand around it"
+
+
+@story
 async def test_who_is_only_mentioned_is_nobody_now_as_with_the_known_at_of_now(it: House) -> None:
     """By the correction of an event that has not come, or as a contact point."""
     bea, tel = "email:bea@example.com", "phone:+442071838750"
