@@ -75,7 +75,7 @@ def literal(text: str) -> str:
 
 
 _SETTINGS = "output_format_json_quote_64bit_integers = 0, precise_float_parsing = 1"
-"""Integers as they are, and texts read as the floating point next to them: many servers round in a faster way unless told."""
+"""Integers as they are, and texts read as the floating point next to them: a server that is not told may round in a faster way."""
 
 
 def rows_of(server: Server, query: str) -> list[list[Any]]:

@@ -202,7 +202,7 @@ def values(engine: Engine) -> Iterator[list[Any]]:
     lines = [msgspec.json.encode({"id": i, "properties": one}) for i, one in enumerate(held)]
     engine.run("CREATE TABLE held (id UInt32, properties Map(String, String)) ENGINE = Memory")
     engine.run("INSERT INTO held FORMAT JSONEachRow", b"\n".join(lines))
-    engine.run("SET precise_float_parsing = 0")  # as servers up to 25.8 are
+    engine.run("SET precise_float_parsing = 0")  # as servers may be set
     yield told
     engine.run("SET precise_float_parsing = 1")
     engine.run("DROP TABLE held")
