@@ -6,6 +6,7 @@ are of one moment. With `as_of` or `known_at` the person is resolved first, as o
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -255,6 +256,7 @@ class Histories:
     ) -> tuple[list[dict[str, Any]], list[Any], bool]:
         """Unseal and look, batch by batch, until a page is full: no index holds personal words in plain."""
         needle = q.casefold()
+        spelt = json.dumps(needle, ensure_ascii=False)[1:-1]  # as it stands within a text of the data
         found: list[dict[str, Any]] = []
         shown: list[Any] = []
         filters = [f for f in filters if f != "cursor"] + ["known_at", "cursor"]
@@ -262,7 +264,7 @@ class Histories:
             for row, entry in zip(rows, await self.entries.of(rows), strict=True):
                 if (
                     needle in entry["headline"].casefold()
-                    or needle in orjson.dumps(entry["data"]).decode().casefold()
+                    or spelt in orjson.dumps(entry["data"]).decode().casefold()
                 ):
                     if len(found) == limit:
                         return found, shown, True

@@ -70,11 +70,8 @@ SELECT EXISTS (SELECT FROM read.contact_history WHERE subject = ANY(%(members)s)
 """
 
 _AHEAD = """
-SELECT e.body FROM touchlog.amendments a
-       JOIN touchpoint_log.keys k ON k.stream = a.target AND k.version = 1 AND k.position <= %(known_at)s
-       JOIN touchpoint_log.events e ON e.position = k.position
- WHERE a.ahead AND EXISTS (SELECT FROM unnest(%(members)s::uuid[]) AS m (subject)
-                            WHERE position(convert_to(m.subject::text, 'UTF8') IN e.body) > 0)
+SELECT body FROM touchpoint_log.events
+ WHERE position IN (SELECT position FROM touchlog.named_ahead WHERE subject = ANY(%(members)s) AND position <= %(known_at)s)
 """
 
 

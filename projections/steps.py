@@ -50,7 +50,7 @@ class Steps:
         self._as_of = as_of
 
     def of(self, events: Sequence[tuple[Recorded, bytes]]) -> tuple[list[Step], list[tuple[str, int]]]:
-        """(steps in log order, (target, position) of the amendments among *events*)."""
+        """(steps in log order, (target, position) of the amendments among *events*, and of what came behind its own)."""
         found: list[tuple[str, int]] = []
         special = False
         for recorded, _ in events:
@@ -110,7 +110,9 @@ class Steps:
         for recorded, body in events:
             event = recorded.event
             passed[event.event_id] = (recorded, body)
-            self._waiting.discard(event.event_id)
+            if event.event_id in self._waiting:
+                self._waiting.discard(event.event_id)
+                found.append((event.event_id, recorded.position))
             after = held(recorded, body)
             if after is not None:
                 yield Step(recorded.position, None, after)

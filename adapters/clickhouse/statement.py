@@ -40,13 +40,38 @@ def _property(path: str) -> str:
     return f"e.{path}" if path in ENVELOPE else f"e.properties[{literal(path)}]"
 
 
+_DIGITS = 70
+"""Whole numbers of so many digits are read exactly; the log's have 20 at most, longer ones stand for floating point."""
+_WHOLE = f"^-?[0-9]{{1,{_DIGITS}}}$"
+_BEYOND = 10**_DIGITS
+
+
 def _number(column: str, op: str, bound: float) -> str:
     """Whether a JSON number compares so; whole numbers exactly."""
     below = math.floor(bound) if op in ("<=", ">") else math.ceil(bound)
+    below = max(-_BEYOND, min(below, _BEYOND))
     return (
-        f"if(match({column}, '^-?[0-9]+$'), toInt256OrZero({column}) {op} toInt256({literal(str(below))}), "
-        f"match({column}, '^-?[0-9]') AND toFloat64OrZero({column}) {op} {bound!r})"
+        f"if(match({column}, '{_WHOLE}'), toInt256OrZero({column}) {op} toInt256({literal(str(below))}), "
+        f"match({column}, '^-?[0-9]') AND toFloat64OrZero({column}) {op} {_float(bound)})"
     )
+
+
+def _same_number(column: str, value: float) -> str:
+    """Whether JSON, as it was sent, is this number: 1 and 1.0 are one, two neighbours beyond 2**53 are not."""
+    whole = f"toInt256OrZero({column}) = toInt256({literal(str(int(value)))})"
+    if value != int(value) or abs(value) >= _BEYOND:
+        whole = "false"
+    return f"if(match({column}, '{_WHOLE}'), {whole}, match({column}, '^-?[0-9]') AND toFloat64OrZero({column}) = {_float(value)})"
+
+
+def _float(value: float) -> str:
+    """A number beside floating point; a whole one that is none of the log's would be too long to be read."""
+    if abs(value) < _BEYOND:
+        return repr(value)
+    try:
+        return repr(float(value))
+    except OverflowError:
+        return "inf" if value > 0 else "-inf"
 
 
 def _condition(condition: Condition) -> str:
@@ -70,7 +95,7 @@ def _condition(condition: Condition) -> str:
             return text
         one = f"v = {literal(encoded(value))}"
         if kind == "number":
-            one = f"match(v, '^-?[0-9]') AND toFloat64OrZero(v) = {value!r}"
+            one = _same_number("v", value)
         among = f"arrayExists(v -> {one}, JSONExtractArrayRaw({column}))"
         return f"if(startsWith({column}, '['), {among}, startsWith({column}, '\"') AND {text})"
     if kind == "number":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,15 @@ import pyarrow.compute as pc  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from adapters.columns.chunk import Chunk, Ints
-from adapters.columns.rows import ENVELOPE_SCHEMA, MORE, MOST_COLUMNS
+from adapters.columns.rows import (
+    ENVELOPE_SCHEMA,
+    MORE,
+    MOST_COLUMNS,
+    counted,
+    narrowed,
+    path_of_column,
+    without_column,
+)
 from adapters.columns.view import Owners, View
 from domain.errors import Refused
 
@@ -41,7 +50,7 @@ _MEANINGS = {
     "source_id": "its id there; unique with source",
     "subject": "the identifier it names first, as a random surrogate; null: it names nobody",
     "person": "all identifiers that belong together share one; null: nobody's",
-    MORE: f"of an event with more than {MOST_COLUMNS:,} properties those that have no column: a JSON object, values by path",
+    MORE: f"of more than {MOST_COLUMNS:,} properties those that the fewest events have, without a column: a JSON object, values by path",
 }
 _README = """touchlog: the events of the log as they hold at position {known_at:,} ({rows:,} rows in {files:,} files)
 
@@ -57,8 +66,8 @@ pandas   pd.read_parquet("events")
 Spark    spark.read.parquet("events")
 
 Properties are columns named by their path, such as "data.path" (quote the name; in Spark with `backticks`). One that has
-values of several kinds has a column for each, the kind behind a #: "data.size#text", "data.size#number". Of an event with
-more than {most:,} properties the others stand in the column "more", if there is one: a JSON object, values by path.
+values of several kinds has a column for each, the kind behind a #: "data.size#text", "data.size#number". Where there are
+more than {most:,} properties, those that the fewest events have stand in the column "more": a JSON object, values by path.
 """
 
 
@@ -131,12 +140,13 @@ def export(
         made = Exported(log_id, view.known_at)
         (staged / "events").mkdir(parents=True)
         _put(staged / MANIFEST, msgspec.json.encode(made))
-    schema, mixed = _schema(view)
+    beyond = _beyond(view)
+    schema, mixed = _schema(view, beyond)
     persons = _persons(view, owners)
     done = made.files[-1].last if made.files else 0
     while done < view.known_at or not made.files:
         last = min(done + FILE_POSITIONS, view.known_at)
-        parts = list(_parts(view, done, last, persons, schema, mixed))
+        parts = list(_parts(view, done, last, persons, schema, mixed, beyond))
         table = pa.concat_tables(parts).sort_by("position") if parts else schema.empty_table()
         if table.num_rows or (last == view.known_at and not made.files):
             name = f"events-{done + 1:012}.parquet"
@@ -165,12 +175,23 @@ def export(
     return made
 
 
-def _schema(view: View) -> tuple[pa.Schema, dict[str, pa.DataType | None]]:
+def _beyond(view: View) -> set[str]:
+    """The properties that have no column of their own in the export."""
+    paths = {path_of_column(name)[0] for chunk in view.chunks for name in chunk.schema.names}
+    if len(paths - {*ENVELOPE_SCHEMA.names, MORE}) <= MOST_COLUMNS:
+        return set()
+    counts: Counter[str] = Counter()
+    for chunk in view.chunks:
+        counts.update(counted(_table(chunk)))
+    return set(without_column(counts))
+
+
+def _schema(view: View, beyond: set[str]) -> tuple[pa.Schema, dict[str, pa.DataType | None]]:
     """(the one schema, of properties with several types the one they share, None: each keeps a column of its own)."""
-    types: dict[str, set[pa.DataType]] = {}
+    types: dict[str, set[pa.DataType]] = {MORE: {pa.string()}} if beyond else {}
     for chunk in view.chunks:
         for field in chunk.schema:
-            if field.name not in ENVELOPE_SCHEMA.names:
+            if field.name not in ENVELOPE_SCHEMA.names and path_of_column(field.name)[0] not in beyond:
                 types.setdefault(field.name, set()).add(field.type)
     mixed: dict[str, pa.DataType | None] = {}
     columns: dict[str, pa.DataType] = {}
@@ -218,7 +239,13 @@ def _persons(view: View, owners: Owners) -> pa.Array:
 
 
 def _parts(
-    view: View, after: int, until: int, persons: pa.Array, schema: pa.Schema, mixed: dict[str, Any]
+    view: View,
+    after: int,
+    until: int,
+    persons: pa.Array,
+    schema: pa.Schema,
+    mixed: dict[str, Any],
+    beyond: set[str],
 ) -> Iterator[pa.Table]:
     """What each chunk holds of some positions, in the one schema."""
     for chunk in view.chunks:
@@ -227,7 +254,7 @@ def _parts(
         if not mine.any():
             continue
         rows = pa.array(np.flatnonzero(mine))
-        table = _table(chunk).take(rows)
+        table = narrowed(_table(chunk).take(rows), beyond)
         codes = chunk.codes("owner")[mine]
         whose = pa.array(codes, mask=codes < 0)
         table = table.append_column("person", persons.take(whose))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -20,10 +21,13 @@ __all__ = [
     "MOST_COLUMNS",
     "Row",
     "changes_of",
+    "counted",
     "in_order",
     "merged",
+    "narrowed",
     "path_of_column",
     "table_of",
+    "without_column",
 ]
 
 _TEXT = pa.dictionary(pa.int32(), pa.string())
@@ -39,9 +43,9 @@ ENVELOPE_SCHEMA = pa.schema(
 SORTED_BY = ("owner", "occurred_at", "source", "source_id", "known_from")
 REFERENCE = "reference:"
 MORE = "more"
-"""The column of what one event has beyond `MOST_COLUMNS` properties: one JSON object, values by path."""
+"""The column of what an event has of properties without a column of their own: one JSON object, values by path."""
 MOST_COLUMNS = 1_000
-"""So many properties of one event have columns of their own, those that lie least deep first, then by name.
+"""So many properties of a table have columns of their own, those that most rows have, then the least deep, then by name.
 
 Each column costs every row of its table and every reader; nothing is lost by those that have none.
 """
@@ -136,28 +140,74 @@ def _typed(path: str, n: int, found: Sequence[tuple[int, Any]]) -> Iterable[tupl
         yield path if kind == plain else f"{path}#{kind}", pa.array(cells, kinds[kind])
 
 
+def without_column(counts: Mapping[str, int]) -> list[str]:
+    """The properties that have no column of their own, of these, each with how many rows have it."""
+    if len(counts) <= MOST_COLUMNS:
+        return []
+    return sorted(counts, key=lambda path: (-counts[path], path.count("."), path))[MOST_COLUMNS:]
+
+
+def counted(table: pa.Table) -> dict[str, int]:
+    """The properties that have columns, each with how many rows have it."""
+    counts: dict[str, int] = {}
+    for name in table.schema.names:
+        if name not in ENVELOPE_SCHEMA.names and name != MORE:
+            path, _ = path_of_column(name)
+            counts[path] = counts.get(path, 0) + len(table) - table[name].null_count
+    return counts
+
+
+def narrowed(table: pa.Table, paths: Collection[str]) -> pa.Table:
+    """A table in which these properties have no column of their own."""
+    names = [n for n in table.schema.names if n != MORE and n not in ENVELOPE_SCHEMA.names]
+    told = [(n, *path_of_column(n)) for n in names]
+    taken = [(name, path, kind) for name, path, kind in told if path in paths]
+    if not taken:
+        return table
+    rest: dict[int, dict[str, Any]] = {}
+    if MORE in table.schema.names:
+        for place, text in _cells_of(table[MORE]):
+            rest[place] = msgspec.json.decode(text)
+    for name, path, kind in taken:
+        for place, value in _cells_of(table[name]):
+            rest.setdefault(place, {})[path] = msgspec.json.decode(value) if kind == "list" else value
+    table = table.drop_columns([n for n in (*(t[0] for t in taken), MORE) if n in table.schema.names])
+    return table.append_column(MORE, _together(rest, len(table)))
+
+
+def _cells_of(column: pa.ChunkedArray) -> Iterable[tuple[int, Any]]:
+    """(row, value) of the rows that have one."""
+    places = pa.compute.indices_nonzero(column.is_valid())
+    return zip(places.to_pylist(), column.drop_null().to_pylist(), strict=True)
+
+
+def _together(rest: Mapping[int, dict[str, Any]], n: int) -> pa.Array:
+    """The column of properties without one, of *n* rows."""
+    cells: list[str | None] = [None] * n
+    for place, properties in rest.items():
+        cells[place] = msgspec.json.encode(properties, order="sorted").decode()
+    return pa.array(cells, pa.string())
+
+
 def table_of(rows: Sequence[Row]) -> pa.Table:
     """Rows as columns, in the order in which segments keep them."""
     names = list(ENVELOPE_SCHEMA.names)
     arrays = [_cells([getattr(r, f.name) for r in rows], f.type) for f in ENVELOPE_SCHEMA]
     found: dict[str, list[tuple[int, Any]]] = {}
-    more: list[str | None] = [None] * len(rows)
     for place, row in enumerate(rows):
-        paths: Iterable[str] = row.properties
-        if len(row.properties) > MOST_COLUMNS:
-            by_depth = sorted(paths, key=lambda path: (path.count("."), path))
-            paths, beyond = by_depth[:MOST_COLUMNS], by_depth[MOST_COLUMNS:]
-            rest = {path: row.properties[path] for path in beyond}
-            more[place] = msgspec.json.encode(rest, order="sorted").decode()
-        for path in paths:
-            found.setdefault(path, []).append((place, row.properties[path]))
+        for path, value in row.properties.items():
+            found.setdefault(path, []).append((place, value))
+    rest: dict[int, dict[str, Any]] = {}
+    for path in without_column({path: len(values) for path, values in found.items()}):
+        for place, value in found.pop(path):
+            rest.setdefault(place, {})[path] = value
     for path in sorted(found):
         for name, array in _typed(path, len(rows), found[path]):
             names.append(name)
             arrays.append(array)
-    if any(cell is not None for cell in more):
+    if rest:
         names.append(MORE)
-        arrays.append(pa.array(more, pa.string()))
+        arrays.append(_together(rest, len(rows)))
     return in_order(pa.table(arrays, names=names))
 
 
@@ -169,6 +219,11 @@ def _cells(values: Sequence[Any], type_: pa.DataType) -> pa.Array:
 
 def merged(tables: Sequence[pa.Table]) -> pa.Table:
     """One table of the rows of all; a property that has another type in each gets the columns of all of its kinds."""
+    counts: Counter[str] = Counter()
+    for table in tables:
+        counts.update(counted(table))
+    beyond = set(without_column(counts))
+    tables = [narrowed(table, beyond) for table in tables]
     types: dict[str, set[pa.DataType]] = {}
     for table in tables:
         for field in table.schema:

@@ -15,6 +15,23 @@ from projections.projection import Effective
 
 __all__ = ["StoredAmendments"]
 
+_NOTE_AMENDMENTS = """
+INSERT INTO touchlog.amendments (target, position)
+SELECT t.target, t.position FROM unnest(%s::uuid[], %s::bigint[]) AS t (target, position)
+ WHERE NOT EXISTS (SELECT FROM touchpoint_log.keys k
+                    WHERE k.stream = t.target AND k.version = 1 AND k.position = t.position)
+ON CONFLICT DO NOTHING
+"""
+_NOTE_NAMED_AHEAD = """
+INSERT INTO touchlog.named_ahead (subject, position)
+SELECT DISTINCT found.told[1]::uuid, e.position
+  FROM unnest(%s::uuid[], %s::bigint[]) AS t (target, position)
+       JOIN touchpoint_log.keys k ON k.stream = t.target AND k.version = 1 AND k.position = t.position
+       JOIN touchpoint_log.events e ON e.position = k.position,
+       LATERAL regexp_matches(convert_from(e.body, 'UTF8'), '"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"', 'g') AS found (told)
+ON CONFLICT DO NOTHING
+"""
+
 
 class StoredAmendments:
     """Answers from the log and from `touchlog.amendments`, which the projector fills as it passes them.
@@ -27,15 +44,15 @@ class StoredAmendments:
         self._connection = connection
 
     def note(self, conn: psycopg.Connection[Any], found: Iterable[tuple[str, int]]) -> None:
-        """Write down which amendment speaks of what; within the transaction that moves the tracking position."""
+        """Write down which amendment speaks of what, and whom an event may name whose correction was there before.
+
+        Within the transaction that moves the tracking position.
+        """
         rows = list(found)
         if rows:
-            conn.execute(
-                "INSERT INTO touchlog.amendments (target, position, ahead) SELECT t.target, t.position, NOT EXISTS ("
-                "SELECT FROM touchpoint_log.keys k WHERE k.stream = t.target AND k.version = 1 AND k.position <= t.position) "
-                "FROM unnest(%s::uuid[], %s::bigint[]) AS t (target, position) ON CONFLICT DO NOTHING",
-                ([t for t, _ in rows], [p for _, p in rows]),
-            )
+            told = ([t for t, _ in rows], [p for _, p in rows])
+            conn.execute(_NOTE_AMENDMENTS, told)
+            conn.execute(_NOTE_NAMED_AHEAD, told)
 
     def of(self, targets: Iterable[str], until: int) -> dict[str, list[Amendment]]:
         """The amendments of each target known at position *until*, by target."""

@@ -163,10 +163,18 @@ def test_an_event_of_very_many_properties_makes_no_column_of_each_and_answers_fo
         with shelf_written(served):
             pass
 
+    # and events that come later with a key of its own each are found by them as well
+    last = given(http, *(tracked(f"key-{i}", "user:keys", 3, **{f"only_{i:03}": i}) for i in range(300)))
+    served.project()
+    assert reached({"only_000": 0}, {"only_299": 299}) == [1, 1]
+
     # and what other tools read has few columns, tells where the rest stands, and holds all of it
     assert run(served, "columns", "export", str(folder))[0] == 0
     table = ds.dataset(folder / "events", format="parquet").to_table()
-    assert table.num_columns < 1_200
+    assert table.num_columns <= 1_000 + 12
+    for i, row in enumerate(table.filter(pc.field("position") > last - 300).to_pylist()):
+        told = {name: value for name, value in row.items() if value is not None}
+        assert (told | json.loads(told.get("more", "{}")))[f"data.properties.only_{i:03}"] == i
     (row,) = table.filter(pc.field("position") == head - 1).to_pylist()
     told = {name: value for name, value in row.items() if value is not None} | json.loads(row["more"])
     assert {f"data.properties.{name}": value for name, value in many.items()}.items() <= told.items()

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import psycopg
 import pytest
 
 from adapters.ingest import Answer, Principal
+from adapters.postgres.schema import migrate
 from bin.compose import Core, core, project_once
 from bin.settings import Settings
 from domain.errors import Behind, FutureTime, Invalid, NotFound
@@ -192,9 +194,10 @@ async def test_who_was_first_seen_later_is_unknown_at_an_earlier_head_for_ever(i
     assert await it.ids(bea, known_at=head + 1, channel="web") == []
 
 
+@pytest.mark.parametrize("together", [False, True], ids=["one by one", "together"])
 @pytest.mark.parametrize("ahead", [False, True], ids=["corrected afterwards", "corrected ahead"])
 def test_whom_an_event_named_is_known_though_a_correction_gave_it_to_another_in_either_order(
-    tmp_path: Path, database_url: str, ahead: bool
+    tmp_path: Path, database_url: str, ahead: bool, together: bool
 ) -> None:
     """The same events, the same answer: an empty history, of all whom it named."""
 
@@ -210,8 +213,9 @@ def test_whom_an_event_named_is_known_though_a_correction_gave_it_to_another_in_
             data={"of": {"source": "test/calls", "id": "2"}, "patch": {"subject": bea}},
         )
         first = (await it.given(event("0", subject=bea))).head
-        for one in (moved, call) if ahead else (call, moved):
-            await it.given(one)
+        told = (moved, call) if ahead else (call, moved)
+        for some in (told,) if together else ((one,) for one in told):
+            await it.given(*some)
 
         head = first + 2
         for ref in named[:2]:
@@ -224,6 +228,47 @@ def test_whom_an_event_named_is_known_though_a_correction_gave_it_to_another_in_
         assert None not in (await it.core.histories.identities.persons_of(named))[0].values()
 
     told(tmp_path, database_url)
+
+
+def test_whom_events_named_that_were_corrected_ahead_before_that_was_kept_is_found_when_it_is_migrated(
+    tmp_path: Path, database_url: str
+) -> None:
+    """The rows are those that the projector writes."""
+    kept = "SELECT subject, position FROM touchlog.named_ahead ORDER BY subject, position"
+
+    @story
+    async def told(it: House) -> None:
+        patch = {"subject": "email:bea@example.com"}
+        moved = {"of": {"source": "test/calls", "id": "2"}, "patch": patch}
+        await it.given(event("c", type="correction.recorded", subject=None, data=moved))
+        await it.given(event("2", identifiers="order:9"), event("3"))
+        assert await it.ids() == ["3"]
+
+    told(tmp_path, database_url)
+    with psycopg.connect(database_url, autocommit=True) as owner:
+        found = owner.execute(kept).fetchall()
+        assert {position for _, position in found} == {2}, (
+            "only what came behind its correction is looked into"
+        )
+        owner.execute("DROP TABLE touchlog.named_ahead")
+        owner.execute("ALTER TABLE touchlog.amendments ADD COLUMN ahead boolean NOT NULL DEFAULT true")
+        owner.execute("DELETE FROM touchlog.migrations WHERE name LIKE '%0116%'")
+
+        migrate(database_url)
+
+        assert owner.execute(kept).fetchall() == found
+
+
+@story
+async def test_a_text_is_found_with_the_quotes_backslashes_and_lines_that_stand_in_it(it: House) -> None:
+    """As somebody reads it, not as JSON spells it."""
+    note = 'Said "Grüß dich",\nthen C:\\Temp'
+    await it.given(event("1", data={"duration_s": 1, "outcome": note}), event("2", data={"outcome": "then"}))
+
+    for q in ('"grüß DICH"', 'said "', ",\nthen", "c:\\temp", "Grüß"):
+        assert await it.ids(q=q) == ["1"], q
+    assert await it.ids(q="then") == ["2", "1"]
+    assert await it.ids(q='"then"') == [], "no quotes stand around it"
 
 
 @story
