@@ -345,6 +345,11 @@ def test_a_map_of_ones_own_brings_in_any_table(touchlog: Touchlog, tmp_path: Pat
     assert touchlog("ingest", tmp_path / "calls.csv", "--map", tmp_path / "calls.toml").code == 0
     (entry,) = touchlog("history", "phone:+442071838750", "--json").json["entries"]
     assert (entry["type"], entry["occurred_at"]) == ("call.ended", "2026-07-01T11:00:00.000000Z")
+    # a time that the clocks of London showed twice is told, also by a dry run
+    (tmp_path / "night.csv").write_text("no,at,number,seconds\n2,2026-10-25 01:30:00,+442071838750,60\n")
+    for words, told in ((["--dry-run"], "line 2: remark /at"), (["--json"], '"remarks": 1')):
+        night = touchlog("ingest", tmp_path / "night.csv", "--map", tmp_path / "calls.toml", *words)
+        assert (night.code, told in night.out) == (0, True), night.out
 
 
 def test_no_personal_text_of_a_refused_row_or_in_the_name_of_its_file_is_at_rest(
