@@ -135,6 +135,7 @@ def _run(
     """Start everything in order, then watch."""
     from adapters.embedded import RunningServers, own_postgres, set_loading, tell
     from adapters.embedded.processes import footprint
+    from adapters.keys import check_keys
     from adapters.postgres.schema import migrate
 
     listener = stack.enter_context(listening(settings)) if "http" in parts else None
@@ -146,6 +147,7 @@ def _run(
         settings = start_postgres(settings, supervisor)
     with progress("migrating"):
         migrate(settings.database_url or "")
+    check_keys(settings.database_url or "", settings.secret_file)
     if not settings.nats_url:
         settings = start_nats(settings, supervisor)
 

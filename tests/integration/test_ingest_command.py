@@ -19,10 +19,11 @@ import structlog
 from typer.testing import CliRunner
 
 from adapters.embedded import servers
+from adapters.keys import KeyFile
 from bin import cli, ingest
 from bin.import_run import Log, send_all
 from bin.settings import Settings
-from domain.errors import NotFound, Refused, Unavailable
+from domain.errors import Misconfigured, NotFound, Refused, Unavailable
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -687,3 +688,53 @@ def test_cdnow_gives_its_known_counts(touchlog: Touchlog, ask: Any) -> None:
     assert (counts["recorded"], counts["rejected"]) == (69_659, 0)
     assert ask("SELECT count(*) FROM touchlog.subjects WHERE kind = 'crm'") == 23_570
     assert touchlog("ingest", whole("cdnow/CDNOW_sample.txt"), "--json").json["recorded"] == 6_919
+
+
+def test_a_lost_key_file_is_told_by_every_command_and_no_other_is_made_in_its_place(
+    touchlog: Touchlog, mixed: Path, tmp_path: Path
+) -> None:
+    # given an installation with events, whose key file is gone
+    touchlog("ingest", mixed)
+    key_file = tmp_path / "data" / "secret.key"
+    kept = key_file.read_bytes()
+    key_file.unlink()
+    # when commands are given, serve among them
+    for words in (
+        ["history", "email:ann@example.com"],
+        ["ingest", mixed],
+        ["ingest", mixed, "--dry-run"],
+        ["serve", "--port", "0"],
+    ):
+        with pytest.raises(Misconfigured, match=r"secret\.key is not there.*Restore it from its backup"):
+            touchlog(*words)
+    # then each says so, and leaves the place free for the file that comes back
+    assert not key_file.exists()
+    key_file.write_bytes(kept)
+    key_file.chmod(0o600)
+    assert touchlog("history", "email:ann@example.com").code == 0
+    # and serve does not wait for ever with the key file of another database, either
+    KeyFile.open_or_make(tmp_path / "other.key").path.replace(key_file)
+    with pytest.raises(Misconfigured, match="does not belong to this database"):
+        touchlog("serve", "--port", "0")
+
+
+def test_a_database_that_a_newer_version_migrated_is_left_alone(
+    touchlog: Touchlog, database_url: str
+) -> None:
+    # given a database with a migration that this version does not carry
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        conn.execute(
+            "INSERT INTO touchlog.migrations (name, digest) VALUES ('touchlog/9999_of_a_later_version', '')"
+        )
+        conn.execute("DELETE FROM touchlog.migrations WHERE name = 'touchlog/0114_file_names_sealed'")
+        # when this version is told to migrate it, or to work with it
+        for words in (["migrate"], ["serve", "--port", "0"], ["history", "email:ann@example.com"]):
+            with pytest.raises(
+                Misconfigured, match=r"newer touchlog.*touchlog/9999_of_a_later_version.*nothing was changed"
+            ):
+                touchlog(*words)
+        # then it says which version is wanted, and applies nothing of its own beside it
+        row = conn.execute(
+            "SELECT count(*) FROM touchlog.migrations WHERE name = 'touchlog/0114_file_names_sealed'"
+        ).fetchone()
+        assert row == (0,)
