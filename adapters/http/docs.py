@@ -8,11 +8,13 @@ from typing import Any
 import msgspec
 from litestar import Litestar, Request, Response, get
 from litestar.di import Provide
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
+from litestar.routes import HTTPRoute
 from litestar.types import ControllerRouterHandler
 
-from adapters.http.auth import needs_key
+from adapters.http.auth import TAKES_ALSO, needs_key
 
 __all__ = ["ROUTES", "documented"]
 
@@ -70,9 +72,24 @@ def documented(
             },
         },
     }
+    for route in app.routes:
+        if isinstance(route, HTTPRoute):
+            for handler in route.route_handlers:
+                _add_own_parameters(schema, route.path_format, handler)
     for open_to_all in ("/healthz", "/readyz"):
         schema["paths"][open_to_all]["get"]["security"] = []
     return schema
+
+
+def _add_own_parameters(schema: dict[str, Any], path: str, handler: HTTPRouteHandler) -> None:
+    """Document the query parameters that a handler reads by itself."""
+    also = [
+        {"name": name, "in": "query", "description": meaning, "required": False, "schema": {"type": "string"}}
+        for name, meaning in handler.opt.get(TAKES_ALSO, {}).items()
+    ]
+    for method in handler.http_methods if also else ():
+        operation = schema["paths"][path][method.lower()]
+        operation["parameters"] = [*operation.get("parameters", []), *also]
 
 
 def _schema_of(request: Request[Any, Any, Any]) -> dict[str, Any]:

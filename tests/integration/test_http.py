@@ -687,7 +687,7 @@ def test_every_route_names_the_parameter_that_it_would_pass_over(http: httpx.Cli
             "said_at": "@1",
         },
     }
-    known = {"{question}": "valid", "{number}": "1", "{name}": "profiles"}
+    known = {"{question}": "untouched", "{number}": "1", "{name}": "profiles"}
     for method, path in asked:
         address = re.sub(r"\{\w+\}", lambda found: known.get(found[0], "user:u-1"), path)
         params = wanted.get(path, {}) | {"as_off": "2026-01-01T00:00:00Z"}
@@ -709,6 +709,20 @@ def test_a_question_of_the_officer_names_the_parameter_that_is_not_its_own(http:
         http.get("/v1/consent/questions/valid", params={"from": "2026-01-01T00:00:00Z"}), 400
     )
     assert problem["errors"][0]["pointer"] == "/from"
+
+
+@pytest.mark.parametrize(
+    ("path", "missing"),
+    [("/v1/consent/breaches", ["/from", "/to"]), ("/v1/consent/questions/breaches", ["/from", "/to"])],
+)
+def test_what_is_missing_and_what_stands_there_under_a_misspelt_name_are_both_told(
+    http: httpx.Client, path: str, missing: list[str]
+) -> None:
+    # given a question that wants from and to, when it is asked with their names misspelt
+    span = {"frm": "2026-01-01T00:00:00Z", "till": "2026-01-02T00:00:00Z"}
+    problem = assert_problem(http.get(path, params=span), 400)
+    # then the names that it does not know are told with those that it lacks
+    assert sorted(each["pointer"] for each in problem["errors"]) == sorted(["/frm", "/till", *missing])
 
 
 def streamed(served: Served, count: int, **headers: str) -> list[tuple[int, dict[str, Any]]]:
@@ -976,6 +990,11 @@ def test_the_openapi_document_tells_the_truth_about_the_hot_path(http: httpx.Cli
     assert {"200", "400", "413", "415", "429", "503"} <= route["responses"].keys()
     for path in ("/v1/persons/{ref}/history", "/v1/types/{name}", "/v1/events/stream", "/readyz", "/metrics"):
         assert path in document["paths"]
+    # and so are the parameters that the officer's questions have, with the questions that ask for them
+    asked = document["paths"]["/v1/consent/questions/{question}"]["get"]["parameters"]
+    told = {each["name"]: each["description"] for each in asked if each["in"] == "query"}
+    assert told.keys() >= {"person", "purpose", "from", "to", "known_at", "minutes", "by"}
+    assert told["by"] == "By when, e.g. 2026-12-31T00:00:00Z. Of question 5 (needed)."
 
 
 def test_a_connection_cut_in_the_middle_of_a_body_records_nothing(served: Served, http: httpx.Client) -> None:
