@@ -997,6 +997,29 @@ def test_the_openapi_document_tells_the_truth_about_the_hot_path(http: httpx.Cli
     assert told["by"] == "By when, e.g. 2026-12-31T00:00:00Z. Of question 5 (needed)."
 
 
+def test_every_answer_has_a_status_and_a_media_type_of_the_openapi_document(
+    served: Served, http: httpx.Client
+) -> None:
+    # given every documented route but the stream, which does not end
+    paths = http.get("/openapi.json").json()["paths"]
+    asked = [(m, p, o) for p, each in paths.items() for m, o in each.items() if p != "/v1/events/stream"]
+    wrong = []
+    with served.client("") as anybody:
+        # when each is asked with a key and without one
+        for method, path, operation in asked:
+            address = re.sub(r"\{\w+\}", "1", path)
+            for client in (http, anybody):
+                told = client.request(method, address)
+                media_type = told.headers["content-type"]
+                # then the status, and the media type under it, are documented, and no charset is named twice
+                documented = operation["responses"].get(str(told.status_code), {}).get("content", {})
+                if media_type.partition(";")[0] not in documented or media_type.count("charset") > 1:
+                    wrong.append((method, path, told.status_code, media_type))
+    assert wrong == []
+    assert all("401" in o["responses"] for _, p, o in asked if p.startswith("/v1/"))
+    assert all(o["security"] == [] for _, p, o in asked if p.startswith(("/u/", "/preferences/", "/hooks/")))
+
+
 def test_a_connection_cut_in_the_middle_of_a_body_records_nothing(served: Served, http: httpx.Client) -> None:
     head = http.get("/v1/events", params={"limit": 1}).json()["head"]
     event = json.dumps(call()).encode()
