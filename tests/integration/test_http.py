@@ -290,6 +290,21 @@ def test_a_bomb_is_not_inflated(http: httpx.Client) -> None:
     assert time.perf_counter() - started_s < 5
 
 
+def test_who_waits_for_100_hears_that_the_body_is_too_large_before_it_is_sent(served: Served) -> None:
+    host, _, port = served.url.removeprefix("http://").partition(":")
+    for key, length, status in ((served.key, 20 * 2**20, b"413"), ("", 10, b"401")):
+        # given a client that asks whether its body is wanted, and sends nothing of it
+        with socket.create_connection((host, int(port)), timeout=10) as waiting:
+            waiting.sendall(
+                f"POST /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Type: {ONE}\r\n"
+                f"Content-Length: {length}\r\nExpect: 100-continue\r\n\r\n".encode()
+            )
+            # when it listens to the end, then the refusal is all that it hears
+            told = b"".join(iter(lambda: waiting.recv(65536), b""))
+        assert told.startswith(b"HTTP/1.1 " + status), told[:200]
+        assert b"connection: close" in told.lower()
+
+
 def test_a_chunked_body_is_taken_and_bounded(http: httpx.Client) -> None:
     event = json.dumps(call()).encode()
 
