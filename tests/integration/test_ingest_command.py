@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -16,10 +18,12 @@ from typing import Any, LiteralString
 import psycopg
 import pytest
 import structlog
+import structlog.testing
 from typer.testing import CliRunner
 
 from adapters.embedded import servers
 from adapters.keys import KeyFile
+from adapters.nats.connection import connected
 from bin import cli, ingest
 from bin.import_run import Log, send_all
 from bin.settings import Settings
@@ -640,6 +644,33 @@ def test_a_key_that_cannot_be_made_is_wrong_use(touchlog: Touchlog) -> None:
 
 
 # -- status -------------------------------------------------------------------------------------------------
+
+
+def test_a_bus_that_does_not_answer_is_told_by_status_and_in_the_log(
+    touchlog: Touchlog, mixed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given an installation whose bus is named by a URL at which nobody listens
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"nats://ann:s3cret@127.0.0.1:{taken.getsockname()[1]}"
+    monkeypatch.setenv("TOUCHLOG_NATS_URL", url)
+    touchlog("ingest", mixed)
+    # when its state is asked for, then the bus and the setting are named, and no password
+    told = touchlog("status").out
+    assert "does not answer: is TOUCHLOG_NATS_URL right?" in told
+    assert "s3cret" not in told
+    assert touchlog("status", "--json").json["servers"]["nats_answers"] is False
+
+    # and whoever connects to it says once in its log why it waits, though the library only goes on trying
+    async def waits() -> list[Any]:
+        with structlog.testing.capture_logs() as said:
+            trying = asyncio.create_task(connected(url, name="test"))
+            while not [each for each in said if each["event"] == "bus_away"]:
+                await asyncio.sleep(0.01)
+            trying.cancel()
+        return said
+
+    said = asyncio.run(asyncio.wait_for(waits(), 20))
+    assert [each["log_level"] for each in said if each["event"] == "bus_away"] == ["warning"]
 
 
 def test_the_status_tells_head_rate_lags_and_what_was_refused(touchlog: Touchlog, mixed: Path) -> None:
