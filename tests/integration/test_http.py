@@ -727,6 +727,18 @@ def test_a_question_of_the_officer_names_the_parameter_that_is_not_its_own(http:
 
 
 @pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/funnels/x?version={}", "/v1/retention/x?version={}", "/v1/segments/x?version={}",
+        "/v1/funnels/x/snapshots/{}", "/v1/funnels/x/why-changed?snapshot={}",
+    ],
+)  # fmt: skip
+def test_a_number_beyond_any_that_is_counted_is_told_as_such(http: httpx.Client, path: str) -> None:
+    for beyond in (2**31, 2**64, -(10**15)):
+        assert_problem(http.get(path.format(beyond)), 400)
+
+
+@pytest.mark.parametrize(
     ("path", "missing"),
     [("/v1/consent/breaches", ["/from", "/to"]), ("/v1/consent/questions/breaches", ["/from", "/to"])],
 )
