@@ -77,7 +77,7 @@ async def _stream(
     batches: AsyncIterator[Rows], columns: Sequence[str], form: str, name: str, position: int
 ) -> Stream:
     """The answer, once its first rows are there: what cannot be read at all is still told with a status of its own."""
-    first = await anext(batches, [])
+    first: Rows = await anext(batches, [])
     headers = {
         "Cache-Control": "no-store",
         "Content-Disposition": f'attachment; filename="{name}-{position}.{form}"',
