@@ -480,8 +480,8 @@ def _extensions(
     snapshot = event.get("snapshot")
     if snapshot is not None:
         number = (
-            int(snapshot)
-            if type(snapshot) is str and snapshot.isascii() and snapshot.isdigit() and len(snapshot) < 20
+            (int(snapshot) if len(snapshot) < 20 else LAST_POSITION + 1)
+            if type(snapshot) is str and snapshot.isascii() and snapshot.isdigit()
             else snapshot
         )
         if type(number) is not int or number < 0:

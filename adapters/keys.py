@@ -17,15 +17,27 @@ from typing import Any
 
 import msgspec
 import orjson
+import psycopg
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from domain.entry import uuid_text
 from domain.errors import Misconfigured
 
-__all__ = ["BUCKETS", "KeyFile", "SubjectKeys", "open_sealed", "seal", "seal_encoded"]
+__all__ = [
+    "BUCKETS",
+    "FINGERPRINT",
+    "KeyFile",
+    "SubjectKeys",
+    "check_keys",
+    "open_sealed",
+    "seal",
+    "seal_encoded",
+]
 
 BUCKETS = 4096
+FINGERPRINT = "SELECT value FROM touchlog.facts WHERE name = 'key_file'"
+"""The statement that asks a database which key file it was sealed with."""
 _NONCE = 12  # bytes, NIST SP 800-38D §8.2: 96 bits
 
 
@@ -126,6 +138,26 @@ class KeyFile:
             ) from None
         return cls(path, stored)
 
+    @classmethod
+    def of_database(cls, path: Path, fingerprint: str | None) -> KeyFile:
+        """Open the key file of the database that names *fingerprint*; one that names none yet may have a new file.
+
+        Raises:
+            Misconfigured: the file is not there, or is another database's; nothing is made in its place.
+        """
+        if fingerprint is not None and not path.exists():
+            raise Misconfigured(
+                f"The key file {path} is not there, and what the database holds about persons opens with it alone (fingerprint "
+                f"{fingerprint}). Restore it from its backup, with mode 0600, or set TOUCHLOG_SECRET_FILE to where it is."
+            )
+        keys = cls.open_or_make(path)
+        if fingerprint is not None and keys.fingerprint != fingerprint:
+            raise Misconfigured(
+                f"The key file {path} does not belong to this database (fingerprint {keys.fingerprint}, "
+                f"the database's is {fingerprint}). Restore the right file, or set TOUCHLOG_SECRET_FILE to it."
+            )
+        return keys
+
     def payload_hash(self, payload: bytes) -> bytes:
         """Keyed BLAKE2b-128 (RFC 7693) of a payload as its source sent it; 16 bytes."""
         state = self._payload.copy()
@@ -165,6 +197,18 @@ class KeyFile:
             raise Misconfigured(
                 f"A subject's keys do not open with {self.path}: this key file belongs to another database, or was damaged."
             ) from None
+
+
+def check_keys(database_url: str, path: Path) -> None:
+    """Check, before anything is started, that the key file at *path* opens what a migrated database holds.
+
+    Raises:
+        Misconfigured: it is not there, or another database's.
+    """
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        row = conn.execute(FINGERPRINT).fetchone()
+    if row is not None:
+        KeyFile.of_database(path, row[0])
 
 
 def _write_new(path: Path, content: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from importlib import import_module
 
@@ -74,17 +75,37 @@ for module in COMMANDS:
     import_module(module).register(app)
 
 
+_MAKE_ROOM = (
+    "The disk is full: make room, then give the same command again. What was recorded stays recorded."
+)
+_ADVICE = {
+    errno.ENOSPC: _MAKE_ROOM,
+    errno.EDQUOT: _MAKE_ROOM,
+    errno.EROFS: "The disk can only be read: name another folder, or mount it so that it can be written.",
+    errno.EACCES: "Whoever gives this command may not use it: let them, or give it as the user who owns it.",
+}
+"""What to do about what the operating system refuses, whichever file it meets."""
+
+
 def main() -> None:
     """Run one command; exits 0, 1 (failed, or answered no) or 2 (wrong use)."""
     try:
         app(prog_name="touchlog")
     except TouchlogError as error:
         sys.exit(f"touchlog: {error}")
+    except OSError as error:
+        advice = _ADVICE.get(error.errno or 0)
+        if advice is None:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        sys.exit(f"touchlog: {where}{error.strerror}. {advice}")
     except Exception as error:
         # By name, for psycopg is not imported where no command needed it.
         if not any(each.__qualname__ == "OperationalError" for each in type(error).__mro__):
             raise
         reason = str(error).strip().partition("\n")[0]
+        if type(error).__qualname__ == "DiskFull":
+            sys.exit(f"touchlog: {reason}. {_ADVICE[errno.ENOSPC]}")
         # The embedded database goes with the `serve` or the command that ran it; there is no setting to look at.
         from bin.settings import names_database
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from psycopg_pool import AsyncConnectionPool
@@ -15,7 +16,7 @@ from adapters.feed import Feed
 from adapters.funnels import Funnels
 from adapters.history import Histories
 from adapters.ingest import Ingest
-from adapters.keys import KeyFile
+from adapters.keys import FINGERPRINT, KeyFile
 from adapters.postgres.event_log import connect_log
 from adapters.postgres.read_models import ReadModels
 from adapters.postgres.reading_pool import ReadingPool
@@ -66,9 +67,8 @@ async def core(settings: Settings, database_url: str, *, pool_size: int = 8) -> 
     """Build the parts on a migrated database, and let go of them at the end.
 
     Raises:
-        Misconfigured: the key file does not belong to this database.
+        Misconfigured: the key file is not there, or does not belong to this database.
     """
-    keys = KeyFile.open_or_make(settings.secret_file)
     memory.settle()
     pool: AsyncConnectionPool[Any] = ReadingPool(
         database_url,
@@ -83,7 +83,7 @@ async def core(settings: Settings, database_url: str, *, pool_size: int = 8) -> 
     await pool.open(wait=True, timeout=30)
     writer = acts = funnels = None
     try:
-        await keys_belong(pool, keys)
+        keys = await keys_of(pool, settings.secret_file)
         await misread_set_aside(pool, database_url)
         subjects = Subjects(pool, keys)
         await subjects.forget()
@@ -125,23 +125,23 @@ async def misread_set_aside(pool: AsyncConnectionPool[Any], database_url: str) -
         await asyncio.to_thread(set_aside)
 
 
-async def keys_belong(pool: AsyncConnectionPool[Any], keys: KeyFile) -> None:
-    """Refuse to work with another installation's key file: what it sealed could never be opened again."""
-    from domain.errors import Misconfigured
+async def keys_of(pool: AsyncConnectionPool[Any], path: Path) -> KeyFile:
+    """The key file of this database, and of no other: what another sealed could never be opened again.
 
+    Raises:
+        Misconfigured: it is not there, or another's.
+    """
     async with pool.connection() as conn:
+        row = await (await conn.execute(FINGERPRINT)).fetchone()
+        if row is not None:
+            return KeyFile.of_database(path, row[0])
+        keys = KeyFile.of_database(path, None)
         await conn.execute(
             "INSERT INTO touchlog.facts (name, value) VALUES ('key_file', %s) ON CONFLICT DO NOTHING",
             (keys.fingerprint,),
         )
-        row = await (
-            await conn.execute("SELECT value FROM touchlog.facts WHERE name = 'key_file'")
-        ).fetchone()
-    if row is not None and row[0] != keys.fingerprint:
-        raise Misconfigured(
-            f"The key file {keys.path} does not belong to this database (fingerprint {keys.fingerprint}, "
-            f"the database's is {row[0]}). Restore the right file, or set TOUCHLOG_SECRET_FILE to it."
-        )
+        row = await (await conn.execute(FINGERPRINT)).fetchone()
+    return KeyFile.of_database(path, row[0] if row is not None else None)
 
 
 def act_recorded(

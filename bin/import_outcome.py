@@ -53,7 +53,7 @@ class Outcome(msgspec.Struct):
     duplicates: int = 0
     conflicts: int = 0
     rejected: int = 0
-    remarks: int = 0  # recorded, but an identifier was dropped
+    remarks: int = 0  # recorded, but an identifier was dropped, or the clocks showed its local time twice
     seconds: float = 0.0
     events_per_s: float = 0.0
     interrupted: bool = False

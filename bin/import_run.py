@@ -290,20 +290,23 @@ class Run:
                 for row, result in zip(batch.rows, answer.results, strict=True)
             )
             for row, result in zip(batch.rows, answer.results, strict=True):
-                if not result.errors:
+                errors = result.errors
+                if row.remarks and result.status in ("recorded", "duplicate"):
+                    errors = [*row.remarks, *errors]
+                if not errors:
                     continue
                 event = row.item.event if isinstance(row.item, Payload) else None
                 if result.status in ("recorded", "duplicate"):
                     outcome.remarks += 1
                     self._told(
-                        Told(row.place, "remark", result.errors, None, result.id, result.position), None, None
+                        Told(row.place, "remark", errors, None, result.id, result.position), None, None
                     )
                     continue
                 source = event.get("source") if event else None
                 told = Told(
                     row.place,
                     result.status,
-                    result.errors,
+                    errors,
                     source if isinstance(source, str) else None,
                     result.id,
                     result.position,

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from bin.settings import Settings
-from domain.errors import Misconfigured, Problem
+from domain.errors import Problem
 
 if TYPE_CHECKING:
     from adapters.imports import Rejection, Row
@@ -122,7 +122,7 @@ async def trial(
     """
     import psycopg
 
-    from adapters.keys import KeyFile
+    from adapters.keys import FINGERPRINT, KeyFile
 
     keys = KeyFile.open_or_make(settings.secret_file) if settings.secret_file.exists() else None
     if database_url is None:
@@ -138,12 +138,7 @@ async def trial(
         if row is None or not all(row):
             yield Trial(None, keys, region=settings.phone_region, correct=correct)
             return
-        fact = await (
-            await conn.execute("SELECT value FROM touchlog.facts WHERE name = 'key_file'")
-        ).fetchone()
-        if fact is not None and (keys is None or keys.fingerprint != fact[0]):
-            raise Misconfigured(
-                f"The key file {settings.secret_file} {'is not there' if keys is None else 'does not belong to this database'}; "
-                "restore the right one, or set TOUCHLOG_SECRET_FILE to it."
-            )
+        fact = await (await conn.execute(FINGERPRINT)).fetchone()
+        if fact is not None:
+            keys = KeyFile.of_database(settings.secret_file, fact[0])
         yield Trial(conn, keys, region=settings.phone_region, correct=correct)

@@ -20,7 +20,7 @@ from urllib.error import HTTPError
 
 import typer
 
-from bin.settings import DATA_OPTION, Settings
+from bin.settings import DATA_OPTION, NO_BUS, Settings, without_password
 from domain.errors import Misconfigured, Unavailable
 
 if TYPE_CHECKING:
@@ -134,7 +134,9 @@ def _run(
 ) -> None:
     """Start everything in order, then watch."""
     from adapters.embedded import RunningServers, own_postgres, set_loading, tell
+    from adapters.embedded.nats import bus_answers
     from adapters.embedded.processes import footprint
+    from adapters.keys import check_keys
     from adapters.postgres.schema import migrate
 
     listener = stack.enter_context(listening(settings)) if "http" in parts else None
@@ -146,8 +148,11 @@ def _run(
         settings = start_postgres(settings, supervisor)
     with progress("migrating"):
         migrate(settings.database_url or "")
+    check_keys(settings.database_url or "", settings.secret_file)
     if not settings.nats_url:
         settings = start_nats(settings, supervisor)
+    elif not bus_answers(settings.nats_url):
+        say(f"{without_password(settings.nats_url)} {NO_BUS}")
 
     def tell_others() -> None:
         tell(

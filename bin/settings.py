@@ -15,6 +15,7 @@ import typer
 
 from domain.errors import Misconfigured
 
+NO_BUS = "does not answer: is TOUCHLOG_NATS_URL right? All else works, more slowly awake; nothing comes or goes over NATS until it does."
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 # Converters: from what was given to the setting's value; a ValueError says what is needed instead.

@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 from bin import __version__
-from bin.settings import DATA_OPTION, Settings, without_password
+from bin.settings import DATA_OPTION, NO_BUS, Settings, without_password
 
 
 def of_database(database_url: str) -> dict[str, Any]:
@@ -114,6 +114,7 @@ def folder_bytes(folder: Path) -> int | None:
 def gather(settings: Settings) -> dict[str, Any]:
     """The whole status; starts the embedded PostgreSQL for the moment where nobody runs it."""
     from adapters.embedded import running, servers
+    from adapters.embedded.nats import bus_answers
     from adapters.postgres.schema import migrate
 
     found = running(settings.data)
@@ -135,6 +136,7 @@ def gather(settings: Settings) -> dict[str, Any]:
             "database": "TOUCHLOG_DATABASE_URL" if settings.database_url else "embedded",
             "database_url": without_password(database_url) if settings.database_url else None,
             "nats_url": without_password(nats_url) if nats_url else None,
+            "nats_answers": bus_answers(nats_url) if nats_url else None,
             "mqtt_url": mqtt_url(settings) if found is not None and "nats" in found.pids else None,
             "pids": dict(found.pids) if found is not None else {},
         },
@@ -197,6 +199,7 @@ def render(status: dict[str, Any]) -> None:
             if servers["run_by"]
             else "no serve is running (touchlog serve starts it)",
         ),
+        *([("bus", f"{servers['nats_url']} {NO_BUS}")] if servers["nats_answers"] is False else []),
         ("tills", f"{servers['mqtt_url']} (MQTT 3.1.1)" if servers["mqtt_url"] else "MQTT off"),
         (
             "database",

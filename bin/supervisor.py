@@ -81,7 +81,7 @@ class Supervisor:
 
     @contextmanager
     def signals(self) -> Iterator[None]:
-        """Take SIGINT, SIGTERM and SIGHUP as the wish to stop, and hear of children that end, at once."""
+        """Take SIGINT, SIGTERM and SIGHUP as the wish to stop, and hear of children that end, at once; for one time."""
         wanted = [signal.SIGINT, signal.SIGTERM, signal.SIGCHLD]
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it: the terminal may go
             wanted.append(signal.SIGHUP)
@@ -93,6 +93,8 @@ class Supervisor:
             signal.set_wakeup_fd(wake_up_before)
             for each, handler in before.items():
                 signal.signal(each, handler)
+            self._wake_up.close()
+            self._woken.close()
 
     def _signalled(self, number: int, _frame: FrameType | None) -> None:
         if number != signal.SIGCHLD:

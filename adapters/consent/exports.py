@@ -33,7 +33,7 @@ from domain.identity import Identifier
 __all__ = ["DEFECTS", "FORMATS", "REGISTER", "SUPPRESSIONS", "Exports", "Form", "form_of", "written"]
 
 Form = Literal["csv", "jsonl"]
-FORMATS: dict[str, str] = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}
+FORMATS: dict[str, str] = {"csv": "text/csv", "jsonl": "application/x-ndjson"}
 """Format to media type."""
 
 Rows = list[dict[str, Any]]

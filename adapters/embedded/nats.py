@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import bcrypt
 import msgspec
@@ -260,10 +261,7 @@ class Nats:
 
     def is_ready(self) -> bool:
         """Whether a server answers on the port with NATS's greeting."""
-        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=0.5) as greeted:
-            greeted.settimeout(0.5)
-            return greeted.recv(5) == b"INFO "
-        return False
+        return greets("127.0.0.1", self.port, within_s=0.5)
 
     def wait_until_ready(self, process: subprocess.Popen[bytes], log: Path, timeout_s: float = 30) -> None:
         """Wait for the server, which first reads its streams.
@@ -283,6 +281,25 @@ class Nats:
         """Let the running server *pid* know these API keys and no others; who was revoked is cut off."""
         self.write_config(users)
         os.kill(pid, signal.SIGHUP)
+
+
+def greets(host: str, port: int, *, within_s: float = 2.0) -> bool:
+    """Whether a server at *host* and *port* answers with NATS's greeting, which comes before any secret is shown."""
+    with suppress(OSError), socket.create_connection((host, port), timeout=within_s) as greeted:
+        greeted.settimeout(within_s)
+        return greeted.recv(5) == b"INFO "
+    return False
+
+
+def bus_answers(nats_url: str) -> bool:
+    """Whether the server that a URL names answers; one that wants TLS first is asked no more than to be connected with."""
+    parts = urlsplit(nats_url)
+    host, port = parts.hostname or "127.0.0.1", parts.port or 4222
+    if parts.scheme != "tls":
+        return greets(host, port)
+    with suppress(OSError), socket.create_connection((host, port), timeout=2.0):
+        return True
+    return False
 
 
 def _is_free(port: int) -> bool:

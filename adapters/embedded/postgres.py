@@ -124,8 +124,7 @@ class Postgres:
         if code != 0 or "FATAL:" in said or "ERROR:" in said:
             with log.open("a") as file:
                 file.write(said + "\n")
-            reason = said.splitlines()[-1] if said else "it said nothing"
-            raise Misconfigured(f"{program} failed (exit {code}): {reason} (all it said is in {log}).")
+            raise Misconfigured(f"{program} failed (exit {code}): {_reason(said)} (all it said is in {log}).")
 
     # ---- each start -------------------------------------------------------------------------------------
 
@@ -283,6 +282,16 @@ class Postgres:
         self._socket_file.parent.mkdir(parents=True, exist_ok=True)
         write_private(self._socket_file, str(far).encode())
         return far
+
+
+def _reason(said: str) -> str:
+    """Why a program of the server failed, out of all it said: its first complaint, and what it advises; else its last words."""
+    lines = said.splitlines()
+    complaints = [line for line in lines if any(mark in line for mark in ("FATAL:", "ERROR:", "error:"))]
+    advice = [line.partition("HINT:")[2] for line in lines if "HINT:" in line]
+    return (
+        "".join([*complaints[:1], *advice[:1]]) if complaints else lines[-1] if lines else "it said nothing"
+    )
 
 
 def _fits(directory: Path) -> bool:

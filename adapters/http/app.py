@@ -10,6 +10,7 @@ from urllib.parse import unquote
 from litestar import Litestar, Request, Response
 from litestar.datastructures import State
 from litestar.di import Provide
+from litestar.exceptions import ValidationException
 from litestar.routes import HTTPRoute
 from litestar.types import ASGIApp, ControllerRouterHandler
 
@@ -40,12 +41,13 @@ from adapters.http import (
     verdicts,
     volumes,
 )
-from adapters.http.auth import reader
+from adapters.http.auth import missing_parameters, reader, unknown_parameters
 from adapters.http.browser import is_page, page_of_problem
 from adapters.http.door import Door, Receive, Scope, Send
 from adapters.http.events import Intake
 from adapters.http.house import House
 from adapters.http.problems import MEDIA_TYPE, answer_problem, document, of_exception
+from domain.errors import Invalid
 
 __all__ = ["build"]
 
@@ -187,6 +189,10 @@ def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[
     """An error as a person or a program can read it."""
     if is_page(request):
         return page_of_problem(request, error)
+    if isinstance(error, ValidationException):
+        handler = request.scope.get("route_handler")
+        if missing := missing_parameters(request, handler):  # it may stand there under a misspelt name
+            return answer_problem(request, Invalid([*missing, *unknown_parameters(request, handler)]))
     return answer_problem(request, error)
 
 

@@ -29,12 +29,14 @@ __all__ = [
     "bearer_of",
     "house_of",
     "known_principal",
+    "missing_parameters",
     "needs_key",
     "parameters_are_known",
     "reader",
     "session_cookie",
     "signed_in",
     "unauthorised",
+    "unknown_parameters",
 ]
 
 COOKIE = "touchlog_session"
@@ -44,7 +46,7 @@ _SEND_A_KEY = (
 )
 MAY_READ = frozenset({"admin"})
 TAKES_ALSO = "takes_also"
-"""Where a handler names, in its `opt`, query parameters that it reads by itself."""
+"""Where a handler names, in its `opt`, query parameters that it reads by itself: name -> what it means."""
 
 
 class _Session(msgspec.Struct, frozen=True, array_like=True):
@@ -181,14 +183,25 @@ def parameters_are_known(
 ) -> None:
     """A documented route answers what it was asked: a parameter that it would pass over is refused by name.
 
-    Pages are left out: an address of theirs may come with what a mail program or a browser added.
-
     Raises:
         Invalid: a parameter that the route does not take, or one of a single value that comes twice.
     """
+    if handler is not None and TAKES_ALSO in handler.opt:
+        return  # it tells them itself, together with what it lacks
+    if problems := unknown_parameters(connection, handler):
+        raise Invalid(problems)
+
+
+def unknown_parameters(
+    connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler | None
+) -> list[Problem]:
+    """The parameters that a documented route does not take, and those of a single value that come twice.
+
+    Pages are left out: an address of theirs may come with what a mail program or a browser added.
+    """
     query = connection.scope.get("query_string", b"")
     if not query or not isinstance(handler, HTTPRouteHandler) or not handler.resolve_include_in_schema():
-        return
+        return []
     taken = _taken_by(handler)
     names = [name for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True)]
     problems = []
@@ -202,8 +215,24 @@ def parameters_are_known(
             problems.append(Problem(place, f"This route has no query parameter '{name}'; {told}", "unknown"))
         elif names.count(name) > 1 and not taken[name]:
             problems.append(Problem(place, f"'{name}' is given more than once; name one value.", "repeated"))
-    if problems:
-        raise Invalid(problems[:100])
+    return problems[:100]
+
+
+def missing_parameters(
+    connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler | None
+) -> list[Problem]:
+    """The query parameters without which a route cannot answer, and which were not given; the framework tells the first only."""
+    if not isinstance(handler, HTTPRouteHandler):
+        return []
+    query = connection.scope.get("query_string", b"").decode("latin-1")
+    given = {name for name, _ in parse_qsl(query, keep_blank_values=True)}
+    return [
+        Problem(f"/{called}", f"The query parameter '{called}' is missing.", "missing")
+        for name, each in handler.parsed_fn_signature.parameters.items()
+        if isinstance(each.kwarg_definition, QueryParameter)
+        and each.is_required
+        and (called := each.kwarg_definition.name or name) not in given
+    ]
 
 
 def action_of(request: Request[Any, Any, Any]) -> str:

@@ -18,6 +18,7 @@ from adapters.deliveries import delivery_of
 from adapters.http.auth import house_of
 from adapters.http.persons import access_recorded
 from adapters.http.problems import of_exception
+from adapters.http.reading import LARGEST_NUMBER
 from adapters.http.rendering import elsewhere, from_our_page, rendered
 from adapters.ingest import Principal
 from adapters.mending import looked_at, not_its_own, retried, tried
@@ -208,7 +209,7 @@ async def rejected_page(
 async def rejected_one(
     request: Request[Any, Any, Any],
     reader: NamedDependency[Principal],
-    number: Annotated[int, PathParameter(ge=1)],
+    number: Annotated[int, PathParameter(ge=1, le=LARGEST_NUMBER)],
 ) -> Response[str]:
     """Show one with its payload, and what would become of it now."""
     return await _one(request, reader, await house_of(request).core.rejected.show(number))
@@ -262,7 +263,7 @@ def _laid_out(raw: bytes) -> str:
 async def rejected_change(
     request: Request[Any, Any, Any],
     reader: NamedDependency[Principal],
-    number: Annotated[int, PathParameter(ge=1)],
+    number: Annotated[int, PathParameter(ge=1, le=LARGEST_NUMBER)],
 ) -> Response[str]:
     """Try one again, as it is or corrected; look at a correction first; or dismiss it, and open it again."""
     from_our_page(request)

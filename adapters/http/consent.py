@@ -300,7 +300,7 @@ async def show_receipt(
     await access_recorded(request, reader, about, event_id, 1)
     if "text/plain" in request.headers.get("accept", ""):
         headers = {"Cache-Control": "no-store", **taken.header}
-        return Response(readable(found), media_type="text/plain; charset=utf-8", headers=headers)
+        return Response(readable(found), media_type="text/plain", headers=headers)
     return json_answer(found, taken)
 
 

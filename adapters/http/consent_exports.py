@@ -73,16 +73,26 @@ async def _begun(
     return position
 
 
-def _stream(
+async def _stream(
     batches: AsyncIterator[Rows], columns: Sequence[str], form: str, name: str, position: int
 ) -> Stream:
+    """The answer, once its first rows are there: what cannot be read at all is still told with a status of its own."""
+    first: Rows = await anext(batches, [])
     headers = {
         "Cache-Control": "no-store",
         "Content-Disposition": f'attachment; filename="{name}-{position}.{form}"',
         "Touchlog-Known-At": str(position),
         "Touchlog-Head": str(position),
     }
-    return Stream(written(batches, columns, form_of(form)), media_type=FORMATS[form], headers=headers)
+    return Stream(
+        written(_from(first, batches), columns, form_of(form)), media_type=FORMATS[form], headers=headers
+    )
+
+
+async def _from(first: Rows, batches: AsyncIterator[Rows]) -> AsyncIterator[Rows]:
+    yield first
+    async for rows in batches:
+        yield rows
 
 
 @get(
@@ -113,7 +123,7 @@ async def export_suppressions(
     rows = _exports(request).suppressions(
         position, at=when, purpose=purpose or None, channel=channel or None, personal=personal
     )
-    return _stream(rows, SUPPRESSIONS, form, "suppressions", position)
+    return await _stream(rows, SUPPRESSIONS, form, "suppressions", position)
 
 
 @get(
@@ -133,7 +143,7 @@ async def export_register(
     """Stream the register."""
     position = await _begun(request, reader, known_at, form, personal)
     rows = _exports(request).register(position, personal=personal)
-    return _stream(rows, REGISTER, form, "register", position)
+    return await _stream(rows, REGISTER, form, "register", position)
 
 
 @get(
@@ -154,7 +164,7 @@ async def export_defects(
 ) -> Stream:
     """Stream the list."""
     position = await _begun(request, reader, known_at, form, personal=False)
-    return _stream(_exports(request).defects(position), DEFECTS, form, "defects", position)
+    return await _stream(_exports(request).defects(position), DEFECTS, form, "defects", position)
 
 
 ROUTES = (export_suppressions, export_register, export_defects)

@@ -14,7 +14,7 @@ from litestar.params import PathParameter
 
 from adapters.consent.answers import ask
 from adapters.consent.questions import QUESTIONS, Answered, Parts, Question, parsed, question_of, told
-from adapters.http.auth import TAKES_ALSO, house_of, needs_key
+from adapters.http.auth import TAKES_ALSO, house_of, needs_key, unknown_parameters
 from adapters.http.persons import access_recorded
 from adapters.http.problems import ProblemDocument
 from adapters.http.reading import after_of, in_utc, json_answer, known_at_of, time_of, timed
@@ -64,6 +64,17 @@ def _time(text: str, place: str) -> datetime:
     return at
 
 
+def _parameters() -> dict[str, str]:
+    """What each parameter of the questions means, and which questions ask for it."""
+    found: dict[str, str] = {}
+    for name in sorted({one.name for each in QUESTIONS for one in each.parameters}):
+        asking = [(each, one) for each in QUESTIONS for one in each.parameters if one.name == name]
+        meanings = dict.fromkeys(one.meaning for _, one in asking)
+        wanted = ", ".join(f"{each.number}{' (needed)' if one.required else ''}" for each, one in asking)
+        found[name] = f"{'; '.join(meanings)}, e.g. {asking[0][1].example}. Of question {wanted}."
+    return found
+
+
 @get(
     "/v1/consent/questions",
     tags=["consent"],
@@ -85,7 +96,7 @@ async def list_questions() -> Response[bytes]:
         "does not show is in `notes`. Asked again with that `known_at` (and `at`) it is the same."
     ),
     responses=_PROBLEMS,
-    opt={TAKES_ALSO: sorted({one.name for each in QUESTIONS for one in each.parameters})},
+    opt={TAKES_ALSO: _parameters()},
 )
 async def ask_question(
     request: Request[Any, Any, Any], reader: NamedDependency[Principal], question: _Name
@@ -94,15 +105,20 @@ async def ask_question(
     taken = timed()
     wanted = question_of(question)
     given = {one.name: request.query_params.get(one.name) for one in wanted.parameters}
-    if others := [
+    problems = unknown_parameters(request, request.route_handler)
+    others = request.query_params.keys() - given.keys() - {one.pointer[1:] for one in problems}
+    problems += [
         Problem(f"/{name}", f"Question {wanted.number} does not ask for '{name}'.", "unknown")
-        for name in request.query_params
-        if name not in given
-    ]:
-        raise Invalid(others)
-    return json_answer(
-        await _answer(request, reader, wanted, parsed(wanted, given, _time, known_at_of)), taken
-    )
+        for name in sorted(others)
+    ]
+    asked: dict[str, Any] = {}
+    try:
+        asked = parsed(wanted, given, _time, known_at_of)
+    except Invalid as wrong:
+        problems += wrong.problems
+    if problems:
+        raise Invalid(problems)
+    return json_answer(await _answer(request, reader, wanted, asked), taken)
 
 
 # -- pages

@@ -102,7 +102,11 @@ class Door:
             refused = of_exception(error, where=self.route(scope))
             answered = Answered(document(refused), refused.status, MEDIA_TYPE.encode())
             extra = [(n.lower().encode(), v.encode()) for n, v in refused.headers.items()]
-            if not await incoming.drained():
+            # Who waits for 100 (RFC 9110 §10.1.1) has sent nothing yet, and is told before it does.
+            waits = not incoming.begun and any(
+                name == b"expect" and value.lower() == b"100-continue" for name, value in scope["headers"]
+            )
+            if waits or not await incoming.drained():
                 extra.append((b"connection", b"close"))
         self._house.figures.requests.labels(self.route(scope), str(answered.status)).inc()
         headers = [
@@ -148,13 +152,15 @@ class Door:
 class Incoming:
     """The messages of one request's body."""
 
-    __slots__ = ("_receive", "ended")
+    __slots__ = ("_receive", "begun", "ended")
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
+        self.begun = False
         self.ended = False
 
     async def __call__(self) -> MutableMapping[str, Any]:
+        self.begun = True
         message = await self._receive()
         self.ended = not message.get("more_body")
         return message

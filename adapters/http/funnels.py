@@ -15,7 +15,15 @@ from adapters.http.auth import house_of
 from adapters.http.drawing import drawn, wants_drawing
 from adapters.http.persons import access_recorded
 from adapters.http.problems import ProblemDocument, Refusal
-from adapters.http.reading import KnownAt, after_of, json_answer, known_at_of, timed
+from adapters.http.reading import (
+    LARGEST_NUMBER,
+    KnownAt,
+    NumberAsked,
+    after_of,
+    json_answer,
+    known_at_of,
+    timed,
+)
 from adapters.ingest import Principal
 from adapters.postgres.outage import through_outages
 from domain.errors import Invalid, Problem
@@ -127,7 +135,7 @@ async def saved_funnel(
     request: Request[Any, Any, Any],
     reader: NamedDependency[Principal],  # noqa: ARG001 - who may not read is refused by it
     name: _NAME,
-    version: Annotated[int | None, QueryParameter(description="Which version")] = None,
+    version: NumberAsked = None,
 ) -> Response[bytes]:
     """Answer with the question."""
     core = house_of(request).core
@@ -196,7 +204,7 @@ async def show_snapshot(
     request: Request[Any, Any, Any],
     reader: NamedDependency[Principal],  # noqa: ARG001 - who may not read is refused by it
     name: _NAME,
-    number: Annotated[int, PathParameter(description="Of the snapshot")],
+    number: Annotated[int, PathParameter(description="Of the snapshot", ge=1, le=LARGEST_NUMBER)],
 ) -> Response[bytes]:
     """Answer with question and answer."""
     core = house_of(request).core
@@ -219,7 +227,10 @@ async def why_funnel_changed(
     reader: NamedDependency[Principal],  # noqa: ARG001 - who may not read is refused by it
     name: _NAME,
     known_at: KnownAt = None,
-    snapshot: Annotated[int | None, QueryParameter(description="Its number; the newest by default")] = None,
+    snapshot: Annotated[
+        int | None,
+        QueryParameter(description="Its number; the newest by default", ge=1, le=LARGEST_NUMBER),
+    ] = None,
     since: Annotated[
         str | None,
         QueryParameter(

@@ -6,6 +6,7 @@ As with unsubscribe links the token says all: a GET shows and changes nothing, a
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -86,7 +87,7 @@ async def show_preferences(request: Request[Any, Any, Any], token: _Token) -> Re
     """Show the choices."""
     preferences, languages = _preferences(request), _languages(request)
     shown = await through_outages(lambda: preferences.shown(token, languages=languages), within_s=3)
-    return open_page("What we may send you", _form(shown))
+    return open_page("What we may send you", _form(shown, languages))
 
 
 @post(
@@ -98,8 +99,10 @@ async def show_preferences(request: Request[Any, Any, Any], token: _Token) -> Re
 )
 async def save_preferences(request: Request[Any, Any, Any], token: _Token) -> Response[str]:
     """Record what changes, effective now."""
-    preferences, languages = _preferences(request), _languages(request)
-    form = await request.form()
+    preferences, form = _preferences(request), await request.form()
+    # Those of the page that was read: who agrees, agrees to the text that stood there.
+    read_in = form.get("languages")
+    languages = _languages(request) if read_in is None else str(read_in)[:500].split(",")
     wanted = frozenset(str(value) for value in form.getall("allow", []))
     seen = frozenset(str(value) for value in form.getall("seen", []))
     nothing = form.get("nothing") == "yes"
@@ -124,14 +127,15 @@ def _told(choice: Choice, allow: bool | None) -> str:
     return f"We may send you {what}." if allow else f"We do not send you {what} any more."
 
 
-def _form(shown: Shown) -> str:
+def _form(shown: Shown, languages: Sequence[str]) -> str:
     contact = html.escape(shown.contact)
     if not shown.choices:
         return f"<p>We hold no consent of yours for <b>{contact}</b>, so we send nothing there that needs one.</p>"
     choices = "".join(_choice(number, choice) for number, choice in enumerate(shown.choices))
     return (
         f"<p>These are the choices for <b>{contact}</b>. Nothing changes until you press a button.</p>"
-        f'<form method="post"><fieldset><legend>We may send you</legend>{choices}</fieldset>'
+        f'<form method="post"><input type="hidden" name="languages" value="{html.escape(",".join(languages))}">'
+        f"<fieldset><legend>We may send you</legend>{choices}</fieldset>"
         "<button>Save my choices</button></form><hr>"
         '<form method="post"><input type="hidden" name="nothing" value="yes">'
         '<p>Or end all of it at once, whatever it is:</p><button class="second">Send me nothing any more</button></form>'

@@ -14,8 +14,10 @@ from adapters.http.auth import house_of
 from domain.errors import Invalid, Problem
 
 __all__ = [
+    "LARGEST_NUMBER",
     "AsOf",
     "KnownAt",
+    "NumberAsked",
     "Timed",
     "after_of",
     "as_of_of",
@@ -42,6 +44,13 @@ KnownAt = Annotated[
         name="known_at",
         description="What was known by then: an RFC 3339 time with its zone, or a position such as @123.",
     ),
+]
+
+
+LARGEST_NUMBER = 2**31 - 1
+"""Versions, snapshots and rejected items are counted in 32 bits with a sign; what is beyond names none."""
+NumberAsked = Annotated[
+    int | None, QueryParameter(description="Which version; the newest by default", ge=1, le=LARGEST_NUMBER)
 ]
 
 

@@ -7,14 +7,14 @@ from typing import Annotated, Any
 from litestar import Request, Response, get, post, put
 from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
-from litestar.params import PathParameter, QueryParameter
+from litestar.params import PathParameter
 
 from adapters.http.auth import house_of
 from adapters.http.drawing import drawn, wants_drawing
 from adapters.http.funnels import PROBLEMS, asked, asked_in_zone
 from adapters.http.persons import access_recorded
 from adapters.http.problems import ProblemDocument
-from adapters.http.reading import after_of, json_answer, timed
+from adapters.http.reading import NumberAsked, after_of, json_answer, timed
 from adapters.ingest import Principal
 from adapters.postgres.outage import through_outages
 
@@ -101,7 +101,7 @@ async def saved_retention(
     request: Request[Any, Any, Any],
     reader: NamedDependency[Principal],  # noqa: ARG001 - who may not read is refused by it
     name: _NAME,
-    version: Annotated[int | None, QueryParameter(description="Which version")] = None,
+    version: NumberAsked = None,
 ) -> Response[bytes]:
     """Answer with the question."""
     core = house_of(request).core

@@ -8,13 +8,13 @@ import msgspec
 from litestar import Request, Response, get, post, put
 from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
-from litestar.params import PathParameter, QueryParameter
+from litestar.params import PathParameter
 
 from adapters.http.auth import house_of
 from adapters.http.funnels import PROBLEMS, asked, asked_in_zone
 from adapters.http.persons import access_recorded
 from adapters.http.problems import ProblemDocument
-from adapters.http.reading import after_of, json_answer, timed
+from adapters.http.reading import NumberAsked, after_of, json_answer, timed
 from adapters.ingest import Principal
 from adapters.postgres.outage import through_outages
 from adapters.segments import Members
@@ -137,7 +137,7 @@ async def saved_segment(
     request: Request[Any, Any, Any],
     reader: NamedDependency[Principal],  # noqa: ARG001 - who may not read is refused by it
     name: _NAME,
-    version: Annotated[int | None, QueryParameter(description="Which version")] = None,
+    version: NumberAsked = None,
 ) -> Response[bytes]:
     """Answer with its rules."""
     core = house_of(request).core

@@ -16,10 +16,11 @@ __all__ = ["FORMATS", "Format", "Options", "Rejection", "Row", "Rows", "chosen",
 
 
 class Row(NamedTuple):
-    """One event on its way to ingest, and where it stood, for people."""
+    """One event on its way to ingest, and where it stood, for people; with what its reader should know of how it was read."""
 
     place: str
     item: bytes | Payload
+    remarks: tuple[Problem, ...] = ()
 
 
 class Rejection(NamedTuple):

@@ -12,12 +12,14 @@ from adapters.imports.cells import BadCellError, Rounded, converter, float_of, m
 from adapters.imports.maps import Field, Map, Rule, Who
 from adapters.imports.table import TableRow
 from domain.entry import moment
-from domain.errors import Refused
+from domain.errors import Problem, Refused, pointed
 
 __all__ = ["Mapped"]
 
 Read = Callable[[list[str]], Any]
 _MOST_REMEMBERED = 50_000
+_OF_THE_DAY = ("%H", "%I", "%c", "%X")
+"""What a format of strptime says of the time of the day."""
 
 
 def joined(parts: list[str]) -> str:
@@ -51,6 +53,13 @@ class Mapped:
         self._lines = self._fields(map_.lines)
         self._factors = {k: [(c, places[c]) for c in f.total or []] for k, f in self._totals.items()}
         self._numbers: dict[str, Decimal] = {}
+        self._remarks: list[Problem] = []
+
+    def remarks(self) -> tuple[Problem, ...]:
+        """What was to be told of the rows read since this was asked last."""
+        told = tuple(self._remarks)
+        self._remarks.clear()
+        return told
 
     def event(self, row: TableRow, number: int) -> dict[str, Any]:
         """All of an event but its lines and totals, from one row; *number* is the row's, from 1."""
@@ -263,6 +272,8 @@ class Mapped:
                             "no_zone",
                         )
                     at = at.replace(tzinfo=zone)
+                    if at.utcoffset() != at.replace(fold=1).utcoffset() and _has_time_of_day(form, text):
+                        self._remarks.append(_at_a_change(column, at))
                 return moment(at)
             except (ValueError, OverflowError, OSError, InvalidOperation):
                 raise BadCellError(
@@ -270,6 +281,34 @@ class Mapped:
                 ) from None
 
         return read
+
+
+def _has_time_of_day(form: str, text: str) -> bool:
+    """Whether a time says more than its day; a day begins at its first instant, whatever the clocks do at midnight."""
+    return len(text) > 10 if form == "iso" else any(sign in form for sign in _OF_THE_DAY)
+
+
+def _at_a_change(column: str, at: datetime) -> Problem:
+    """What to tell of a local time that the clocks of its zone showed twice, of which the first is taken.
+
+    Raises:
+        BadCellError: they were put forward over it.
+    """
+    first, second = at.isoformat(), at.replace(fold=1).isoformat()
+    shown = f"'{column}' says {at.replace(tzinfo=None).isoformat(' ')}, which the clocks of {at.tzinfo}"
+    if at.astimezone(UTC) > at.replace(fold=1).astimezone(UTC):
+        raise BadCellError(
+            column,
+            f"{shown} never showed: they were put forward over it. Name in the map the zone in which the clock of the source runs "
+            f"(UTC, if it knows no summer time), or write times with their offset ({first} or {second}; format iso, or %z).",
+            "no_such_time",
+        )
+    return Problem(
+        f"/{pointed(column)}",
+        f"{shown} showed twice; taken is the first of the two, {first}. If it was the second, write times with their offset "
+        f"({second}; format iso, or %z).",
+        "time_shown_twice",
+    )
 
 
 def _is_total(field: str | Field) -> bool:

@@ -20,6 +20,8 @@ from domain.errors import Invalid, Problem, Refused
 
 __all__ = ["header_matches", "read_table"]
 
+_MOST_REMARKS = 20
+"""Of one event, however many rows it has."""
 _FOLD = str.maketrans("", "", " _-.")
 
 
@@ -162,6 +164,7 @@ def _each(file: SourceFile, rows: Iterator[TableRow], mapped: Mapped) -> Rows:
         if row.problem is not None:
             yield Rejection(place, _raw(row), [row.problem], mapped.source)
             continue
+        mapped.remarks()  # those of a row that was refused
         try:
             event = mapped.event(row, number)
             line = mapped.line(row)
@@ -170,7 +173,7 @@ def _each(file: SourceFile, rows: Iterator[TableRow], mapped: Mapped) -> Rows:
             totals: dict[str, Decimal] = {}
             mapped.add_totals(row, totals)
             mapped.finish(event, totals)
-            yield Row(place, event_of(event))
+            yield Row(place, event_of(event), mapped.remarks())
         except BadCellError as bad:
             yield Rejection(place, _raw(row), [bad.problem], mapped.source)
         except Invalid as wrong:
@@ -180,13 +183,14 @@ def _each(file: SourceFile, rows: Iterator[TableRow], mapped: Mapped) -> Rows:
 class _Group:
     """The rows of one event, as they come; lines are kept encoded, which takes a third of the memory."""
 
-    __slots__ = ("bad", "event", "first", "last", "lines", "totals")
+    __slots__ = ("bad", "event", "first", "last", "lines", "remarks", "totals")
 
     def __init__(self, first: int) -> None:
         self.first = first
         self.last = first
         self.event: dict[str, Any] | None = None
         self.lines = bytearray()
+        self.remarks: tuple[Problem, ...] = ()
         self.totals: dict[str, Decimal] = {}
         self.bad: list[tuple[TableRow, Problem]] = []
 
@@ -207,6 +211,7 @@ def _grouped(file: SourceFile, rows: Iterator[TableRow], mapped: Mapped, column:
         if group is None:
             group = groups[key] = _Group(row.line)
         group.last = row.last
+        mapped.remarks()  # those of a row that was refused
         try:
             if problem is not None:
                 group.bad.append((row, problem))
@@ -217,6 +222,8 @@ def _grouped(file: SourceFile, rows: Iterator[TableRow], mapped: Mapped, column:
             if line is not None:
                 group.lines += orjson.dumps(line) + b","
             mapped.add_totals(row, group.totals)
+            if remarks := mapped.remarks():
+                group.remarks = tuple(dict.fromkeys((*group.remarks, *remarks)))[:_MOST_REMARKS]
         except BadCellError as bad:
             group.bad.append((row, bad.problem))
         except TypeError as wrong:  # orjson: a text that is no Unicode
@@ -234,7 +241,7 @@ def _event_of_group(file: SourceFile, group: _Group, mapped: Mapped, column: str
             if group.lines:
                 group.event["data"]["lines"] = orjson.loads(b"[" + group.lines[:-1] + b"]")
             mapped.finish(group.event, group.totals)
-            return Row(f"{file.name} {where}", event_of(group.event))
+            return Row(f"{file.name} {where}", event_of(group.event), group.remarks)
         except BadCellError as wrong:
             return Rejection(
                 f"{file.name} {where}", orjson.dumps(group.event), [wrong.problem], mapped.source

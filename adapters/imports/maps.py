@@ -71,7 +71,7 @@ class Rule(_Declared, frozen=True, kw_only=True):
 class Time(_Declared, frozen=True, kw_only=True):
     """When it happened: `format` as strptime has it, or `iso`, `unix`, `unix_ms`; `zone` where the text names none.
 
-    A local time that the clocks show twice is taken as the first of the two.
+    A local time that the clocks show twice is taken as the first of the two, and told; one that they leave out is refused.
     """
 
     column: str

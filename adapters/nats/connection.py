@@ -23,7 +23,7 @@ async def connected(url: str, *, name: str, on_return: Callable[[], None] = lamb
         on_return: called whenever a lost connection is back.
     """
     pause_s = 0.1
-    told = False
+    told = opened = False
 
     async def lost() -> None:
         log.warning("bus_lost", connection=name)
@@ -33,11 +33,15 @@ async def connected(url: str, *, name: str, on_return: Callable[[], None] = lamb
         on_return()
 
     async def failed(error: Exception) -> None:
+        nonlocal told
+        if not opened and not told:  # the library goes on trying, and raises nothing
+            told = True
+            log.warning("bus_away", connection=name, reason=str(error) or type(error).__name__)
         log.debug("bus_error", connection=name, reason=type(error).__name__)
 
     while True:
         try:
-            return await nats.connect(
+            client = await nats.connect(
                 url,
                 name=name,
                 connect_timeout=3,
@@ -49,6 +53,8 @@ async def connected(url: str, *, name: str, on_return: Callable[[], None] = lamb
                 error_cb=failed,
                 allow_reconnect=True,
             )
+            opened = True
+            return client  # noqa: TRY300 - behind the one statement that may fail
         except (OSError, TimeoutError, nats.errors.Error) as error:
             if not told:
                 log.warning("bus_away", connection=name, reason=type(error).__name__)

@@ -19,6 +19,8 @@ LOGS = ("touchpoint_log", "records_log")
 APP_ROLE = "touchlog_app"
 MINIMUM_VERSION = 150000
 _HERE = Path(__file__).parent
+_REPLACED = frozenset({"touchlog/0013_rebuild_rights"})
+"""Migrations that databases from before the first release may have, and that later ones took the place of."""
 _LOCK = 7_021_905_117_300_001  # any number, the same in every touchlog
 
 
@@ -59,13 +61,31 @@ def _prepare(conn: psycopg.Connection) -> None:
     )
 
 
+def _applied(conn: psycopg.Connection) -> set[str]:
+    known = conn.execute("SELECT to_regclass('touchlog.migrations') IS NOT NULL").fetchone()
+    if not known or not known[0]:
+        return set()
+    return {name for (name,) in conn.execute("SELECT name FROM touchlog.migrations")}
+
+
+def _refuse_newer(conn: psycopg.Connection) -> None:
+    """Leave a database alone that a newer version has changed: this one does not know what its tables mean by now.
+
+    Raises:
+        Misconfigured: names what it does not know.
+    """
+    unknown = sorted(_applied(conn) - {name for name, _, _ in _steps()} - _REPLACED)
+    if unknown:
+        raise Misconfigured(
+            f"The database was migrated by a newer touchlog: this version does not know {', '.join(unknown)}. Start the newer "
+            "version, or point to a database restored from a backup made before; nothing was changed."
+        )
+
+
 def pending(url: str) -> list[str]:
     """The migrations that `migrate` would apply, by name."""
     with psycopg.connect(url, autocommit=True) as conn:
-        known = conn.execute("SELECT to_regclass('touchlog.migrations') IS NOT NULL").fetchone()
-        applied: set[str] = set()
-        if known and known[0]:
-            applied = {name for (name,) in conn.execute("SELECT name FROM touchlog.migrations")}
+        applied = _applied(conn)
     return [name for name, _, _ in _steps() if name not in applied]
 
 
@@ -76,13 +96,14 @@ def migrate(url: str) -> list[str]:
     transaction of its own with its record.
 
     Raises:
-        Misconfigured: the server is too old, the role may not create roles and schemas, or a file
-            that was applied before has been changed since.
+        Misconfigured: the server is too old, the role may not create roles and schemas, a file
+            that was applied before has been changed since, or a newer touchlog has migrated the database.
     """
     done: list[str] = []
     try:
         with psycopg.connect(url, autocommit=True) as conn:
             conn.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+            _refuse_newer(conn)
             _prepare(conn)
             applied: dict[str, str] = dict(
                 conn.execute("SELECT name, digest FROM touchlog.migrations").fetchall()

@@ -95,7 +95,8 @@ def filled(page: str) -> dict[str, list[str]]:
     """Give what a browser would send of the choices as they stand on a page."""
     seen = re.findall(r'type="hidden" name="seen" value="([^"]+)"', page)
     assert seen
-    return {"allow": ticked(page), "seen": seen}
+    languages = re.findall(r'type="hidden" name="languages" value="([^"]*)"', page)
+    return {"allow": ticked(page), "seen": seen, "languages": languages}
 
 
 def test_a_page_that_lay_open_says_only_what_its_reader_changed_on_it(
@@ -147,6 +148,33 @@ def test_a_page_that_lay_open_says_only_what_its_reader_changed_on_it(
                 path, data=filled(page) | {"allow": ["marketing.news/email", "marketing.offers/email"]}
             )
             assert news_and_offers() == [True, True]
+
+
+def test_who_agrees_agrees_to_the_text_of_the_page_whatever_language_the_browser_asks_for_later(
+    tmp_path: Path, database_url: str
+) -> None:
+    # given a notice in two languages, and a page that was read in the second
+    begin = now() - timedelta(hours=1)
+    german = {"notice": NOTICE | {"language": "de"}, "text": "Wir schreiben einmal die Woche."}
+    with served_http(tmp_path / "data", database_url) as served, served.client() as client:
+        events = [
+            *told(begin),
+            fact("n-de", "notice.published", begin, subject=None, **german, purposes=["marketing.news"]),
+        ]
+        events.append(fact("w", "withdrawn", begin + timedelta(minutes=1), **WANTED))
+        assert client.post("/v1/events", json=events, headers=CLOUDEVENTS).json()["rejected"] == 0
+        served.project()
+        url = client.post("/v1/consent/preference-links", json={"contact": MAIL}).json()["url"]
+        path = "/preferences/" + url.rpartition("/")[2]
+        with served.client("") as anybody:
+            page = anybody.get(path, headers={"Accept-Language": "de,en;q=0.5"}).text
+            assert "Wir schreiben" in page
+            # when the answer is sent by a browser that asks for another language meanwhile
+            ticked_now = filled(page) | {"allow": ["marketing.news/email", "marketing.offers/email"]}
+            saved = anybody.post(path, data=ticked_now, headers={"Accept-Language": "en"})
+        # then it is the agreement to the text that was read
+        assert "has changed since" not in saved.text
+        assert allowed(served, client)
 
 
 @story

@@ -290,6 +290,21 @@ def test_a_bomb_is_not_inflated(http: httpx.Client) -> None:
     assert time.perf_counter() - started_s < 5
 
 
+def test_who_waits_for_100_hears_that_the_body_is_too_large_before_it_is_sent(served: Served) -> None:
+    host, _, port = served.url.removeprefix("http://").partition(":")
+    for key, length, status in ((served.key, 20 * 2**20, b"413"), ("", 10, b"401")):
+        # given a client that asks whether its body is wanted, and sends nothing of it
+        with socket.create_connection((host, int(port)), timeout=10) as waiting:
+            waiting.sendall(
+                f"POST /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Type: {ONE}\r\n"
+                f"Content-Length: {length}\r\nExpect: 100-continue\r\n\r\n".encode()
+            )
+            # when it listens to the end, then the refusal is all that it hears
+            told = b"".join(iter(lambda: waiting.recv(65536), b""))
+        assert told.startswith(b"HTTP/1.1 " + status), told[:200]
+        assert b"connection: close" in told.lower()
+
+
 def test_a_chunked_body_is_taken_and_bounded(http: httpx.Client) -> None:
     event = json.dumps(call()).encode()
 
@@ -687,7 +702,7 @@ def test_every_route_names_the_parameter_that_it_would_pass_over(http: httpx.Cli
             "said_at": "@1",
         },
     }
-    known = {"{question}": "valid", "{number}": "1", "{name}": "profiles"}
+    known = {"{question}": "untouched", "{number}": "1", "{name}": "profiles"}
     for method, path in asked:
         address = re.sub(r"\{\w+\}", lambda found: known.get(found[0], "user:u-1"), path)
         params = wanted.get(path, {}) | {"as_off": "2026-01-01T00:00:00Z"}
@@ -709,6 +724,32 @@ def test_a_question_of_the_officer_names_the_parameter_that_is_not_its_own(http:
         http.get("/v1/consent/questions/valid", params={"from": "2026-01-01T00:00:00Z"}), 400
     )
     assert problem["errors"][0]["pointer"] == "/from"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/funnels/x?version={}", "/v1/retention/x?version={}", "/v1/segments/x?version={}",
+        "/v1/funnels/x/snapshots/{}", "/v1/funnels/x/why-changed?snapshot={}",
+    ],
+)  # fmt: skip
+def test_a_number_beyond_any_that_is_counted_is_told_as_such(http: httpx.Client, path: str) -> None:
+    for beyond in (2**31, 2**64, -(10**15)):
+        assert_problem(http.get(path.format(beyond)), 400)
+
+
+@pytest.mark.parametrize(
+    ("path", "missing"),
+    [("/v1/consent/breaches", ["/from", "/to"]), ("/v1/consent/questions/breaches", ["/from", "/to"])],
+)
+def test_what_is_missing_and_what_stands_there_under_a_misspelt_name_are_both_told(
+    http: httpx.Client, path: str, missing: list[str]
+) -> None:
+    # given a question that wants from and to, when it is asked with their names misspelt
+    span = {"frm": "2026-01-01T00:00:00Z", "till": "2026-01-02T00:00:00Z"}
+    problem = assert_problem(http.get(path, params=span), 400)
+    # then the names that it does not know are told with those that it lacks
+    assert sorted(each["pointer"] for each in problem["errors"]) == sorted(["/frm", "/till", *missing])
 
 
 def streamed(served: Served, count: int, **headers: str) -> list[tuple[int, dict[str, Any]]]:
@@ -976,6 +1017,34 @@ def test_the_openapi_document_tells_the_truth_about_the_hot_path(http: httpx.Cli
     assert {"200", "400", "413", "415", "429", "503"} <= route["responses"].keys()
     for path in ("/v1/persons/{ref}/history", "/v1/types/{name}", "/v1/events/stream", "/readyz", "/metrics"):
         assert path in document["paths"]
+    # and so are the parameters that the officer's questions have, with the questions that ask for them
+    asked = document["paths"]["/v1/consent/questions/{question}"]["get"]["parameters"]
+    told = {each["name"]: each["description"] for each in asked if each["in"] == "query"}
+    assert told.keys() >= {"person", "purpose", "from", "to", "known_at", "minutes", "by"}
+    assert told["by"] == "By when, e.g. 2026-12-31T00:00:00Z. Of question 5 (needed)."
+
+
+def test_every_answer_has_a_status_and_a_media_type_of_the_openapi_document(
+    served: Served, http: httpx.Client
+) -> None:
+    # given every documented route but the stream, which does not end
+    paths = http.get("/openapi.json").json()["paths"]
+    asked = [(m, p, o) for p, each in paths.items() for m, o in each.items() if p != "/v1/events/stream"]
+    wrong = []
+    with served.client("") as anybody:
+        # when each is asked with a key and without one
+        for method, path, operation in asked:
+            address = re.sub(r"\{\w+\}", "1", path)
+            for client in (http, anybody):
+                told = client.request(method, address)
+                media_type = told.headers["content-type"]
+                # then the status, and the media type under it, are documented, and no charset is named twice
+                documented = operation["responses"].get(str(told.status_code), {}).get("content", {})
+                if media_type.partition(";")[0] not in documented or media_type.count("charset") > 1:
+                    wrong.append((method, path, told.status_code, media_type))
+    assert wrong == []
+    assert all("401" in o["responses"] for _, p, o in asked if p.startswith("/v1/"))
+    assert all(o["security"] == [] for _, p, o in asked if p.startswith(("/u/", "/preferences/", "/hooks/")))
 
 
 def test_a_connection_cut_in_the_middle_of_a_body_records_nothing(served: Served, http: httpx.Client) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -16,13 +18,16 @@ from typing import Any, LiteralString
 import psycopg
 import pytest
 import structlog
+import structlog.testing
 from typer.testing import CliRunner
 
 from adapters.embedded import servers
+from adapters.keys import KeyFile
+from adapters.nats.connection import connected
 from bin import cli, ingest
 from bin.import_run import Log, send_all
 from bin.settings import Settings
-from domain.errors import NotFound, Refused, Unavailable
+from domain.errors import Misconfigured, NotFound, Refused, Unavailable
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -345,6 +350,11 @@ def test_a_map_of_ones_own_brings_in_any_table(touchlog: Touchlog, tmp_path: Pat
     assert touchlog("ingest", tmp_path / "calls.csv", "--map", tmp_path / "calls.toml").code == 0
     (entry,) = touchlog("history", "phone:+442071838750", "--json").json["entries"]
     assert (entry["type"], entry["occurred_at"]) == ("call.ended", "2026-07-01T11:00:00.000000Z")
+    # a time that the clocks of London showed twice is told, also by a dry run
+    (tmp_path / "night.csv").write_text("no,at,number,seconds\n2,2026-10-25 01:30:00,+442071838750,60\n")
+    for words, told in ((["--dry-run"], "line 2: remark /at"), (["--json"], '"remarks": 1')):
+        night = touchlog("ingest", tmp_path / "night.csv", "--map", tmp_path / "calls.toml", *words)
+        assert (night.code, told in night.out) == (0, True), night.out
 
 
 def test_no_personal_text_of_a_refused_row_or_in_the_name_of_its_file_is_at_rest(
@@ -636,6 +646,33 @@ def test_a_key_that_cannot_be_made_is_wrong_use(touchlog: Touchlog) -> None:
 # -- status -------------------------------------------------------------------------------------------------
 
 
+def test_a_bus_that_does_not_answer_is_told_by_status_and_in_the_log(
+    touchlog: Touchlog, mixed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given an installation whose bus is named by a URL at which nobody listens
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"nats://ann:s3cret@127.0.0.1:{taken.getsockname()[1]}"
+    monkeypatch.setenv("TOUCHLOG_NATS_URL", url)
+    touchlog("ingest", mixed)
+    # when its state is asked for, then the bus and the setting are named, and no password
+    told = touchlog("status").out
+    assert "does not answer: is TOUCHLOG_NATS_URL right?" in told
+    assert "s3cret" not in told
+    assert touchlog("status", "--json").json["servers"]["nats_answers"] is False
+
+    # and whoever connects to it says once in its log why it waits, though the library only goes on trying
+    async def waits() -> list[Any]:
+        with structlog.testing.capture_logs() as said:
+            trying = asyncio.create_task(connected(url, name="test"))
+            while not [each for each in said if each["event"] == "bus_away"]:
+                await asyncio.sleep(0.01)
+            trying.cancel()
+        return said
+
+    said = asyncio.run(asyncio.wait_for(waits(), 20))
+    assert [each["log_level"] for each in said if each["event"] == "bus_away"] == ["warning"]
+
+
 def test_the_status_tells_head_rate_lags_and_what_was_refused(touchlog: Touchlog, mixed: Path) -> None:
     touchlog("ingest", mixed)
     status = touchlog("status", "--json").json
@@ -682,3 +719,53 @@ def test_cdnow_gives_its_known_counts(touchlog: Touchlog, ask: Any) -> None:
     assert (counts["recorded"], counts["rejected"]) == (69_659, 0)
     assert ask("SELECT count(*) FROM touchlog.subjects WHERE kind = 'crm'") == 23_570
     assert touchlog("ingest", whole("cdnow/CDNOW_sample.txt"), "--json").json["recorded"] == 6_919
+
+
+def test_a_lost_key_file_is_told_by_every_command_and_no_other_is_made_in_its_place(
+    touchlog: Touchlog, mixed: Path, tmp_path: Path
+) -> None:
+    # given an installation with events, whose key file is gone
+    touchlog("ingest", mixed)
+    key_file = tmp_path / "data" / "secret.key"
+    kept = key_file.read_bytes()
+    key_file.unlink()
+    # when commands are given, serve among them
+    for words in (
+        ["history", "email:ann@example.com"],
+        ["ingest", mixed],
+        ["ingest", mixed, "--dry-run"],
+        ["serve", "--port", "0"],
+    ):
+        with pytest.raises(Misconfigured, match=r"secret\.key is not there.*Restore it from its backup"):
+            touchlog(*words)
+    # then each says so, and leaves the place free for the file that comes back
+    assert not key_file.exists()
+    key_file.write_bytes(kept)
+    key_file.chmod(0o600)
+    assert touchlog("history", "email:ann@example.com").code == 0
+    # and serve does not wait for ever with the key file of another database, either
+    KeyFile.open_or_make(tmp_path / "other.key").path.replace(key_file)
+    with pytest.raises(Misconfigured, match="does not belong to this database"):
+        touchlog("serve", "--port", "0")
+
+
+def test_a_database_that_a_newer_version_migrated_is_left_alone(
+    touchlog: Touchlog, database_url: str
+) -> None:
+    # given a database with a migration that this version does not carry
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        conn.execute(
+            "INSERT INTO touchlog.migrations (name, digest) VALUES ('touchlog/9999_of_a_later_version', '')"
+        )
+        conn.execute("DELETE FROM touchlog.migrations WHERE name = 'touchlog/0114_file_names_sealed'")
+        # when this version is told to migrate it, or to work with it
+        for words in (["migrate"], ["serve", "--port", "0"], ["history", "email:ann@example.com"]):
+            with pytest.raises(
+                Misconfigured, match=r"newer touchlog.*touchlog/9999_of_a_later_version.*nothing was changed"
+            ):
+                touchlog(*words)
+        # then it says which version is wanted, and applies nothing of its own beside it
+        row = conn.execute(
+            "SELECT count(*) FROM touchlog.migrations WHERE name = 'touchlog/0114_file_names_sealed'"
+        ).fetchone()
+        assert row == (0,)

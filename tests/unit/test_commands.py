@@ -1,5 +1,6 @@
 """Commands: every one explains itself with an example, and fails in one clear line."""
 
+import errno
 import re
 import shlex
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from adapters.embedded.postgres import _reason
 from bin import cli
 from domain.errors import Misconfigured
 
@@ -121,6 +123,30 @@ def test_a_database_that_does_not_answer_is_one_line_and_exit_1(monkeypatch: pyt
         cli.main()
     assert "the database does not answer" in str(ended.value.code)
     assert "s3cret" not in str(ended.value.code)
+
+
+@pytest.mark.parametrize(
+    "full", [OSError(errno.ENOSPC, "No space left on device", "/d/run/x"), psycopg.errors.DiskFull("no room")]
+)
+def test_a_full_disk_is_one_line_that_says_what_to_do_and_exit_1(
+    monkeypatch: pytest.MonkeyPatch, full: Exception
+) -> None:
+    # given a command that meets a full disk, its own or the database's
+    def fails(**_: Any) -> None:
+        raise full
+
+    monkeypatch.setattr(cli, "app", fails)
+    # when it is given
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    # then no traceback is shown, but what is wrong and what to do next
+    assert "The disk is full: make room, then give the same command again" in str(ended.value.code)
+
+
+def test_of_all_that_a_program_of_the_server_says_its_complaint_is_told() -> None:
+    said = "creating files ... ok\nFATAL:  could not extend file\nHINT:  Check free disk space.\nAborted\ninitdb: removing contents"
+    assert _reason(said) == "FATAL:  could not extend file  Check free disk space."
+    assert (_reason("a\nb"), _reason("")) == ("b", "it said nothing")
 
 
 def test_where_no_database_is_named_a_lost_one_is_not_blamed_on_a_setting(

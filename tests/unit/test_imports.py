@@ -414,6 +414,44 @@ def test_a_cell_that_is_not_as_the_map_says_is_told(read: Reads, cells: str, sai
     assert said in got.told
 
 
+def test_a_local_time_that_the_clocks_left_out_is_refused_and_one_that_they_showed_twice_is_told(
+    read: Reads,
+) -> None:
+    # given rows in the hours in which the clocks of Berlin are put forward and back, and one that names its offset
+    rows = {
+        "1": "28.03.2026 02:30", "2": "29.03.2026 02:30", "3": "25.10.2026 02:30", "4": "25.10.2026 03:30",
+    }  # fmt: skip
+    table_of = "".join(f"B;{no};buy;{at};a@b.cc;;1.00;;;\n" for no, at in rows.items())
+    # when they are read
+    got = read(f"{COLUMNS}\n{table_of}", map=MAP)
+    # then the hour that was not is no event, and the one that was twice is the first of the two, and says so
+    assert [event["time"] for event in got.events] == [
+        "2026-03-28T01:30:00.000000Z", "2026-10-25T00:30:00.000000Z", "2026-10-25T02:30:00.000000Z",
+    ]  # fmt: skip
+    assert "line 3" in got.told
+    assert "2026-03-29 02:30:00, which the clocks of Europe/Berlin never showed" in got.told
+    assert [[p.code for p in row.remarks] for row in got.rows] == [[], ["time_shown_twice"], []]
+    (remark,) = got.rows[1].remarks
+    assert (remark.pointer, "taken is the first" in remark.detail) == ("/at", True)
+
+    # and with offsets nothing is left to tell; the day of a zone that changes at midnight begins as it begins
+    plain = 'source = "s"\nid = "no"\ntype = "thing.seen"\ntime = { column = "at", zone = "%s" }\n'
+    exact = read("no,at\n1,2026-10-25T02:30:00+01:00\n", map=plain % "Europe/Berlin")
+    day = read("no,at\n1,2018-11-04\n", map=plain % "America/Sao_Paulo")
+    assert [e["time"] for e in exact.events + day.events] == [
+        "2026-10-25T01:30:00.000000Z", "2018-11-04T03:00:00.000000Z",
+    ]  # fmt: skip
+    assert [row.remarks for row in exact.rows + day.rows] == [(), ()]
+
+    # and so are the rows of one event: told of once
+    grouped = (
+        plain % "Europe/Berlin"
+        + 'group_by = "no"\n[lines]\nseen = { column = "at", type = "time", zone = "Europe/Berlin" }\n'
+    )
+    (row,) = read("no,at\n1,2026-10-25 02:30:00\n1,2026-10-25 02:30:00\n", map=grouped).rows
+    assert len(row.remarks) == 1
+
+
 @pytest.mark.parametrize("cell", ["1e400", "-1e999"])
 def test_a_number_that_no_float_holds_is_refused_and_never_kept_as_nothing(read: Reads, cell: str) -> None:
     # given tables with a number beyond what 64 bits hold, read as a float and as a total of floats
