@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo
 
 import typer
@@ -89,15 +89,24 @@ def subject(text: str) -> str:
     return text
 
 
-def url(*schemes: str, example: str) -> Callable[[str], str]:
-    """Take a URL of one of *schemes*."""
+def url(*schemes: str, example: str, several: bool = False) -> Callable[[str], str]:
+    """Take a URL of one of *schemes*, of one host or, where that is understood, of several."""
 
     def convert(text: str) -> str:
-        if urlsplit(text).scheme not in schemes:
+        parts = urlsplit(text)
+        if parts.scheme not in schemes or not (several or _names_a_host(parts)):
             raise ValueError(f"a URL such as {example} is needed")
         return text
 
     return convert
+
+
+def _names_a_host(parts: SplitResult) -> bool:
+    """Whether it is one host, with a port that is a number where one is given."""
+    try:
+        return bool(parts.hostname) and "," not in parts.netloc.rpartition("@")[2] and parts.port != 0
+    except ValueError:
+        return False
 
 
 def setting(
@@ -134,7 +143,7 @@ class Settings:
     )
     database_url: str | None = setting(
         "TOUCHLOG_DATABASE_URL",
-        url("postgresql", "postgres", example="postgresql://user:password@host/database"),
+        url("postgresql", "postgres", example="postgresql://user:password@host/database", several=True),
         default=None,
         shown_default="the embedded PostgreSQL",
         unit="URL",

@@ -41,6 +41,8 @@ def test_a_relative_data_folder_is_meant_from_the_working_directory(
         ("TOUCHLOG_SUBJECT_PREFIX", "a.*", "letters, digits"),
         ("TOUCHLOG_LOG_LEVEL", "loud", "debug, info"),
         ("TOUCHLOG_STOP_TIMEOUT_S", "0", "above 0"),
+        ("TOUCHLOG_NATS_URL", "nats://a:4222,nats://b:4222", "a URL such as nats://"),
+        ("TOUCHLOG_NATS_URL", "nats://bus:port", "a URL such as nats://"),
     ],
 )
 def test_a_value_that_cannot_work_is_refused_with_what_would_be_right(
