@@ -28,6 +28,8 @@ BATCH_EVENTS = 1000
 BATCH_BYTES = 8 << 20
 OUTAGE_S = 30.0
 """How long the counts wait for a database that is being started again, as appends do."""
+NOTED_EVERY_S = 2.0
+"""How old the counts of a running import are at most: what is left of one that is killed."""
 IN_FLIGHT = 3
 """Batches under way at once: one is sealed while another is committed and a third is read."""
 
@@ -53,6 +55,7 @@ class Log:
         self._corrector = Corrections(core.ingest, core.histories, core.pool) if correct else None
         self._starting = asyncio.Lock()
         self._is_started = False
+        self._noted_at_s = asyncio.get_running_loop().time()
 
     async def take(self, rows: Sequence[Row], format_name: str) -> Answer:
         """Record a batch, after the import itself is on record."""
@@ -61,6 +64,10 @@ class Log:
             if not self._is_started:
                 await self._start(format_name)
                 self._is_started = True
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._noted_at_s >= NOTED_EVERY_S:
+            self._noted_at_s = now_s
+            await self._note_counts(within_s=OUTAGE_S, is_over=False)
         return await self._core.ingest.accept(
             [row.item for row in rows],
             self._principal,
@@ -111,9 +118,9 @@ class Log:
         except BaseException:
             # What ended the import is told, not that its counts could not be noted as well.
             with suppress(Unavailable):
-                await self._note_counts(within_s=1)
+                await self._note_counts(within_s=1, is_over=True)
             raise
-        await self._note_counts(within_s=OUTAGE_S)
+        await self._note_counts(within_s=OUTAGE_S, is_over=True)
 
     async def _list(self) -> None:
         """List the import before its first row; one whose files could not be read is none.
@@ -133,7 +140,7 @@ class Log:
         await through_outages(note, within_s=OUTAGE_S)
         outcome.import_id = self._import_id
 
-    async def _note_counts(self, *, within_s: float) -> None:
+    async def _note_counts(self, *, within_s: float, is_over: bool) -> None:
         """Note the counts; a connection that the pool held through an outage is no reason to fail.
 
         Raises:
@@ -148,9 +155,10 @@ class Log:
         async def note() -> None:
             async with self._core.pool.connection() as conn:
                 await conn.execute(
-                    "UPDATE touchlog.imports SET finished_at = clock_timestamp(), format = %s, recorded = %s, corrected = %s, "
-                    "duplicates = %s, conflicts = %s, rejected = %s WHERE import_id = %s",
+                    "UPDATE touchlog.imports SET finished_at = CASE WHEN %s THEN clock_timestamp() END, format = %s, recorded = %s, "
+                    "corrected = %s, duplicates = %s, conflicts = %s, rejected = %s WHERE import_id = %s",
                     (
+                        is_over,
                         ", ".join(outcome.formats),
                         outcome.recorded,
                         outcome.corrected,

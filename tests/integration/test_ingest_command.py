@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 from adapters.embedded import servers
 from adapters.keys import KeyFile
 from adapters.nats.connection import connected
-from bin import cli, ingest
+from bin import cli, import_run, ingest
 from bin.import_run import Log, send_all
 from bin.settings import Settings
 from domain.errors import Misconfigured, NotFound, Refused, Unavailable
@@ -168,6 +168,30 @@ def test_a_database_that_was_away_meanwhile_takes_neither_summary_nor_counts(
     assert (told.code, told.json["recorded"]) == (0, 1)
     (listed,) = touchlog("imports", "list", "--json").json["imports"]
     assert (listed["recorded"], listed["finished_at"] is not None) == (1, True)
+
+
+def test_an_import_that_was_killed_is_listed_with_what_it_had_recorded(
+    touchlog: Touchlog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a file of three batches, and nobody left to note the counts at the end
+    file = tmp_path / "three.jsonl"
+    file.write_text("".join(event(n) + "\n" for n in range(3)))
+    for name, value in (("BATCH_EVENTS", 1), ("IN_FLIGHT", 1), ("NOTED_EVERY_S", 0)):
+        monkeypatch.setattr(import_run, name, value)
+    noted = Log._note_counts
+
+    async def alive(log: Log, *, within_s: float, is_over: bool) -> None:
+        if not is_over:
+            await noted(log, within_s=within_s, is_over=False)
+
+    monkeypatch.setattr(Log, "_note_counts", alive)
+
+    # when
+    assert touchlog("ingest", file, "--json").json["recorded"] == 3
+
+    # then what was recorded before the last batch is told, and that it did not end
+    (listed,) = touchlog("imports", "list", "--json").json["imports"]
+    assert (listed["recorded"], listed["finished_at"]) == (2, None)
 
 
 def test_what_is_wrong_is_told_kept_and_stops_nothing(
