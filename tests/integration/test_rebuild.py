@@ -285,7 +285,8 @@ def test_a_database_of_the_first_read_models_migrates_and_builds_them_anew(
     database_server: str, new_database: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     every = list(schema._steps())
-    first = [step for step in every if step[0] < "touchlog/0010" or not step[0].startswith("touchlog/")]
+    latest = {"touchlog": "touchlog/0009_event_log"} | {log: f"{log}/0008_rights" for log in schema.LOGS}
+    first = [step for step in every if step[0] <= latest[step[0].partition("/")[0]]]
     assert len(first) == 25, "a migration of the first form was changed or is missing"
     url = new_database()
     with psycopg.connect(url, autocommit=True) as conn:
@@ -299,7 +300,7 @@ def test_a_database_of_the_first_read_models_migrates_and_builds_them_anew(
     log = connect_log(url, role="touchlog_app")
     try:
         log.append(history(8, 40))
-        assert schema.migrate(url) == [name for name, _, _ in every[len(first) :]]
+        assert schema.migrate(url) == [step[0] for step in every if step not in first]
         projected(log, url)
         assert states(url, "contact_history") == {
             "read": ("live", 40),
