@@ -100,7 +100,7 @@ def register(app: typer.Typer) -> None:
 
     @clickhouse.command("funnel", epilog="Example: touchlog clickhouse funnel checkout.toml --json")
     def funnel_command(
-        file: Path = typer.Argument(..., metavar="FILE.toml", help="A question, with the names of the HTTP body."),  # noqa: B008
+        file: Path = typer.Argument(..., metavar="FILE.toml", help="A question, with the names of the HTTP body; that body as JSON will do."),  # noqa: B008
         data: Path | None = DATA_OPTION,
         json: bool = JSON_OPTION,
     ) -> None:  # fmt: skip

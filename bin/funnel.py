@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import typer
 
 from bin.reading import JSON_OPTION, asked, console, data_zone, print_json, table
@@ -24,17 +25,23 @@ _SHOWN_VALUES = 20
 
 
 def question_of(file: Path) -> dict[str, Any]:
-    """A question written as TOML, with the names of the HTTP body.
+    """A question with the names of the HTTP body: written as TOML, or that very body (RFC 8259).
 
     Raises:
         typer.BadParameter: it cannot be read.
     """
     try:
-        return tomllib.loads(file.read_text("utf-8"))
+        text = file.read_text("utf-8")
+        if text.lstrip().startswith("{"):  # no line of TOML begins so
+            question: dict[str, Any] = orjson.loads(text)
+            return question
+        return tomllib.loads(text)
     except OSError as failed:
         raise typer.BadParameter(f"{file} cannot be read: {failed.strerror}", param_hint="FILE") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as wrong:
         raise typer.BadParameter(f"{file} is no TOML: {wrong}", param_hint="FILE") from None
+    except orjson.JSONDecodeError as wrong:
+        raise typer.BadParameter(f"{file} is no JSON: {wrong}", param_hint="FILE") from None
 
 
 def narrow(
@@ -154,7 +161,7 @@ def register(app: typer.Typer) -> None:
         epilog="Example: touchlog funnel --steps web.page_viewed,cart.updated,order.placed --window 14d --breakdown channel",
     )
     def funnel_command(
-        file: Path | None = typer.Argument(None, metavar="[FILE.toml]", help="A question, with the names of the HTTP body."),  # noqa: B008
+        file: Path | None = typer.Argument(None, metavar="[FILE.toml]", help="A question, with the names of the HTTP body; that body as JSON will do."),  # noqa: B008
         steps: str | None = typer.Option(None, metavar="A,B,…", help="Types of the steps, with commas between them."),
         window: str | None = typer.Option(None, metavar="SPAN", help="From the entry on, e.g. 14d or P14D (default: 14d)."),
         entry: str | None = typer.Option(None, metavar="latest|first", help="Which entry an attempt begins with."),

@@ -110,7 +110,7 @@ def register(app: typer.Typer) -> None:  # noqa: C901, PLR0915 - a command after
     @funnels.command("save", epilog="Example: touchlog funnels save checkout checkout.toml --every 1d")
     def save_command(
         name: str = NAME,
-        file: Path = typer.Argument(..., metavar="FILE.toml", help="A question, with the names of the HTTP body."),  # noqa: B008
+        file: Path = typer.Argument(..., metavar="FILE.toml", help="A question, with the names of the HTTP body; that body as JSON will do."),  # noqa: B008
         every: str | None = typer.Option(None, metavar="SPAN", help="Keep its answer so often, e.g. 1d or PT6H; in the file: snapshot = \"P1D\"."),
         data: Path | None = DATA_OPTION,
         json: bool = JSON_OPTION,

@@ -76,7 +76,7 @@ def register(app: typer.Typer) -> None:
         epilog="Example: touchlog paths --around order.placed --before 3 --gap 1d --svg paths.svg",
     )
     def paths_command(
-        file: Path | None = typer.Argument(None, metavar="[FILE.toml]", help="A question, with the names of the HTTP body."),  # noqa: B008
+        file: Path | None = typer.Argument(None, metavar="[FILE.toml]", help="A question, with the names of the HTTP body; that body as JSON will do."),  # noqa: B008
         around: str | None = typer.Option(None, metavar="TYPE", help="The event in the middle; filters stand in a file."),
         before: int | None = typer.Option(None, metavar="N", help="Steps before it, 0 to 10 (default: 0)."),
         after: int | None = typer.Option(None, metavar="N", help="Steps after it, 0 to 10 (default: 3, or 0 with --before)."),

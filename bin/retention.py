@@ -76,7 +76,7 @@ def register(app: typer.Typer) -> None:
         epilog="Example: touchlog retention --start order.placed --interval month --intervals 12 --svg retention.svg",
     )
     def retention_command(
-        file: Path | None = typer.Argument(None, metavar="[FILE.toml]", help="A question, with the names of the HTTP body."),  # noqa: B008
+        file: Path | None = typer.Argument(None, metavar="[FILE.toml]", help="A question, with the names of the HTTP body; that body as JSON will do."),  # noqa: B008
         start: str | None = typer.Option(None, metavar="TYPE", help="The event with which a unit starts."),
         back: str | None = typer.Option(None, "--return", metavar="TYPE", help="The event with which it returns (default: as --start)."),
         interval: str | None = typer.Option(None, metavar="day|week|month", help="How long an interval is (default: month)."),

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from adapters.embedded.postgres import _reason
 from bin import cli
+from bin.funnel import question_of
 from domain.errors import Misconfigured
 
 ALONE = {"serve"}
@@ -181,3 +182,20 @@ def test_help_is_quick_for_it_imports_nothing_heavy() -> None:
     answer = subprocess.run([sys.executable, "-c", question], capture_output=True, text=True, check=True)
     assert answer.stdout.split() == []
     assert time.monotonic() - started_s < 3
+
+
+def test_a_question_in_a_file_is_toml_or_the_body_of_the_route(tmp_path: Path) -> None:
+    # given one question in both spellings, and a text that is neither
+    toml, body, broken = (tmp_path / name for name in ("q.toml", "q.json", "broken.json"))
+    toml.write_text(
+        'window = "14d"\n[[steps]]\ntype = "order.placed"\nwhere = { amount_minor = { op = ">", value = 0 } }\n'
+    )
+    body.write_text(
+        '\n {"window":"14d","steps":[{"type":"order.placed","where":{"amount_minor":{"op":">","value":0}}}]}'
+    )
+    broken.write_text('{"window": "14d",')
+
+    # then both are read as the same, and what is wrong is told with its place
+    assert question_of(body) == question_of(toml)
+    with pytest.raises(typer.BadParameter, match=r"broken.json is no JSON: .*line 1"):
+        question_of(broken)
