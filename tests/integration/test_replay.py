@@ -210,6 +210,19 @@ async def test_csv_reads_back_with_the_envelope_and_data_as_json(it: House) -> N
 
 
 @story
+async def test_a_spreadsheet_takes_no_cell_of_the_csv_for_a_formula(it: House) -> None:
+    """Ids, sources and channels are the sender's choice; JSON lines give them as they are."""
+    evil = ('=HYPERLINK("http://evil.example","x")', "+1", "-1", "@SUM(A1)", "a=1")
+    await it.given(*(event(id_, source=id_) for id_ in evil))
+
+    rows = list(csv.DictReader(io.StringIO((await it.bytes_of("csv")).decode(), newline="")))
+
+    assert not [cell for row in rows for cell in row.values() if cell.startswith(("=", "+", "-", "@"))]
+    assert [row["source_id"].removeprefix("'") for row in rows] == [*evil] == await it.ids()
+    assert rows[-1]["source_id"] == "a=1"
+
+
+@story
 async def test_one_parquet_file_and_an_arrow_stream_hold_the_envelope_and_data_as_json(it: House) -> None:
     """Both read back with what anybody reads them with."""
     await it.given(*MIXED)
