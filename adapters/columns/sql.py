@@ -37,11 +37,16 @@ class Running:
         """Be told on which connection it runs."""
         self._conn = conn
 
+    def ends(self) -> None:
+        """Let go of the connection: what outlives it is complained of by DuckDB at the end of the process."""
+        self._conn = None
+
     def interrupt(self) -> None:
         """End the statement, if it runs at this moment; to be said again until its thread has ended."""
-        if self._conn is not None:
+        conn = self._conn
+        if conn is not None:
             with suppress(duckdb.Error):  # closed by then
-                self._conn.interrupt()
+                conn.interrupt()
 
 
 _VIEWS = """
@@ -70,6 +75,8 @@ def ask_sql(
     Raises:
         Invalid: DuckDB refuses the statement; in its words.
     """
+    if not query.strip(" \t\r\n;"):
+        raise Invalid([Problem("/query", "The statement is empty; write one that reads.", "sql")])
     view, owners, _ = library.view(known_at, as_of)
     for chunk in view.chunks:
         chunk.codes("owner")
@@ -130,6 +137,8 @@ def _answered(
             return (
                 f"A time of the answer cannot be shown ({beyond}): years are 1 to 9999. Cast it to VARCHAR."
             )
+        finally:
+            running.ends()
 
 
 def _by_arrow(table: pa.Table) -> list[tuple[Any, ...]]:

@@ -529,6 +529,7 @@ def test_sql_sees_the_log_as_it_holds_and_nothing_else_of_the_machine(
             f"COPY (SELECT 1) TO '{tmp_path / 'out.csv'}'",
             "SET enable_external_access = true",
             "SELEC 1",
+            " ;\n",
         ):
             with pytest.raises(Invalid):
                 ask_sql(library, refused, known_at=head)
