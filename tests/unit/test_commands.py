@@ -181,3 +181,25 @@ def test_help_is_quick_for_it_imports_nothing_heavy() -> None:
     answer = subprocess.run([sys.executable, "-c", question], capture_output=True, text=True, check=True)
     assert answer.stdout.split() == []
     assert time.monotonic() - started_s < 3
+
+
+def test_a_long_answer_of_sql_is_written_line_by_line_and_not_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from adapters.columns.sql import Result
+    from bin import sql
+
+    def drawn(*_: str) -> Any:
+        raise AssertionError("A table of 100,000 rows takes a minute to draw.")
+
+    rows: list[tuple[Any, ...]] = [(n, None, f"line\n{n}") for n in range(100_000)]
+    monkeypatch.setattr(sql, "asked", lambda *_: Result(["n", "nothing", "text"], rows, 7))
+    monkeypatch.setattr(sql, "table", drawn)
+
+    done = CliRunner().invoke(cli.app, ["sql", "SELECT 1", "--data", str(tmp_path)])
+
+    lines = done.stdout.splitlines()
+    assert done.exit_code == 0, done.exception
+    assert lines[0].split() == ["n", "nothing", "text"]
+    assert lines[100_000].split() == ["99999", "line", "99999"]
+    assert lines[100_001:] == ["100,000 rows · known at position 7"]
