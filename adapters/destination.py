@@ -40,6 +40,10 @@ class Destination:
             raise Refused(f"The folder {path.parent} is not there; make it, or name another place with -o.")
         if not path.exists() and not path.is_symlink():
             return
+        if path.exists() and not path.is_dir() and not path.is_file():
+            raise Refused(
+                f"{path} is a device or a pipe, and is not replaced; leave -o out and write > {path} instead."
+            )
         if path.is_dir() != self._folder:
             wanted = "a folder of Parquet files" if self._folder else "a file"
             raise Refused(f"{path} is not {wanted}, and is not replaced; name another place with -o.")

@@ -27,6 +27,7 @@ __all__ = ["Funnels", "Members", "Page", "SavedFunnel"]
 
 T = TypeVar("T")
 MOST_MEMBERS = 10_000
+_INTERRUPTED_EVERY_S = 0.05
 _MOST_SHOWN = 1 << 62
 READ_MODELS = ("identities",)
 _OF_A_BAR = ("step", "dropped", "value", "period", "limit", "cursor")
@@ -245,20 +246,33 @@ class Funnels:
     async def sql(
         self, query: str, *, as_of: datetime | None = None, known_at: datetime | int | None = None
     ) -> Any:
-        """Run one SQL statement over the columns (`adapters.columns.sql.ask_sql`).
+        """Run one SQL statement over the columns (`adapters.columns.sql.ask_sql`); who stops waiting ends it.
 
         Raises:
             Invalid: the statement is refused; in DuckDB's words.
         """
+        from adapters.columns.sql import Running, ask_sql
+
         known = f"@{known_at}" if isinstance(known_at, int) else known_at
         cut, position = await self.moment({"as_of": as_of, "known_at": known}, 0)
 
+        running = Running()
+
         def work(library: Any) -> Any:
-            from adapters.columns.sql import ask_sql
+            return ask_sql(library, query, known_at=position, as_of=cut, running=running)
 
-            return ask_sql(library, query, known_at=position, as_of=cut)
-
-        return await self.at(work)
+        working = asyncio.ensure_future(self.at(work))
+        try:
+            return await asyncio.shield(working)
+        except (
+            asyncio.CancelledError
+        ):  # Ctrl-C: its thread would go on, and the end of the process wait for it
+            while not working.done():
+                running.interrupt()
+                await asyncio.wait([working], timeout=_INTERRUPTED_EVERY_S)
+            with suppress(Invalid):  # what it came to does not matter any more
+                working.result()
+            raise
 
     async def export(
         self,

@@ -19,10 +19,12 @@ import orjson
 
 from domain.errors import Invalid, Problem, pointed
 
-__all__ = ["Payload", "event_of", "first_told", "read_payload", "split_batch"]
+__all__ = ["Payload", "event_of", "first_told", "not_json", "read_payload", "split_batch"]
 
 MOST_NESTED = 254
 """Levels of objects and lists of one event; what is kept of it is written by orjson, which knows no more."""
+_MOST_DIGITS = 20
+"""Characters of an integer that may fit into 64 bits, its sign included."""
 _STEPS_TOLD = 10
 """Steps of the way to what nests too deeply: who reads the answer looks there, and not 250 levels further down."""
 _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},:]', re.DOTALL)
@@ -54,7 +56,7 @@ def _split_slowly(body: bytes) -> Iterator[bytes]:
     """Item by item, for a body with a text in it that is no Unicode."""
     text = body.decode("utf-8", "surrogateescape")
     blank = re.compile(r"[ \t\r\n]*")
-    decoder = json.JSONDecoder()
+    decoder = json.JSONDecoder(parse_int=_whole)
 
     def skip(at: int) -> int:
         found = blank.match(text, at)
@@ -73,7 +75,7 @@ def _split_slowly(body: bytes) -> Iterator[bytes]:
         try:
             _, end = decoder.raw_decode(text, at)
         except (json.JSONDecodeError, RecursionError) as wrong:
-            line = getattr(wrong, "msg", "nested too deeply")
+            line = not_json(wrong) if isinstance(wrong, json.JSONDecodeError) else "nested too deeply"
             raise Invalid(
                 f"The body is not JSON: {line} at byte {len(text[:at].encode('utf-8', 'surrogateescape'))}."
             ) from None
@@ -155,12 +157,12 @@ def _undecodable(raw: bytes, wrong: Exception) -> Problem:
         return deep
     event: Any = None
     try:
-        event = json.loads(text, parse_constant=str)
+        event = json.loads(text, parse_int=_whole, parse_constant=_Constant)
         if (beyond := _beyond(event)) is not None:
             return beyond
         orjson.dumps(event)
     except json.JSONDecodeError as at:
-        return Problem("", f"The event is not JSON: {at.msg} at character {at.pos}.", "not_json")
+        return Problem("", f"The event is not JSON: {not_json(at)} at character {at.pos}.", "not_json")
     except (TypeError, RecursionError):
         for place, value in _texts(event):
             try:
@@ -171,7 +173,25 @@ def _undecodable(raw: bytes, wrong: Exception) -> Problem:
                     "The text holds a lone surrogate (\\ud800 to \\udfff), which is no Unicode character; send the whole pair or leave it out.",
                     "lone_surrogate",
                 )
+        if too_large := next(_unencodable(event), None):
+            return too_large
     return Problem("", f"The event cannot be read: {wrong}.", "not_json")
+
+
+class _Constant(str):
+    """NaN, Infinity or -Infinity, which many write and JSON does not have."""
+
+    __slots__ = ()
+
+
+def _whole(digits: str) -> int:
+    """An integer, as far as one may be kept: Python itself refuses to read one of more than 4,300 digits."""
+    return int(digits) if len(digits) <= _MOST_DIGITS else 1 << 64
+
+
+def not_json(wrong: json.JSONDecodeError) -> str:
+    """What is wrong, in words that a place follows: some of Python's end in "at" themselves."""
+    return wrong.msg.removesuffix(" at")
 
 
 def _too_deep(raw: bytes) -> Problem | None:
@@ -204,8 +224,10 @@ def _too_deep(raw: bytes) -> Problem | None:
 
 
 def _beyond(event: Any) -> Problem | None:
-    """The first number of *event* that no float can hold."""
+    """The first number of *event* that no float can hold, or that is none."""
     for place, value in _leaves(event):
+        if isinstance(value, _Constant):
+            return Problem(place, f"{value} is no number of JSON; send null, or leave it out.", "not_json")
         if isinstance(value, float) and not isfinite(value):
             return Problem(
                 place,

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, Protocol
 import msgspec
 
 from adapters.replay import Line
+from adapters.spreadsheets import plain_text
 
 __all__ = ["Csv", "JsonLines", "Sink"]
 
@@ -106,12 +107,16 @@ _needs_quotes = re.compile('[",\r\n]').search
 
 
 def _cell(text: str) -> str:
-    """A text as one cell of a table."""
+    """A text as one cell of a table, which no spreadsheet takes for a formula."""
+    text = plain_text(text)
     return '"' + text.replace('"', '""') + '"' if _needs_quotes(text) else text
 
 
 class Csv:
-    """A table: envelope, and data as JSON; subjects parted by blanks (RFC 4180, lines end in LF)."""
+    """A table: envelope, and data as JSON; subjects parted by blanks (RFC 4180, lines end in LF).
+
+    What a sender chose, an id for one, and a spreadsheet would run stands behind an apostrophe; other formats are exact.
+    """
 
     COLUMNS = (
         "position", "event_id", "type", "source", "source_id", "channel", "direction",

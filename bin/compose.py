@@ -80,9 +80,11 @@ async def core(settings: Settings, database_url: str, *, pool_size: int = 8) -> 
             "options": f"-c role={APP_ROLE} -c default_transaction_isolation=read\\ committed",
         },
     )
-    await pool.open(wait=True, timeout=30)
     writer = acts = funnels = None
     try:
+        await pool.open(
+            wait=True, timeout=30
+        )  # one that Ctrl-C cuts off is closed, too: its tasks hear no other end
         keys = await keys_of(pool, settings.secret_file)
         await misread_set_aside(pool, database_url)
         subjects = Subjects(pool, keys)

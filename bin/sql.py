@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,17 @@ from bin.settings import DATA_OPTION
 
 if TYPE_CHECKING:
     from bin.compose import Core
+
+_MOST_DRAWN = 1_000
+"""Rows that are drawn as a table that fits the terminal; more would take a minute for 100,000."""
+
+
+def _lines(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterator[str]:
+    """A long answer, a line for each row, the columns one below the other."""
+    texts = [[*columns], *(["" if v is None else " ".join(str(v).split("\n")) for v in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    for line in texts:
+        yield "  ".join(map(str.ljust, line, widths)).rstrip()
 
 
 def register(app: typer.Typer) -> None:
@@ -59,6 +71,11 @@ def register(app: typer.Typer) -> None:
                     "head": result.head,
                 }
             )
+            return
+        if len(result.rows) > _MOST_DRAWN:
+            for line in _lines(result.columns, result.rows):
+                typer.echo(line)
+            typer.echo(f"{len(result.rows):,} rows · known at position {result.head:,}")
             return
         from rich.markup import escape
 

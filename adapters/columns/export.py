@@ -100,7 +100,7 @@ def _beside(folder: Path, what: str) -> Path:
 def _manifest(folder: Path) -> Exported | None:
     try:
         return msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Exported)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, msgspec.MsgspecError):
         return None
 
 
@@ -111,7 +111,10 @@ def begun_at(folder: Path, log_id: str) -> int | None:
         Refused: the folder holds something else.
     """
     if folder.exists() and _manifest(folder) is None and (not folder.is_dir() or any(folder.iterdir())):
-        raise Refused(f"{folder} holds something that is no export; name a new or an empty folder.")
+        what = "holds something that is no export" if folder.is_dir() else "is no folder"
+        raise Refused(f"{folder} {what}; name a new or an empty folder.")
+    if file := next((above for above in folder.parents if above.exists() and not above.is_dir()), None):
+        raise Refused(f"{file} is no folder; name a new or an empty folder elsewhere.")
     found = _manifest(_beside(folder, "part"))
     return found.known_at if found is not None and found.log_id == log_id else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -14,7 +15,7 @@ from adapters.columns.library import Library
 from adapters.columns.view import View
 from domain.errors import Invalid, Problem
 
-__all__ = ["Result", "ask_sql"]
+__all__ = ["Result", "Running", "ask_sql"]
 
 
 class Result:
@@ -24,6 +25,28 @@ class Result:
         self.columns = columns
         self.rows = rows
         self.head = head
+
+
+class Running:
+    """A statement at work in a thread, as whoever waits for it holds it."""
+
+    def __init__(self) -> None:
+        self._conn: duckdb.DuckDBPyConnection | None = None
+
+    def begins(self, conn: duckdb.DuckDBPyConnection) -> None:
+        """Be told on which connection it runs."""
+        self._conn = conn
+
+    def ends(self) -> None:
+        """Let go of the connection: what outlives it is complained of by DuckDB at the end of the process."""
+        self._conn = None
+
+    def interrupt(self) -> None:
+        """End the statement, if it runs at this moment; to be said again until its thread has ended."""
+        conn = self._conn
+        if conn is not None:
+            with suppress(duckdb.Error):  # closed by then
+                conn.interrupt()
 
 
 _VIEWS = """
@@ -39,12 +62,21 @@ SELECT c.* EXCLUDE (known_from, known_to), p.person
 """
 
 
-def ask_sql(library: Library, query: str, *, known_at: int, as_of: datetime | None = None) -> Result:
+def ask_sql(
+    library: Library,
+    query: str,
+    *,
+    known_at: int,
+    as_of: datetime | None = None,
+    running: Running | None = None,
+) -> Result:
     """Run one statement that reads; it sees the columns and nothing else of this machine.
 
     Raises:
         Invalid: DuckDB refuses the statement; in its words.
     """
+    if not query.strip(" \t\r\n;"):
+        raise Invalid([Problem("/query", "The statement is empty; write one that reads.", "sql")])
     view, owners, _ = library.view(known_at, as_of)
     for chunk in view.chunks:
         chunk.codes("owner")
@@ -56,6 +88,7 @@ def ask_sql(library: Library, query: str, *, known_at: int, as_of: datetime | No
         pa.table({"owner": pa.array(values, pa.string()), "person": pa.array(persons, pa.string())}),
         query,
         as_of,
+        running or Running(),
     )
     if isinstance(
         found, str
@@ -64,7 +97,9 @@ def ask_sql(library: Library, query: str, *, known_at: int, as_of: datetime | No
     return found
 
 
-def _answered(view: View, persons: pa.Table, query: str, as_of: datetime | None) -> Result | str:
+def _answered(
+    view: View, persons: pa.Table, query: str, as_of: datetime | None, running: Running
+) -> Result | str:
     """The answer, or why there is none."""
     with duckdb.connect(config={"threads": 2}) as conn:
         conn.execute("SET TimeZone = 'UTC'")
@@ -88,6 +123,7 @@ def _answered(view: View, persons: pa.Table, query: str, as_of: datetime | None)
         )
         conn.execute("SET enable_external_access = false")
         conn.execute("SET lock_configuration = true")
+        running.begins(conn)
         try:
             found: Any = conn.sql(query)
             if found is None:  # a statement that answers nothing
@@ -97,6 +133,12 @@ def _answered(view: View, persons: pa.Table, query: str, as_of: datetime | None)
             return Result(found.columns, found.fetchall(), view.known_at)
         except duckdb.Error as refused:
             return str(refused)
+        except (OverflowError, ValueError) as beyond:
+            return (
+                f"A time of the answer cannot be shown ({beyond}): years are 1 to 9999. Cast it to VARCHAR."
+            )
+        finally:
+            running.ends()
 
 
 def _by_arrow(table: pa.Table) -> list[tuple[Any, ...]]:
@@ -106,7 +148,14 @@ def _by_arrow(table: pa.Table) -> list[tuple[Any, ...]]:
         whole = isinstance(value, Decimal) and value.as_tuple().exponent == 0
         return int(value) if whole else value
 
-    return list(zip(*([read(v) for v in column.to_pylist()] for column in table.columns), strict=True))
+    return list(zip(*([read(v) for v in _micros(c).to_pylist()] for c in table.columns), strict=True))
+
+
+def _micros(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Times to the microsecond, which is all that Python's know."""
+    if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
+        return column.cast(pa.timestamp("us", column.type.tz), safe=False)
+    return column
 
 
 def _registered(conn: duckdb.DuckDBPyConnection, view: View) -> list[str]:

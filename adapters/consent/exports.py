@@ -21,6 +21,7 @@ from adapters.consent.noticed import named_by_notices
 from adapters.consent.register import READ_MODELS, Register, batches, load
 from adapters.history import Histories
 from adapters.postgres.subjects import Subject, Subjects
+from adapters.spreadsheets import plain_text
 from adapters.unsealing import unseal
 from domain.consent.facts import RESTRICTIONS, Word, covers, defects
 from domain.consent.opt_outs import CONTACT_KINDS
@@ -438,8 +439,8 @@ async def written(batches: AsyncIterator[Rows], columns: Sequence[str], form: Fo
 
 def _cell(value: Any) -> Any:
     """A cell; a text that a spreadsheet would take for a formula is marked as text."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return f"'{value}"
+    if isinstance(value, str):
+        return plain_text(value)
     if isinstance(value, bool):
         return "true" if value else "false"
     return value

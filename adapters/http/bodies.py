@@ -12,7 +12,7 @@ import msgspec
 import orjson
 
 from adapters.http.problems import Refusal
-from adapters.payloads import split_batch
+from adapters.payloads import not_json, split_batch
 from domain.errors import Invalid, Problem
 
 __all__ = ["LARGEST_BATCH", "events_of", "whole_json"]
@@ -119,7 +119,7 @@ def whole_json(body: bytes) -> bytes:
             what = (
                 "The body is empty"
                 if not body.strip()
-                else f"The body is not JSON: {at.msg} at character {at.pos}"
+                else f"The body is not JSON: {not_json(at)} at character {at.pos}"
             )
             raise _not_json(f"{what}.") from None
         except (ValueError, RecursionError):

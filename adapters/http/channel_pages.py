@@ -254,7 +254,7 @@ def _laid_out(raw: bytes) -> str:
     """JSON for the eye, every number as it was written; all else as it is."""
     try:
         text = msgspec.json.format(raw, indent=2).decode()
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         text = raw.decode("utf-8", "backslashreplace")
     return text[:_LARGEST_SHOWN]
 

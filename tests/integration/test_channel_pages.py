@@ -85,6 +85,25 @@ def test_a_form_of_another_site_or_of_who_may_not_changes_nothing(served: Served
         assert http.get("/rejected").status_code in (303, 401)
 
 
+@pytest.mark.parametrize("inside", ["[" * 50_000 + "]" * 50_000, "9" * 5_000])
+def test_what_was_rejected_because_nobody_can_decode_it_is_shown_as_it_is_and_dismissed(
+    served: Served, inside: str
+) -> None:
+    with served.client() as http:
+        body = json.dumps(EVENT | {"id": "deep", "data": {"n": "?"}}).replace('"?"', inside)
+        headers = {"Content-Type": "application/cloudevents+json"}
+        assert http.post("/v1/events", content=body, headers=headers).json()["rejected"] == 1
+        http.headers.update(PAGE)
+        http.follow_redirects = True
+        number = re.findall(r'href="/rejected/(\d+)"', http.get("/rejected").text)[0]
+
+        assert inside[:100] in http.get(f"/rejected/{number}").text
+        assert "still not recorded" in text_of(
+            http.post(f"/rejected/{number}", data={"change": "retry"}), 400
+        )
+        assert "is dismissed" in text_of(http.post(f"/rejected/{number}", data={"change": "dismiss"}))
+
+
 def test_what_was_rejected_is_corrected_looked_at_and_recorded_or_dismissed_and_opened_again(
     served: Served,
 ) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -528,11 +529,73 @@ def test_sql_sees_the_log_as_it_holds_and_nothing_else_of_the_machine(
             f"COPY (SELECT 1) TO '{tmp_path / 'out.csv'}'",
             "SET enable_external_access = true",
             "SELEC 1",
+            " ;\n",
         ):
             with pytest.raises(Invalid):
                 ask_sql(library, refused, known_at=head)
     finally:
         library.close()
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT occurred_at + INTERVAL 20000 YEAR FROM read.event_log",
+        "SELECT 'infinity'::TIMESTAMPTZ FROM read.event_log",
+    ],
+)
+def test_sql_refuses_a_time_beyond_the_calendar_by_its_words(
+    served: Served, http: httpx.Client, query: str
+) -> None:
+    from adapters.columns.sql import ask_sql
+    from domain.errors import Invalid
+
+    head = given(http, web("far", "user:far", "/far", 1))
+    served.project()
+    library = Library(served.database_url, served.settings.data / "columns")
+    try:
+        with pytest.raises(Invalid, match="VARCHAR"):
+            ask_sql(library, query, known_at=head)
+        nanoseconds = "SELECT occurred_at, TIMESTAMP_NS '2026-01-01 00:00:00.123456789' FROM read.event_log WHERE source_id = 'far'"
+        assert ask_sql(library, nanoseconds, known_at=head).rows == [
+            (datetime(2026, 3, 1, 12, tzinfo=UTC), datetime(2026, 1, 1, 0, 0, 0, 123456))  # noqa: DTZ001 - as asked
+        ]
+    finally:
+        library.close()
+
+
+def test_a_statement_that_nobody_waits_for_any_more_is_ended(
+    served: Served, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Ctrl-C does it: the task is cancelled, and the end of the process would wait for the statement's thread."""
+    from adapters.columns import sql
+    from bin.compose import core
+
+    given(http, web("long", "user:long", "/long", 1))
+    served.project()
+    begun, ended = threading.Event(), threading.Event()
+    ask_sql = sql.ask_sql
+
+    def seen(*asked: Any, **more: Any) -> Any:
+        begun.set()
+        try:
+            return ask_sql(*asked, **more)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(sql, "ask_sql", seen)
+
+    async def whole() -> None:
+        async with core(served.settings, served.database_url, pool_size=2) as parts:
+            long = "SELECT count(*) FROM range(20000000000) r WHERE hash(range) = 1"
+            task = asyncio.ensure_future(parts.funnels.sql(long))
+            assert await asyncio.to_thread(begun.wait, 30)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert ended.is_set()
+
+    asyncio.run(whole())
 
 
 def test_an_answer_is_drawn_as_svg(served: Served, http: httpx.Client) -> None:

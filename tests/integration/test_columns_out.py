@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from adapters.columns import export as exporting
 from adapters.columns.shelf import Shelf
 from bin import cli
+from domain.errors import Refused
 from tests.integration.running import Served, served_http
 from tests.integration.test_columns import DAY, asked, counts, given, shelf_written, web
 
@@ -135,6 +136,16 @@ def test_an_export_is_read_as_it_is_and_says_what_the_log_says(
     code, told_why = run(served, "columns", "export", str(tmp_path / "mine"))
     assert code == 1
     assert (tmp_path / "mine" / "thesis.txt").exists(), told_why
+
+
+@pytest.mark.parametrize("place", ["file", "file/inside", "other"])
+def test_an_export_to_what_is_no_folder_or_another_ones_is_refused(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "export.json").write_text("another program's")
+
+    with pytest.raises(Refused, match="name a new or an empty folder"):
+        exporting.begun_at(tmp_path / place, "a log")
 
 
 def test_an_event_of_very_many_properties_makes_no_column_of_each_and_answers_for_all(

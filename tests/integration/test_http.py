@@ -395,6 +395,8 @@ def test_one_lone_surrogate_spoils_none_of_a_thousand(http: httpx.Client) -> Non
         (('"id":', '"id":"twice","id":'), "duplicate_key"),
         (("about the lamp", "nul \\u0000"), "nul"),
         ((": 42", ": 18446744073709551616"), "integer_too_large"),
+        ((": 42", ": " + "9" * 5000), "integer_too_large"),  # Python reads none of more than 4,300 digits
+        ((": 42", ": NaN"), "not_json"),
         (("2026-01-05T10:00:00Z", "2026-01-05T10:00:00"), "no_zone"),
         (("2026-01-05T10:00:00Z", "1767607200"), "not_a_time"),
         (('"1.0"', '"0.3"'), "specversion"),

@@ -6,6 +6,7 @@ import asyncio
 import csv
 import io
 import json
+import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
@@ -25,6 +26,7 @@ from adapters import replay as machinery
 from adapters import replay_parquet
 from adapters.destination import Destination
 from adapters.ingest import Answer, Principal
+from adapters.postgres.reading_pool import ReadingPool
 from adapters.replay import Line, Replay, Selection, Stopped
 from adapters.replay_parquet import ArrowStream, ParquetFile, ParquetFolder
 from adapters.replay_text import Csv, JsonLines, Sink
@@ -207,6 +209,19 @@ async def test_csv_reads_back_with_the_envelope_and_data_as_json(it: House) -> N
     assert [r["recorded_at"] for r in rows] == [e["recordedtime"] for e in events]
     assert [len(r["subjects"].split()) for r in rows] == [1, 2, 0, 1]
     assert rows[1]["subject"] == rows[1]["subjects"].split()[0] == events[1]["subject"]
+
+
+@story
+async def test_a_spreadsheet_takes_no_cell_of_the_csv_for_a_formula(it: House) -> None:
+    """Ids, sources and channels are the sender's choice; JSON lines give them as they are."""
+    evil = ('=HYPERLINK("http://evil.example","x")', "+1", "-1", "@SUM(A1)", "a=1")
+    await it.given(*(event(id_, source=id_) for id_ in evil))
+
+    rows = list(csv.DictReader(io.StringIO((await it.bytes_of("csv")).decode(), newline="")))
+
+    assert not [cell for row in rows for cell in row.values() if cell.startswith(("=", "+", "-", "@"))]
+    assert [row["source_id"].removeprefix("'") for row in rows] == [*evil] == await it.ids()
+    assert rows[-1]["source_id"] == "a=1"
 
 
 @story
@@ -727,6 +742,36 @@ def test_an_interrupted_run_leaves_nothing_and_says_so(
     assert not [p for p in tmp_path.iterdir() if "out" in p.name]
 
 
+def test_what_is_interrupted_while_it_reaches_for_the_database_lets_go_of_it(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Ctrl-C does it: the tasks of a pool that is left open would keep the process for ever."""
+
+    async def whole() -> None:
+        reached: asyncio.Future[ReadingPool] = asyncio.get_running_loop().create_future()
+
+        async def never(pool: ReadingPool, timeout: float = 30) -> None:  # noqa: ASYNC109 - as the library has it
+            reached.set_result(pool)
+            await asyncio.Event().wait()
+
+        async def given() -> None:
+            async with house(tmp_path, database_url):
+                raise AssertionError("The database was reached.")
+
+        monkeypatch.setattr(ReadingPool, "wait", never)
+        task = asyncio.ensure_future(given())
+        pool = await asyncio.wait_for(reached, 30)
+        task.cancel()
+        try:
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert pool.closed
+        finally:
+            await pool.close()
+
+    asyncio.run(whole())
+
+
 @story
 async def test_what_stands_there_is_replaced_only_by_force(it: House) -> None:
     """And of folders only what a replay could have written."""
@@ -750,6 +795,17 @@ async def test_what_stands_there_is_replaced_only_by_force(it: House) -> None:
 
     assert (precious / "letters").read_text() == "dear ann"
     assert not [p for p in it.folder.iterdir() if ".part-" in p.name or ".before-" in p.name]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_device_or_a_pipe_is_never_replaced(tmp_path: Path, force: bool) -> None:
+    """`-o /dev/stdout --force` would take the device away."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+
+    for name in ("pipe", "link"):
+        with pytest.raises(Refused, match="device or a pipe"):
+            Destination(tmp_path / name, folder=False, force=force)
 
 
 def test_a_file_that_appeared_meanwhile_is_not_overwritten(tmp_path: Path) -> None:

@@ -199,3 +199,25 @@ def test_a_question_in_a_file_is_toml_or_the_body_of_the_route(tmp_path: Path) -
     assert question_of(body) == question_of(toml)
     with pytest.raises(typer.BadParameter, match=r"broken.json is no JSON: .*line 1"):
         question_of(broken)
+
+
+def test_a_long_answer_of_sql_is_written_line_by_line_and_not_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from adapters.columns.sql import Result
+    from bin import sql
+
+    def drawn(*_: str) -> Any:
+        raise AssertionError("A table of so many rows takes long to draw.")
+
+    rows: list[tuple[Any, ...]] = [(n, None, f"line\n{n}") for n in range(2_000)]
+    monkeypatch.setattr(sql, "asked", lambda *_: Result(["n", "nothing", "text"], rows, 7))
+    monkeypatch.setattr(sql, "table", drawn)
+
+    done = CliRunner().invoke(cli.app, ["sql", "SELECT 1", "--data", str(tmp_path)])
+
+    lines = done.stdout.splitlines()
+    assert done.exit_code == 0, done.exception
+    assert lines[0].split() == ["n", "nothing", "text"]
+    assert lines[2_000].split() == ["1999", "line", "1999"]
+    assert lines[2_001:] == ["2,000 rows · known at position 7"]

@@ -1,0 +1,12 @@
+"""Tables for spreadsheets: a text of somebody else's that one would run as a formula is marked as text."""
+
+from __future__ import annotations
+
+__all__ = ["plain_text"]
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def plain_text(text: str) -> str:
+    """A text as a cell that no spreadsheet takes for a formula: an apostrophe before what one could begin with."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
