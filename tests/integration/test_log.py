@@ -369,6 +369,24 @@ def test_what_was_resolved_before_an_erasure_is_refused_and_spoils_no_neighbour(
     assert_sound(owner, events=5)
 
 
+def test_a_fence_that_rises_between_the_two_tries_of_one_append_holds_for_the_second(
+    log: LogRecorder, owner: psycopg.Connection[Any]
+) -> None:
+    log.append([item(1)])
+    _epoch, _erasures, _strict, *arrays = append_parameters([item(1), item(2)], epoch=1, erasures=0)
+    second = (
+        "SELECT known_ordinals FROM touchpoint_log.append_with_known(%b, %b, %b::uuid[], %b::bigint[], %b::uuid[], "
+        "%b::text[], %b::bytea[])"
+    )
+    for epoch, erasures, code in ((2, 0, "TL001"), (1, 1, "TL002")):
+        with pytest.raises(psycopg.Error) as refused:
+            owner.execute(second, (epoch, erasures, *arrays))
+        assert refused.value.sqlstate == code
+    assert_sound(owner, events=1)
+    assert owner.execute(second, (1, 0, *arrays)).fetchall() == [([1],)]
+    assert_sound(owner, events=2)
+
+
 @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
 def test_another_isolation_level_is_refused(owner: psycopg.Connection[Any], level: str) -> None:
     with pytest.raises(psycopg.errors.InvalidTransactionState, match="READ COMMITTED"), owner.transaction():
