@@ -236,11 +236,23 @@ class Comparison:
 
 
 class Corrections(Comparison):
-    """Makes corrections of conflicts, for one run."""
+    """Makes corrections of conflicts, for one run.
 
-    def __init__(self, ingest: Ingest, histories: Histories, pool: AsyncConnectionPool[Any]) -> None:
+    Args:
+        import_id: the import that they come with, and go with when it is taken back.
+    """
+
+    def __init__(
+        self,
+        ingest: Ingest,
+        histories: Histories,
+        pool: AsyncConnectionPool[Any],
+        *,
+        import_id: str | None = None,
+    ) -> None:
         super().__init__(ingest.subjects, histories, pool)
         self._ingest = ingest
+        self._import_id = import_id
 
     async def settle(self, answered: Sequence[tuple[Draft, Result]], principal: Principal) -> None:
         """See `adapters.ingest.Corrector`."""
@@ -265,7 +277,11 @@ class Corrections(Comparison):
             return
         inside = Principal(principal.key_id, principal.role, principal.sources, inside=True)
         answer = await self._ingest.accept(
-            [event_of(event) for _, event in made], inside, way_in="correction", keep=False
+            [event_of(event) for _, event in made],
+            inside,
+            way_in="correction",
+            keep=False,
+            import_id=self._import_id,
         )
         for (result, _), told in zip(made, answer.results, strict=True):
             if told.status == "rejected":  # what the payload says is nothing that a correction may say

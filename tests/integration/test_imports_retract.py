@@ -260,6 +260,15 @@ def test_a_file_is_imported_listed_taken_back_and_restored_by_commands(
     shown = touchlog("history", "email:ann@example.com")
     assert shown.stdout.count("corrected ") == 3
 
+    latest = json.loads(touchlog("imports", "list", "--json").stdout)["imports"][0]
+    assert (latest["corrected"], latest["import_id"]) == (3, made["import_id"])
+    again = json.loads(
+        touchlog("imports", "retract", made["import_id"], "--reason", "too soon", "--json").stdout
+    )
+    assert (again["applied"], again["events"]) == (True, 3), "what a run corrected or restored goes with it"
+    assert json.loads(touchlog("history", "email:ann@example.com", "--json").stdout)["entries"] == []
+    assert json.loads(touchlog("ingest", file, "--correct", "--json").stdout)["corrected"] == 3
+
     async def names() -> str:
         async with core(Settings.load({}, data=tmp_path / "data"), database_url) as parts:
             return str(
