@@ -62,6 +62,38 @@ def test_what_was_read_before_a_file_ended_badly_is_kept_and_told_once() -> None
     assert (len(batch.rows), batch.is_last, batch.failed) == (1, True, None)
 
 
+def test_a_file_that_ends_badly_is_told_and_its_refused_rows_are_kept_also_where_no_other_stands_beside_them() -> (
+    None
+):
+    class File:
+        is_stopped = False
+
+        def stop(self) -> None:
+            self.is_stopped = True
+
+    class Keeping(Slow):
+        async def keep(self, rejections: Sequence[Rejection], format_name: str) -> None:
+            self.taken += [one.place for one in rejections]
+
+    class Bad(Format):
+        def read(self, file: Any, options: Any) -> Iterator[Any]:
+            yield refused()
+            raise (Stopped("it is cut off") if options is None else ValueError("ours"))
+
+    async def whole() -> None:
+        log, outcome, file = Keeping(), Outcome(["f"]), File()
+        run = Run(log, outcome, told=lambda *_: None, progress=Progress(quiet=True))
+        await run.file(file, Bad([]), None)  # type: ignore[arg-type]
+        await run.finish()
+        assert (log.taken, outcome.rejected, outcome.failed) == (["row"], 1, ["it is cut off"])
+        assert not file.is_stopped
+        with pytest.raises(ValueError, match="ours"):
+            await run.file(file, Bad([]), "an error of ours")  # type: ignore[arg-type]
+        assert file.is_stopped
+
+    asyncio.run(whole())
+
+
 class Slow:
     """A log that takes batches and answers when it is told to."""
 
