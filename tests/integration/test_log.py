@@ -253,6 +253,17 @@ def test_while_the_clock_stands_behind_appends_go_on_by_microseconds_up_to_a_min
     assert [row[1] for row in stored(owner)[1:]] == [ahead + timedelta(microseconds=n) for n in (1, 2)]
 
 
+def test_beside_a_known_key_too_a_commit_is_later_than_the_last_while_the_clock_stands_behind(
+    log: LogRecorder, owner: psycopg.Connection[Any]
+) -> None:
+    log.append([item(1)])
+    owner.execute("UPDATE touchpoint_log.head SET recorded_at = clock_timestamp() + interval '40 seconds'")
+    log.append([item(2)])
+    assert log.append([item(1), item(3)]) == [Appended("duplicate", 1), Appended("recorded", 3)]
+    rows = owner.execute("SELECT recorded_at FROM touchpoint_log.events ORDER BY position").fetchall()
+    assert rows[2][0] == rows[1][0] + timedelta(microseconds=1)
+
+
 def test_a_clock_more_than_a_minute_behind_refuses_with_its_reason_and_recovers(
     log: LogRecorder, owner: psycopg.Connection[Any], database_url: str
 ) -> None:
