@@ -19,6 +19,7 @@ from adapters.cloudevents import Draft
 from adapters.history import Histories
 from adapters.ingest import Ingest, Principal, Result
 from adapters.payloads import event_of
+from adapters.postgres.subjects import Subjects
 from domain.correction import (
     CORRECTION,
     RETRACTION,
@@ -31,7 +32,7 @@ from domain.correction import (
 from domain.entry import Body, Recorded, decode_body, event_id_of, moment, uuid_text
 from domain.errors import Problem
 
-__all__ = ["SOURCE", "Corrections"]
+__all__ = ["SOURCE", "Comparison", "Corrections"]
 
 SOURCE = "touchlog/corrections"
 
@@ -45,38 +46,30 @@ class _Held(msgspec.Struct, frozen=True):
     amendments: list[Amendment]
 
 
-class Corrections:
-    """Makes corrections of conflicts, for one run.
+class Comparison:
+    """Compares payloads with the events that stand under their keys, as these hold now; records nothing.
 
     Amendments are found where projectors noted them, and behind that by reading the log onward: a run needs no
     projector, and sees what it has corrected itself.
     """
 
-    def __init__(self, ingest: Ingest, histories: Histories, pool: AsyncConnectionPool[Any]) -> None:
-        self._ingest = ingest
+    def __init__(self, subjects: Subjects, histories: Histories, pool: AsyncConnectionPool[Any]) -> None:
+        self._subjects = subjects
         self._histories = histories
         self._pool = pool
         self._noted: int | None = None  # up to here touchlog.amendments is whole
         self._read = 0
         self._behind: dict[str, list[Amendment]] = {}  # those that stand further back, by event or import
 
-    async def settle(self, answered: Sequence[tuple[Draft, Result]], principal: Principal) -> None:
-        """See `adapters.ingest.Corrector`."""
-        waiting = [
-            (draft, result) for draft, result in answered if result.status in ("conflict", "duplicate")
-        ]
-        while waiting:  # of several payloads with one key each is compared with what the one before made
-            now: dict[tuple[str, str], tuple[Draft, Result]] = {}
-            later = []
-            for draft, result in waiting:
-                if now.setdefault((draft.source, draft.id), (draft, result))[1] is not result:
-                    later.append((draft, result))
-            await self._settle(list(now.values()), principal)
-            waiting = later
+    async def compared(
+        self, answered: Sequence[tuple[Draft, Result]]
+    ) -> list[tuple[Draft, Result, _Held, dict[str, Any]]]:
+        """What a correction would make of payloads whose key stands, with its patch; of all others the result says it.
 
-    async def _settle(self, answered: Sequence[tuple[Draft, Result]], principal: Principal) -> None:
+        A key stands in it once.
+        """
         held = await self._held([result.position for _, result in answered if result.position is not None])
-        made: list[tuple[Result, dict[str, Any]]] = []
+        found = []
         for draft, result in answered:
             one = held.get(result.position or 0)
             if one is None or (result.status == "duplicate" and not one.is_retracted):
@@ -87,20 +80,8 @@ class Corrections:
             elif not patch and not one.is_retracted:
                 result.status, result.errors = "duplicate", []
             else:
-                made.append((result, self._correction(draft, one, patch)))
-        if not made:
-            return
-        inside = Principal(principal.key_id, principal.role, principal.sources, inside=True)
-        answer = await self._ingest.accept(
-            [event_of(event) for _, event in made], inside, way_in="correction", keep=False
-        )
-        for (result, _), told in zip(made, answer.results, strict=True):
-            if told.status == "rejected":  # what the payload says is nothing that a correction may say
-                result.errors = [*result.errors, *told.errors]
-                continue
-            # A conflict of the correction: the same was corrected from the same state at the same moment.
-            result.status = "corrected" if told.status == "recorded" else "duplicate"
-            result.position, result.errors = told.position, []
+                found.append((draft, result, one, patch))
+        return found
 
     async def _difference(self, draft: Draft, held: _Held) -> tuple[dict[str, Any], Problem | None]:
         """(patch that makes the event what the payload says, why that cannot be)."""
@@ -135,7 +116,7 @@ class Corrections:
             patch["direction"] = draft.direction
         if draft.identifiers:
             first = draft.identifiers[0]
-            subject = await self._ingest.subjects.find((first.kind, first.namespace, first.value))
+            subject = await self._subjects.find((first.kind, first.namespace, first.value))
             if not event.subjects or str(subject) != event.subjects[0][0]:
                 patch["subject"] = str(first)
         was, now = entry["data"], draft.data
@@ -152,34 +133,22 @@ class Corrections:
                     "Only extensions differ, which a correction does not change; give this event an id of its own.",
                     "not_correctable",
                 )
+            if not await self._names_the_same(draft, held):
+                return {}, Problem(
+                    "",
+                    "Only whom it names beside its first subject differs, which a correction does not change; give this event an id of its own.",
+                    "not_correctable",
+                )
         return patch, None
 
-    def _correction(self, draft: Draft, held: _Held, patch: dict[str, Any]) -> dict[str, Any]:
-        """The event; its id follows from what is corrected, from what state, to which payload: a repeat is a duplicate."""
-        last = max(held.amendments, key=lambda a: a.order, default=None)
-        made_of = (
-            draft.source,
-            draft.id,
-            self._ingest.keys.payload_hash(draft.canonical).hex(),
-            last.recorded.event.event_id if last else "",
-        )
-        event: dict[str, Any] = {
-            "specversion": "1.0",
-            "id": sha256("\x00".join(made_of).encode()).hexdigest()[:32],
-            "source": SOURCE,
-            "type": CORRECTION,
-            "data": {
-                "of": {"source": draft.source, "id": draft.id},
-                "patch": patch,
-                "reason": "restored" if held.is_retracted else "sent again",
-            },
-        }
-        named = draft.identifiers or draft.references
-        if named:  # sealed with the person's key, so that it is forgotten with the person
-            event["subject"] = str(named[0])
-        if last is not None and last.recorded.event.occurred_at >= self._ingest.clock():
-            event["time"] = moment(last.recorded.event.occurred_at + timedelta(microseconds=1))
-        return event
+    async def _names_the_same(self, draft: Draft, held: _Held) -> bool:
+        """Whether a payload names all whom the event names, and nobody else; of a corrected subject that one counts alone."""
+        if any(a.recorded.event.patched_subject is not None for a in held.amendments):
+            return True
+        named = {(one.kind, one.namespace, one.value) for one in (*draft.identifiers, *draft.references)}
+        found = await self._subjects.find_all(named)
+        stand = {surrogate for surrogate, _, _ in (*held.event.subjects, *held.event.references)}
+        return len(found) == len(named) and {str(surrogate) for surrogate in found.values()} == stand
 
     # -- how the events hold now ------------------------------------------------------------------
 
@@ -264,6 +233,90 @@ class Corrections:
                 if one.retracts:
                     retracted.setdefault(name or "", one.recorded.position)
         return {target: undone_with(stated, retracted) for target, stated in found.items()}
+
+
+class Corrections(Comparison):
+    """Makes corrections of conflicts, for one run.
+
+    Args:
+        import_id: the import that they come with, and go with when it is taken back.
+    """
+
+    def __init__(
+        self,
+        ingest: Ingest,
+        histories: Histories,
+        pool: AsyncConnectionPool[Any],
+        *,
+        import_id: str | None = None,
+    ) -> None:
+        super().__init__(ingest.subjects, histories, pool)
+        self._ingest = ingest
+        self._import_id = import_id
+
+    async def settle(self, answered: Sequence[tuple[Draft, Result]], principal: Principal) -> None:
+        """See `adapters.ingest.Corrector`."""
+        waiting = [
+            (draft, result) for draft, result in answered if result.status in ("conflict", "duplicate")
+        ]
+        while waiting:  # of several payloads with one key each is compared with what the one before made
+            now: dict[tuple[str, str], tuple[Draft, Result]] = {}
+            later = []
+            for draft, result in waiting:
+                if now.setdefault((draft.source, draft.id), (draft, result))[1] is not result:
+                    later.append((draft, result))
+            await self._settle(list(now.values()), principal)
+            waiting = later
+
+    async def _settle(self, answered: Sequence[tuple[Draft, Result]], principal: Principal) -> None:
+        made = [
+            (result, self._correction(draft, held, patch))
+            for draft, result, held, patch in await self.compared(answered)
+        ]
+        if not made:
+            return
+        inside = Principal(principal.key_id, principal.role, principal.sources, inside=True)
+        answer = await self._ingest.accept(
+            [event_of(event) for _, event in made],
+            inside,
+            way_in="correction",
+            keep=False,
+            import_id=self._import_id,
+        )
+        for (result, _), told in zip(made, answer.results, strict=True):
+            if told.status == "rejected":  # what the payload says is nothing that a correction may say
+                result.errors = [*result.errors, *told.errors]
+                continue
+            # A conflict of the correction: the same was corrected from the same state at the same moment.
+            result.status = "corrected" if told.status == "recorded" else "duplicate"
+            result.position, result.errors = told.position, []
+
+    def _correction(self, draft: Draft, held: _Held, patch: dict[str, Any]) -> dict[str, Any]:
+        """The event; its id follows from what is corrected, from what state, to which payload: a repeat is a duplicate."""
+        last = max(held.amendments, key=lambda a: a.order, default=None)
+        made_of = (
+            draft.source,
+            draft.id,
+            self._ingest.keys.payload_hash(draft.canonical).hex(),
+            last.recorded.event.event_id if last else "",
+        )
+        event: dict[str, Any] = {
+            "specversion": "1.0",
+            "id": sha256("\x00".join(made_of).encode()).hexdigest()[:32],
+            "source": SOURCE,
+            "type": CORRECTION,
+            "data": {
+                "of": {"source": draft.source, "id": draft.id},
+                "patch": patch,
+                "reason": "restored" if held.is_retracted else "sent again",
+            },
+        }
+        named = draft.identifiers or draft.references
+        if named:  # sealed with the person's key, so that it is forgotten with the person
+            event["subject"] = str(named[0])
+        if last is not None and last.recorded.event.occurred_at >= self._ingest.clock():
+            event["time"] = moment(last.recorded.event.occurred_at + timedelta(microseconds=1))
+        return event
 
 
 def _amendment(position: int, at: datetime, body: bytes) -> Amendment:

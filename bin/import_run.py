@@ -52,7 +52,11 @@ class Log:
         self._outcome = outcome
         self._principal = principal()
         self._import_id = str(uuid4())
-        self._corrector = Corrections(core.ingest, core.histories, core.pool) if correct else None
+        self._corrector = (
+            Corrections(core.ingest, core.histories, core.pool, import_id=self._import_id)
+            if correct
+            else None
+        )
         self._starting = asyncio.Lock()
         self._is_started = False
         self._noted_at_s = asyncio.get_running_loop().time()

@@ -10,6 +10,8 @@ from bin.settings import Settings
 from domain.errors import Problem
 
 if TYPE_CHECKING:
+    from adapters.cloudevents import Draft
+    from adapters.correcting import Comparison
     from adapters.imports import Rejection, Row
     from adapters.ingest import Answer
     from adapters.keys import KeyFile
@@ -23,15 +25,24 @@ class Trial:
     Args:
         conn: a read-only connection to the log's database; None where there is no log yet.
         keys: the installation's keys, without which no payload hash can be compared.
+        correct: whether conflicts would be corrected, and what was taken back restored.
+        comparison: tells which of them can be; without one nothing stands in the log.
     """
 
     def __init__(
-        self, conn: Any | None, keys: KeyFile | None, *, region: str | None, correct: bool = False
+        self,
+        conn: Any | None,
+        keys: KeyFile | None,
+        *,
+        region: str | None,
+        correct: bool = False,
+        comparison: Comparison | None = None,
     ) -> None:
         self._conn = conn
         self._keys = keys
         self._region = region
         self._correct = correct
+        self._comparison = comparison
         self._seen: dict[bytes, bytes] = {}  # event id -> payload hash, of the rows before
 
     async def take(self, rows: Sequence[Row], format_name: str) -> Answer:
@@ -45,7 +56,9 @@ class Trial:
         from domain.errors import Invalid
 
         results: list[Result] = []
+        stand: list[tuple[Draft, Result]] = []  # what a correction might change, or restore
         wanted: list[tuple[int, bytes, bytes]] = []
+        drafts: dict[int, Draft] = {}
         receipt = Receipt.of(datetime.now(UTC))
         for place, row in enumerate(rows):
             payload: Payload | None = None
@@ -59,6 +72,7 @@ class Trial:
                 )
                 continue
             results.append(Result("recorded", id=one.id, errors=one.warnings))
+            drafts[place] = one
             wanted.append((place, event_id_of(one.source, one.id), self._hash(payload.canonical)))
         known = await self._known([event_id for _, event_id, _ in wanted])
         for place, event_id, digest in wanted:
@@ -69,16 +83,27 @@ class Trial:
             result = results[place]
             result.position = position
             result.status = "duplicate" if before == digest else "conflict"
-            if result.status == "conflict" and self._correct:
+            if position is not None and self._correct:
+                stand.append((drafts[place], result))
+            elif result.status == "conflict" and self._correct:
                 result.status = "corrected"
-            elif result.status == "conflict":
-                where = f"at position {position:,}" if position is not None else "earlier in these files"
+        if stand and self._comparison is not None:
+            for _, result, _, _ in await self._comparison.compared(stand):
+                result.status = "corrected"
+        for result in results:
+            if result.status == "conflict":
+                where = (
+                    f"at position {result.position:,}"
+                    if result.position is not None
+                    else "earlier in these files"
+                )
                 result.errors = [
                     Problem(
                         "/id",
                         f"Another payload with this source and id stands {where}. An event is never overwritten: send a correction, or give this one an id of its own.",
                         "conflict",
-                    )
+                    ),
+                    *result.errors,
                 ]
         count = {
             status: sum(r.status == status for r in results)
@@ -141,4 +166,24 @@ async def trial(
         fact = await (await conn.execute(FINGERPRINT)).fetchone()
         if fact is not None:
             keys = KeyFile.of_database(settings.secret_file, fact[0])
-        yield Trial(conn, keys, region=settings.phone_region, correct=correct)
+        if not correct or keys is None:
+            yield Trial(conn, keys, region=settings.phone_region, correct=correct)
+            return
+        async with _comparison(database_url, keys, options) as comparison:
+            yield Trial(conn, keys, region=settings.phone_region, correct=correct, comparison=comparison)
+
+
+@asynccontextmanager
+async def _comparison(database_url: str, keys: KeyFile, options: str) -> AsyncIterator[Comparison]:
+    """What compares payloads with what stands, on connections that may only read."""
+    from adapters.correcting import Comparison
+    from adapters.history import Histories
+    from adapters.postgres.reading_pool import ReadingPool
+    from adapters.postgres.subjects import Subjects
+
+    pool = ReadingPool(
+        database_url, min_size=1, max_size=2, open=False, kwargs={"autocommit": True, "options": options}
+    )
+    async with pool:
+        subjects = Subjects(pool, keys)
+        yield Comparison(subjects, Histories(pool, subjects), pool)

@@ -347,6 +347,23 @@ async def test_what_no_correction_can_say_stays_a_conflict_and_says_why(it: Hous
     assert await it.rows("SELECT count(*) FROM touchlog.rejected WHERE status = 'conflict'") == [(3,)]
 
 
+@story
+async def test_a_payload_that_names_others_beside_its_first_subject_stays_a_conflict_and_says_why(
+    it: House,
+) -> None:
+    """No correction can name them; said to be a duplicate, they would be lost without a word."""
+    phone, order = "phone:+442079460018", "order:7"
+    await it.given(event("1"), event("2", identifiers=phone), event("3", identifiers=f"{phone},{order}"))
+
+    answers = await _sent_again(it, event("1", identifiers=phone), event("2"), event("3", identifiers=phone))
+
+    assert [r.status for r in answers] == ["conflict"] * 3
+    assert all("Only whom it names" in r.errors[-1].detail for r in answers)
+    moved = event("1", subject="user:ann", identifiers=phone)
+    assert [r.status for r in await _sent_again(it, moved)] == ["corrected"]
+    assert [r.status for r in await _sent_again(it, moved)] == ["duplicate"]
+
+
 def _at(text: str) -> Any:
     from datetime import datetime
 

@@ -260,6 +260,15 @@ def test_a_file_is_imported_listed_taken_back_and_restored_by_commands(
     shown = touchlog("history", "email:ann@example.com")
     assert shown.stdout.count("corrected ") == 3
 
+    latest = json.loads(touchlog("imports", "list", "--json").stdout)["imports"][0]
+    assert (latest["corrected"], latest["import_id"]) == (3, made["import_id"])
+    again = json.loads(
+        touchlog("imports", "retract", made["import_id"], "--reason", "too soon", "--json").stdout
+    )
+    assert (again["applied"], again["events"]) == (True, 3), "what a run corrected or restored goes with it"
+    assert json.loads(touchlog("history", "email:ann@example.com", "--json").stdout)["entries"] == []
+    assert json.loads(touchlog("ingest", file, "--correct", "--json").stdout)["corrected"] == 3
+
     async def names() -> str:
         async with core(Settings.load({}, data=tmp_path / "data"), database_url) as parts:
             return str(
@@ -271,6 +280,30 @@ def test_a_file_is_imported_listed_taken_back_and_restored_by_commands(
             )
 
     assert "ann@example.com" not in asyncio.run(names()), "a file's name may be a person's, and is sealed"
+
+
+def test_a_dry_run_with_correct_tells_what_would_be_restored_corrected_or_stay_a_conflict(
+    touchlog: Any, tmp_path: Path
+) -> None:
+    """The very counts of the run that follows it, of an import that was taken back and of events as corrected."""
+    file, more = tmp_path / "calls.jsonl", tmp_path / "more.jsonl"
+    file.write_text("".join(json.dumps(event(str(n))) + "\n" for n in range(2)))
+    assert touchlog("ingest", file).exit_code == 0
+    (run,) = json.loads(touchlog("imports", "list", "--json").stdout)["imports"]
+    assert touchlog("imports", "retract", run["import_id"], "--reason", "wrong file").exit_code == 0
+    consent = event("c", type="consent.withdrawn", data={"purpose": "news"})
+    more.write_text(json.dumps(consent) + "\n")
+    assert touchlog("ingest", more).exit_code == 0
+    consent["data"] = {"purpose": "ads"}
+    file.write_text(file.read_text() + json.dumps(consent) + "\n")
+
+    def counted(*how: str) -> tuple[int, ...]:
+        told = json.loads(touchlog("ingest", file, "--correct", "--json", *how).stdout)
+        return told["corrected"], told["duplicates"], told["conflicts"]
+
+    assert counted("--dry-run") == (2, 0, 1)
+    assert counted() == (2, 0, 1)
+    assert counted("--dry-run") == counted() == (0, 2, 1)
 
 
 @story

@@ -253,6 +253,17 @@ def test_while_the_clock_stands_behind_appends_go_on_by_microseconds_up_to_a_min
     assert [row[1] for row in stored(owner)[1:]] == [ahead + timedelta(microseconds=n) for n in (1, 2)]
 
 
+def test_beside_a_known_key_too_a_commit_is_later_than_the_last_while_the_clock_stands_behind(
+    log: LogRecorder, owner: psycopg.Connection[Any]
+) -> None:
+    log.append([item(1)])
+    owner.execute("UPDATE touchpoint_log.head SET recorded_at = clock_timestamp() + interval '40 seconds'")
+    log.append([item(2)])
+    assert log.append([item(1), item(3)]) == [Appended("duplicate", 1), Appended("recorded", 3)]
+    rows = owner.execute("SELECT recorded_at FROM touchpoint_log.events ORDER BY position").fetchall()
+    assert rows[2][0] == rows[1][0] + timedelta(microseconds=1)
+
+
 def test_a_clock_more_than_a_minute_behind_refuses_with_its_reason_and_recovers(
     log: LogRecorder, owner: psycopg.Connection[Any], database_url: str
 ) -> None:
@@ -367,6 +378,24 @@ def test_what_was_resolved_before_an_erasure_is_refused_and_spoils_no_neighbour(
     assert [type(a) for a in answers[::2]] == [ErasedMeanwhile] * 5
     assert sorted(a[0].position for a in answers[1::2]) == [1, 2, 3, 4, 5]
     assert_sound(owner, events=5)
+
+
+def test_a_fence_that_rises_between_the_two_tries_of_one_append_holds_for_the_second(
+    log: LogRecorder, owner: psycopg.Connection[Any]
+) -> None:
+    log.append([item(1)])
+    _epoch, _erasures, _strict, *arrays = append_parameters([item(1), item(2)], epoch=1, erasures=0)
+    second = (
+        "SELECT known_ordinals FROM touchpoint_log.append_with_known(%b, %b, %b::uuid[], %b::bigint[], %b::uuid[], "
+        "%b::text[], %b::bytea[])"
+    )
+    for epoch, erasures, code in ((2, 0, "TL001"), (1, 1, "TL002")):
+        with pytest.raises(psycopg.Error) as refused:
+            owner.execute(second, (epoch, erasures, *arrays))
+        assert refused.value.sqlstate == code
+    assert_sound(owner, events=1)
+    assert owner.execute(second, (1, 0, *arrays)).fetchall() == [([1],)]
+    assert_sound(owner, events=2)
 
 
 @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])

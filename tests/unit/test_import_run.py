@@ -1,0 +1,165 @@
+"""A run of an import: how rows become batches, how many are under way, and which wait for which."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from adapters.imports import Rejection
+from adapters.imports.format import Row
+from adapters.imports.source_file import Stopped
+from adapters.ingest import Answer, Result
+from adapters.payloads import event_of
+from bin import import_run
+from bin.import_outcome import Outcome
+from bin.import_progress import Progress
+from bin.import_run import BATCH_BYTES, BATCH_EVENTS, Run, read_batch
+from domain.errors import Problem
+
+
+def row(id_: str, source: str = "shop") -> Row:
+    return Row(f"row {id_}", event_of({"source": source, "id": id_}))
+
+
+def refused(raw: bytes = b"x") -> Rejection:
+    return Rejection("row", raw, [Problem("", "wrong", "wrong")])
+
+
+def sizes(rows: Sequence[Any]) -> list[int]:
+    """How many rows and refused rows each batch holds."""
+    found, left = list[int](), iter(rows)
+    while True:
+        batch = read_batch(left)
+        found.append(len(batch.rows) + len(batch.rejections))
+        if batch.is_last:
+            return found
+
+
+def test_a_batch_ends_at_its_thousandth_row_refused_ones_counted_or_with_the_row_that_fills_its_bytes() -> (
+    None
+):
+    both = [row(str(n)) if n % 2 else refused() for n in range(BATCH_EVENTS + 1)]
+    assert sizes(both) == [BATCH_EVENTS, 1]
+    assert sizes(both[:-1]) == [BATCH_EVENTS, 0]
+    half = bytes(BATCH_BYTES // 2)
+    for one in (refused(half), Row("row", half)):
+        assert sizes([one] * 5) == [2, 2, 1]
+    long = event_of({"source": "shop", "id": "1", "data": "x" * (BATCH_BYTES // 2)})
+    assert sizes([Row("row", long)] * 3) == [2, 1]
+
+
+def test_what_was_read_before_a_file_ended_badly_is_kept_and_told_once() -> None:
+    def cut(said: str) -> Iterator[Row]:
+        yield row("1")
+        raise Stopped(said)
+
+    batch = read_batch(cut("it is cut off"))
+    assert (len(batch.rows), batch.is_last, batch.failed) == (1, True, "it is cut off")
+    batch = read_batch(cut(""))
+    assert (len(batch.rows), batch.is_last, batch.failed) == (1, True, None)
+
+
+def test_a_file_that_ends_badly_is_told_and_its_refused_rows_are_kept_also_where_no_other_stands_beside_them() -> (
+    None
+):
+    class File:
+        is_stopped = False
+
+        def stop(self) -> None:
+            self.is_stopped = True
+
+    class Keeping(Slow):
+        async def keep(self, rejections: Sequence[Rejection], format_name: str) -> None:
+            self.taken += [one.place for one in rejections]
+
+    class Bad(Format):
+        def read(self, file: Any, options: Any) -> Iterator[Any]:
+            yield refused()
+            raise (Stopped("it is cut off") if options is None else ValueError("ours"))
+
+    async def whole() -> None:
+        log, outcome, file = Keeping(), Outcome(["f"]), File()
+        run = Run(log, outcome, told=lambda *_: None, progress=Progress(quiet=True))
+        await run.file(file, Bad([]), None)  # type: ignore[arg-type]
+        await run.finish()
+        assert (log.taken, outcome.rejected, outcome.failed) == (["row"], 1, ["it is cut off"])
+        assert not file.is_stopped
+        with pytest.raises(ValueError, match="ours"):
+            await run.file(file, Bad([]), "an error of ours")  # type: ignore[arg-type]
+        assert file.is_stopped
+
+    asyncio.run(whole())
+
+
+class Slow:
+    """A log that takes batches and answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.taken: list[str] = []
+        self.answers: dict[str, asyncio.Event] = {}
+        self.most = 0
+
+    async def take(self, rows: Sequence[Row], format_name: str) -> Answer:
+        name = rows[0].place
+        self.taken.append(name)
+        self.answers[name] = asyncio.Event()
+        self.most = max(self.most, sum(not answer.is_set() for answer in self.answers.values()))
+        await self.answers[name].wait()
+        return Answer([Result("recorded", id="1") for _ in rows], len(rows), 0, 0, 0, 0)
+
+    async def keep(self, rejections: Sequence[Rejection], format_name: str) -> None:
+        raise AssertionError("nothing is refused here")
+
+    async def has(self, count: int) -> None:
+        """Wait until so many batches were taken."""
+        async with asyncio.timeout(10):
+            while len(self.taken) < count:
+                await asyncio.sleep(0)
+
+
+class Format:
+    name = "test"
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.rows = rows
+
+    def read(self, file: Any, options: Any) -> Iterator[Row]:
+        return iter(self.rows)
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_three_batches_are_under_way_at_once_and_one_that_holds_a_key_again_waits_for_the_first(
+    monkeypatch: pytest.MonkeyPatch, same: bool
+) -> None:
+    monkeypatch.setattr(import_run, "BATCH_EVENTS", 1)
+    ids = ["1", "2", "1" if same else "3", "4", "5"]
+    told: Callable[..., None] = lambda *_: None  # noqa: E731
+
+    async def whole() -> None:
+        log, outcome = Slow(), Outcome(["f"])
+        run = Run(log, outcome, told=told, progress=Progress(quiet=True))
+        rows = [Row(f"row {n}", row(id_).item) for n, id_ in enumerate(ids)]
+        running = asyncio.create_task(run.file(Any, Format(rows), None))  # type: ignore[arg-type]
+        await log.has(2 if same else 3)
+        if same:
+            log.answers["row 1"].set()  # another's place is free, and is no use
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert log.taken == ["row 0", "row 1"]
+        log.answers["row 0"].set()
+        for n in (1, 2, 3):
+            await log.has(n + 1)
+            log.answers[f"row {n}"].set()
+        await log.has(5)
+        assert outcome.handled != 5, "the last is still under way"
+        log.answers["row 4"].set()
+        await running
+        await run.finish()
+        assert outcome.recorded == 5
+        assert log.taken == [f"row {n}" for n in range(5)]
+        assert log.most <= 3
+
+    asyncio.run(whole())
