@@ -74,8 +74,14 @@ async def signed_in(bus: Bus, key: NewKey) -> Client:
     return await nats.connect(f"nats://{key.key_id}:{key.key}@127.0.0.1:{bus.server.port}")
 
 
-async def at_head(parts: Core, position: int, within_s: float = 40) -> None:
+async def at_head(
+    parts: Core, position: int, within_s: float = 40, *, through: Counter | None = None
+) -> None:
+    """Wait for the log to come to *position*; the doors are looked at meanwhile, as the relay does."""
+
     async def reached() -> bool:
+        if through is not None:
+            await through.doors.keep(list(await through.keys.nats_users()))
         return await parts.feed.head() >= position
 
     await eventually(reached, f"position {position}", within_s)
@@ -246,16 +252,20 @@ def test_nothing_is_lost_or_doubled_while_server_and_consumer_are_killed(
         ways = Counter(bus, parts, keys, database_url)
         await ways.open()
         till = await signed_in(bus, key)
-        js = till.jetstream(timeout=1)
         sent: list[str] = []
 
         async def publish(count: int) -> None:
+            nonlocal till
             for _ in range(count):
                 one = event()
                 id_ = json.loads(one)["id"]
                 while True:  # as an adapter that buffers does: until it is acknowledged
                     try:
-                        await js.publish("touchlog.inbound", one, headers={"Nats-Msg-Id": f"till|{id_}"})
+                        if till.is_closed:
+                            till = await signed_in(bus, key)
+                        await till.jetstream(timeout=1).publish(
+                            "touchlog.inbound", one, headers={"Nats-Msg-Id": f"till|{id_}"}
+                        )
                         break
                     except (Error, OSError):
                         await asyncio.sleep(0.05)
@@ -263,7 +273,7 @@ def test_nothing_is_lost_or_doubled_while_server_and_consumer_are_killed(
 
         publishing = asyncio.create_task(publish(600))
         for _ in range(2):
-            await at_head(parts, await parts.feed.head() + 50)
+            await at_head(parts, await parts.feed.head() + 50, through=ways)
             await asyncio.to_thread(bus.kill)
             await asyncio.to_thread(bus.start_again)
         # The consumer ends in the middle, and another begins: what was handed to the first comes again.
@@ -273,7 +283,7 @@ def test_nothing_is_lost_or_doubled_while_server_and_consumer_are_killed(
         ways = Counter(bus, parts, keys, database_url)
         await ways.doors.keep(list(await keys.nats_users()))
         await publishing
-        await at_head(parts, 600)
+        await at_head(parts, 600, through=ways)
         await emptied(bus, key)
         assert sorted(await ids_of(parts)) == sorted(sent)
         assert not await kept(parts)
