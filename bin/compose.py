@@ -82,9 +82,8 @@ async def core(settings: Settings, database_url: str, *, pool_size: int = 8) -> 
     )
     writer = acts = funnels = None
     try:
-        await pool.open(
-            wait=True, timeout=30
-        )  # one that Ctrl-C cuts off is closed, too: its tasks hear no other end
+        # Opened in here: one that Ctrl-C cuts off is closed, too, for its tasks hear no other end.
+        await pool.open(wait=True, timeout=30)
         keys = await keys_of(pool, settings.secret_file)
         await misread_set_aside(pool, database_url)
         subjects = Subjects(pool, keys)

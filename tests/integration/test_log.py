@@ -198,6 +198,13 @@ def test_the_owner_can_neither_change_nor_remove_a_fact_in_any_session_role(
     assert_sound(owner, events=2)
 
 
+def test_a_group_of_which_all_is_known_changes_nothing_not_even_the_clock(log: LogRecorder) -> None:
+    log.append([item(1), item(2)])
+    before = log.head()
+    assert [one.status for one in log.append([item(2), item(1)])] == ["duplicate"] * 2
+    assert log.head() == before
+
+
 def test_the_application_can_only_append(log: LogRecorder, owner: psycopg.Connection[Any]) -> None:
     log.append([item(1)])
     owner.execute("SET ROLE touchlog_app")
