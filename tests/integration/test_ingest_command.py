@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 
 from adapters.embedded import servers
 from adapters.keys import KeyFile
-from adapters.nats.connection import connected
+from adapters.nats import connection
 from bin import cli, import_run, ingest
 from bin.import_run import Log, send_all
 from bin.settings import Settings
@@ -685,9 +685,12 @@ def test_a_bus_that_does_not_answer_is_told_by_status_and_in_the_log(
     assert touchlog("status", "--json").json["servers"]["nats_answers"] is False
 
     # and whoever connects to it says once in its log why it waits, though the library only goes on trying
+    # (a logger that an earlier test of this process used keeps what was configured then: a new one listens here)
+    monkeypatch.setattr(connection, "log", structlog.get_logger())
+
     async def waits() -> list[Any]:
         with structlog.testing.capture_logs() as said:
-            trying = asyncio.create_task(connected(url, name="test"))
+            trying = asyncio.create_task(connection.connected(url, name="test"))
             while not [each for each in said if each["event"] == "bus_away"]:
                 await asyncio.sleep(0.01)
             trying.cancel()
