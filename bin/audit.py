@@ -24,7 +24,7 @@ from bin.reading import (
 from bin.settings import DATA_OPTION
 
 if TYPE_CHECKING:
-    from adapters.audit_trail import TrailPage
+    from adapters.answers.audit_trail import TrailPage
     from bin.compose import Core
 
 
@@ -109,7 +109,7 @@ def register(app: typer.Typer) -> None:
         json: bool = JSON_OPTION,
     ) -> None:
         """Tell who recorded what and when, by which key and source, and because of which event; the newest first."""
-        from adapters.audit_trail import READ_MODELS, AuditTrails
+        from adapters.answers.audit_trail import READ_MODELS, AuditTrails
         from bin.history import happened_by_then, known_at_of
 
         settings, zone = data_zone(data)

@@ -20,10 +20,10 @@ from zoneinfo import ZoneInfo
 import psycopg
 import structlog
 
+from adapters.analysis.snapshot_schedule import any_due
 from adapters.columns.following import connected, head_of
 from adapters.columns.manifest import read_manifest
 from adapters.priority import stand_back
-from adapters.snapshot_schedule import any_due
 from bin.settings import Settings
 
 __all__ = ["Pace", "run_columns"]

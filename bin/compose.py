@@ -12,10 +12,13 @@ from typing import Any
 from psycopg_pool import AsyncConnectionPool
 
 import domain.touchpoints  # noqa: F401 - registers every declared type
-from adapters.feed import Feed
-from adapters.funnels import Funnels
-from adapters.history import Histories
-from adapters.ingest import Ingest
+from adapters.analysis.funnels import Funnels
+from adapters.analysis.retentions import Retentions
+from adapters.analysis.segments import Segments
+from adapters.analysis.snapshots import Snapshots
+from adapters.answers.feed import Feed
+from adapters.answers.history import Histories
+from adapters.intake.ingest import Ingest
 from adapters.keys import FINGERPRINT, KeyFile
 from adapters.postgres.event_log import connect_log
 from adapters.postgres.read_models import ReadModels
@@ -24,11 +27,8 @@ from adapters.postgres.rejected import Rejected
 from adapters.postgres.schema import APP_ROLE
 from adapters.postgres.subjects import Subjects
 from adapters.postgres.writer import Writer
-from adapters.rebuild_runs import connected, set_aside_misread
+from adapters.rebuilds.runs import connected, set_aside_misread
 from adapters.records import Records
-from adapters.retentions import Retentions
-from adapters.segments import Segments
-from adapters.snapshots import Snapshots
 from bin import memory
 from bin.settings import Settings
 from projections.projection import PROJECTIONS

@@ -23,7 +23,7 @@ from bin.reading import (
 from bin.settings import DATA_OPTION
 
 if TYPE_CHECKING:
-    from adapters.conversations import ConversationAnswer, ConversationsPage
+    from adapters.answers.conversations import ConversationAnswer, ConversationsPage
     from bin.compose import Core
 
 JOINED_BY = ("conversation:", "thread:", "case:")
@@ -119,7 +119,7 @@ def register(app: typer.Typer) -> None:
         json: bool = JSON_OPTION,
     ) -> None:
         """List conversations, all or a person's, the latest first; or show one with everything that was said."""
-        from adapters.conversations import READ_MODELS, Conversations
+        from adapters.answers.conversations import READ_MODELS, Conversations
         from bin.history import happened_by_then, known_at_of
 
         settings, zone = data_zone(data)

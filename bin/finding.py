@@ -26,10 +26,10 @@ from bin.reading import (
 from bin.settings import DATA_OPTION
 
 if TYPE_CHECKING:
-    from adapters.duplicates import DuplicatesPage, Progress, Side
-    from adapters.finding import FoundPage
-    from adapters.persons import Known
-    from adapters.profiles import Profile
+    from adapters.answers.duplicates import DuplicatesPage, Progress, Side
+    from adapters.answers.finding import FoundPage
+    from adapters.answers.persons import Known
+    from adapters.answers.profiles import Profile
     from bin.compose import Core
 
 TRAITS_SHOWN = 100
@@ -176,7 +176,7 @@ def known_person(
     Raises:
         typer.BadParameter: a REF or time that is none.
     """
-    from adapters.persons import READ_MODELS, Persons
+    from adapters.answers.persons import READ_MODELS, Persons
     from bin.history import happened_by_then, known_at_of
 
     settings, zone = data_zone(data)
@@ -210,7 +210,7 @@ def add_to(persons: typer.Typer) -> None:
         json: bool = JSON_OPTION,
     ) -> None:
         """Find persons by any identifier, or by words of a name or their beginnings, without case and accents."""
-        from adapters.finding import READ_MODELS, Finding
+        from adapters.answers.finding import READ_MODELS, Finding
 
         settings, _ = data_zone(data)
 
@@ -273,7 +273,7 @@ def add_to(persons: typer.Typer) -> None:
         json: bool = JSON_OPTION,
     ) -> None:
         """List persons that may be one, each pair with its reasons and a score; nothing is merged."""
-        from adapters.duplicates import READ_MODELS, Duplicates
+        from adapters.answers.duplicates import READ_MODELS, Duplicates
 
         settings, _ = data_zone(data)
 

@@ -210,7 +210,7 @@ def register(app: typer.Typer) -> None:
         answer = asked(settings, "funnel", ("identities",), work)
         names = step_names(question)
         if svg is not None:
-            from adapters import charts
+            from adapters.analysis import charts
 
             svg.write_text(charts.svg(charts.funnel_chart(answer, names)), "utf-8")
         if json:

@@ -12,7 +12,7 @@ from bin.reading import JSON_OPTION, asked, console, data_zone, print_json, tabl
 from bin.settings import DATA_OPTION
 
 if TYPE_CHECKING:
-    from adapters.snapshots import Change
+    from adapters.analysis.snapshots import Change
     from bin.compose import Core
 
 NAME = typer.Argument(..., metavar="NAME", help="Of a saved funnel.")

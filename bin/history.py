@@ -16,8 +16,8 @@ import typer
 from bin.settings import DATA_OPTION, Settings
 
 if TYPE_CHECKING:
-    from adapters.history import Page
-    from adapters.identities import Person
+    from adapters.answers.history import Page
+    from adapters.answers.identities import Person
     from bin.compose import Core
 
 _POSITION = re.compile(r"@(\d{1,18})\Z")
@@ -137,7 +137,7 @@ def catch_up(database_url: str, models: Sequence[str] = ()) -> None:
     """Bring the read models (those of histories, unless told) to the head where no serve does; a running projector is left alone."""
     import psycopg
 
-    from adapters.moments import READ_MODELS
+    from adapters.answers.moments import READ_MODELS
     from bin.compose import project_once
 
     models = models or READ_MODELS

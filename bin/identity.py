@@ -23,8 +23,8 @@ from bin.reading import (
 from bin.settings import DATA_OPTION
 
 if TYPE_CHECKING:
-    from adapters.identity_changes import Change, IdentityChanges, Side
-    from adapters.identity_why import Refusals, Why
+    from adapters.answers.identity_why import Refusals, Why
+    from adapters.intake.identity_changes import Change, IdentityChanges, Side
     from bin.compose import Core
 
 READ_MODELS = ("contact_history", "identities")
@@ -165,7 +165,7 @@ def _change(
     settings, zone = data_zone(data)
 
     async def run(parts: Core) -> Change:
-        from adapters.identity_changes import IdentityChanges
+        from adapters.intake.identity_changes import IdentityChanges
 
         changes = IdentityChanges(parts.pool, parts.ingest, parts.histories, parts.subjects)
         change = await work(changes, principal())
@@ -280,7 +280,7 @@ def _add_questions(persons: typer.Typer) -> None:
         known_by = None if known_at is None else known_at_of(known_at, zone)
 
         async def work(parts: Core) -> Why:
-            from adapters.identity_why import Whys
+            from adapters.answers.identity_why import Whys
 
             why = await Whys(parts.pool, parts.histories, parts.subjects).why(
                 ref, as_of=await happened_by_then(parts, happened_by), known_at=known_by
@@ -307,7 +307,7 @@ def _add_questions(persons: typer.Typer) -> None:
         settings, zone = data_zone(data)
 
         async def work(parts: Core) -> Refusals:
-            from adapters.identity_why import Whys
+            from adapters.answers.identity_why import Whys
 
             page = await Whys(parts.pool, parts.histories, parts.subjects).refused(limit=limit, cursor=cursor)
             about = list(dict.fromkeys(end["subject"] for r in page.refused for end in (r["a"], r["b"])))
@@ -334,7 +334,7 @@ def _add_questions(persons: typer.Typer) -> None:
     def kinds_command(data: Path | None = DATA_OPTION, json: bool = JSON_OPTION) -> None:
         """Show what holds for each kind of identifier: priority, limit, namespace, reference."""
         del data  # the same in every installation
-        from adapters.identity_why import kinds_table
+        from adapters.answers.identity_why import kinds_table
 
         kinds = kinds_table()
         if json:

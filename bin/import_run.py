@@ -17,9 +17,9 @@ from bin.principal import principal
 from domain.errors import Refused, TouchlogError, Unavailable
 
 if TYPE_CHECKING:
-    from adapters.import_runs import ImportRuns
     from adapters.imports import Format, Options, Rejection, Row, SourceFile
-    from adapters.ingest import Answer
+    from adapters.intake.import_runs import ImportRuns
+    from adapters.intake.ingest import Answer
     from bin.compose import Core
 
 __all__ = ["Log", "Target", "read_batch", "send_all"]
@@ -46,7 +46,7 @@ class Log:
     """Records what it is given, as one import."""
 
     def __init__(self, core: Core, outcome: Outcome, *, correct: bool = False) -> None:
-        from adapters.correcting import Corrections
+        from adapters.intake.correcting import Corrections
 
         self._core = core
         self._outcome = outcome
@@ -82,7 +82,7 @@ class Log:
         )
 
     def _runs(self) -> ImportRuns:
-        from adapters.import_runs import ImportRuns
+        from adapters.intake.import_runs import ImportRuns
 
         return ImportRuns(self._core.pool, self._core.ingest, self._core.histories)
 
@@ -190,7 +190,7 @@ def read_batch(rows: Iterator[Row | Rejection]) -> Batch:
     """Read on until a batch is full; what was read before an error is not lost."""
     from adapters.imports import Rejection
     from adapters.imports.source_file import Stopped
-    from adapters.payloads import Payload
+    from adapters.intake.payloads import Payload
 
     batch = Batch([], [], set())
     size = 0
@@ -279,7 +279,7 @@ class Run:
             self._outcome.rows.extend(rows)
 
     async def _send(self, batch: Batch, format_name: str) -> None:
-        from adapters.payloads import Payload
+        from adapters.intake.payloads import Payload
 
         outcome = self._outcome
         if batch.rejections:

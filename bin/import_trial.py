@@ -10,10 +10,10 @@ from bin.settings import Settings
 from domain.errors import Problem
 
 if TYPE_CHECKING:
-    from adapters.cloudevents import Draft
-    from adapters.correcting import Comparison
     from adapters.imports import Rejection, Row
-    from adapters.ingest import Answer
+    from adapters.intake.cloudevents import Draft
+    from adapters.intake.correcting import Comparison
+    from adapters.intake.ingest import Answer
     from adapters.keys import KeyFile
 
 __all__ = ["Trial", "trial"]
@@ -49,9 +49,9 @@ class Trial:
         """Answer for a batch as ingest would."""
         from datetime import UTC, datetime
 
-        from adapters.cloudevents import Receipt, draft
-        from adapters.ingest import Answer, Result
-        from adapters.payloads import Payload, read_payload
+        from adapters.intake.cloudevents import Receipt, draft
+        from adapters.intake.ingest import Answer, Result
+        from adapters.intake.payloads import Payload, read_payload
         from domain.entry import event_id_of
         from domain.errors import Invalid
 
@@ -176,8 +176,8 @@ async def trial(
 @asynccontextmanager
 async def _comparison(database_url: str, keys: KeyFile, options: str) -> AsyncIterator[Comparison]:
     """What compares payloads with what stands, on connections that may only read."""
-    from adapters.correcting import Comparison
-    from adapters.history import Histories
+    from adapters.answers.history import Histories
+    from adapters.intake.correcting import Comparison
     from adapters.postgres.reading_pool import ReadingPool
     from adapters.postgres.subjects import Subjects
 

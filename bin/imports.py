@@ -15,7 +15,7 @@ import typer
 from bin.settings import DATA_OPTION, Settings
 
 if TYPE_CHECKING:
-    from adapters.import_runs import ImportRun, Retraction
+    from adapters.intake.import_runs import ImportRun, Retraction
 
 JSON_OPTION = typer.Option(False, "--json", help="Print JSON.")
 
@@ -113,7 +113,7 @@ def register(app: typer.Typer) -> None:
         json: bool = JSON_OPTION,
     ) -> None:
         """List imports, the newest first, with their counts and whether they were taken back."""
-        from adapters.import_runs import ImportRuns
+        from adapters.intake.import_runs import ImportRuns
         from bin.rejected import on_core, print_json
 
         zone = ZoneInfo(Settings.load(data=data).timezone)
@@ -139,7 +139,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Take an import back: from now on none of its events holds. Nothing is deleted; the same again changes nothing."""
         from adapters.embedded import servers
-        from adapters.import_runs import ImportRuns
+        from adapters.intake.import_runs import ImportRuns
         from adapters.postgres.schema import migrate
         from bin import logs
         from bin.compose import core, project_once

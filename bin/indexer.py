@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from functools import partial
 
-from adapters.profiles import Profiles
-from adapters.search_index import SearchIndex
+from adapters.answers.profiles import Profiles
+from adapters.answers.search_index import SearchIndex
 from bin.compose import Core
 from bin.follower import Follower
 from bin.settings import Settings

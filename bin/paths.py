@@ -20,7 +20,7 @@ def show(answer: Answer, unit: str) -> None:
     """Print the levels, and the most frequent whole paths."""
     from rich.markup import escape
 
-    from adapters.path_chart import naming
+    from adapters.analysis.path_chart import naming
 
     out, name = console(), naming(answer)
     whose = "persons" if unit == "person" else f"values of {unit}"
@@ -119,8 +119,8 @@ def register(app: typer.Typer) -> None:
 
         answer = asked(settings, "paths", ("identities",), work)
         if svg is not None:
-            from adapters import charts
-            from adapters.path_chart import path_chart
+            from adapters.analysis import charts
+            from adapters.analysis.path_chart import path_chart
 
             svg.write_text(charts.svg(path_chart(answer, question.get("unit") or "person")), "utf-8")
         if json:

@@ -24,7 +24,7 @@ from bin.reading import (
 from bin.settings import DATA_OPTION
 
 if TYPE_CHECKING:
-    from adapters.persons import Known, PersonsPage, Summary
+    from adapters.answers.persons import Known, PersonsPage, Summary
     from bin.compose import Core
 
 
@@ -117,7 +117,7 @@ def register(app: typer.Typer) -> None:
         json: bool = JSON_OPTION,
     ) -> None:
         """List persons with their identifiers, first and last contact, and events by channel."""
-        from adapters.persons import READ_MODELS, Persons
+        from adapters.answers.persons import READ_MODELS, Persons
 
         settings, zone = data_zone(data)
 

@@ -198,7 +198,7 @@ def _ask(settings: Settings) -> dict[str, Any]:
     from adapters.columns.manifest import columns_differ
     from adapters.embedded import servers
     from adapters.postgres.schema import migrate
-    from adapters.rebuild_runs import runs
+    from adapters.rebuilds.runs import runs
     from bin.status import columns_of
     from projections.projection import load_foreign
 

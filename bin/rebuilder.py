@@ -2,7 +2,7 @@
 
 A thread of the projectors part looks once a second; each rebuild is a process of its own, so that it has a core
 to itself and nothing else waits. It ends with the projectors part, and goes on with the next one from where it
-stood. What answers meanwhile stands in adapters/rebuild_runs.py.
+stood. What answers meanwhile stands in adapters/rebuilds/runs.py.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import structlog
 
 from adapters.embedded.processes import end, spawn
-from adapters.rebuild_runs import (
+from adapters.rebuilds.runs import (
     ask,
     connected,
     failed_lately,

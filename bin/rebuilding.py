@@ -36,8 +36,8 @@ def run(settings: Settings, wish: Wish, *, quiet: bool = False) -> dict[str, Any
     import domain.touchpoints  # noqa: F401 - registers every declared type
     import projections  # noqa: F401 - registers every projection
     from adapters.postgres.schema import migrate
-    from adapters.rebuild import drop
-    from adapters.rebuild_runs import ask, connected
+    from adapters.rebuilds.rebuild import drop
+    from adapters.rebuilds.runs import ask, connected
     from bin import logs
     from bin.compose import act_recorded
     from bin.principal import principal
@@ -99,9 +99,9 @@ def perform(
     """
     from adapters.postgres.event_log import connect_log
     from adapters.postgres.schema import APP_ROLE
-    from adapters.rebuild import Rebuild
-    from adapters.rebuild_runs import running
-    from adapters.rebuild_stripe import peak_mb
+    from adapters.rebuilds.rebuild import Rebuild
+    from adapters.rebuilds.runs import running
+    from adapters.rebuilds.stripe import peak_mb
     from bin.compose import act_recorded
 
     say = say or _silent

@@ -22,8 +22,8 @@ from bin.settings import DATA_OPTION, Settings
 from domain.errors import Refused
 
 if TYPE_CHECKING:
-    from adapters.replay import Replay, Selection
-    from adapters.replay_text import Sink
+    from adapters.replays.replay import Replay, Selection
+    from adapters.replays.text import Sink
     from bin.compose import Core
 
 FORMATS = ("jsonl", "csv", "parquet", "arrow")
@@ -183,14 +183,14 @@ def sink_of(asked: Asked) -> Iterator[Sink]:
         Refused: nothing can be written there.
     """
     from adapters.destination import Destination
-    from adapters.replay_text import Csv, JsonLines
+    from adapters.replays.text import Csv, JsonLines
 
     def to_stream(out: BinaryIO) -> Sink:
         if asked.format == "jsonl":
             return JsonLines(out)
         if asked.format == "csv":
             return Csv(out)
-        from adapters.replay_parquet import ArrowStream
+        from adapters.replays.parquet import ArrowStream
 
         return ArrowStream(out)
 
@@ -211,7 +211,7 @@ def sink_of(asked: Asked) -> Iterator[Sink]:
     try:
         with destination.opened() as place:
             if asked.format == "parquet":
-                from adapters.replay_parquet import ParquetFile, ParquetFolder
+                from adapters.replays.parquet import ParquetFile, ParquetFolder
 
                 folder = asked.is_folder
                 with closed(
@@ -227,7 +227,7 @@ def sink_of(asked: Asked) -> Iterator[Sink]:
 
 async def selection_of(core: Core, asked: Asked) -> Selection:
     """Resolve the moment and the person, and put the disclosure on record, before anything leaves."""
-    from adapters.replay import Selection, owners_of
+    from adapters.replays.replay import Selection, owners_of
     from bin.principal import principal
 
     resolved = await core.histories.moments.resolve_known_at(asked.known_at)
@@ -268,7 +268,7 @@ async def run(
     Args:
         told: called behind each batch, and once at the end.
     """
-    from adapters.replay import Replay, Stopped
+    from adapters.replays.replay import Replay, Stopped
     from bin.compose import core
 
     outcome = Outcome(format=asked.format, as_recorded=asked.as_recorded, personal=asked.personal)

@@ -119,7 +119,7 @@ def register(app: typer.Typer) -> None:
 
         answer = asked(settings, "retention", ("identities",), work)
         if svg is not None:
-            from adapters import charts
+            from adapters.analysis import charts
 
             svg.write_text(charts.svg(charts.retention_chart(answer)), "utf-8")
         if json:

@@ -14,8 +14,8 @@ from bin.reading import JSON_OPTION, asked, console, data_zone, on_record, print
 from bin.settings import DATA_OPTION
 
 if TYPE_CHECKING:
-    from adapters.saved_segments import SavedSegment
-    from adapters.segments import Members
+    from adapters.analysis.saved_segments import SavedSegment
+    from adapters.analysis.segments import Members
     from bin.compose import Core
     from bin.settings import Settings
     from domain.segments.answer import Answer

@@ -13,7 +13,7 @@ from bin.reading import JSON_OPTION, asked, console, data_zone, print_json, tabl
 from bin.settings import DATA_OPTION
 
 if TYPE_CHECKING:
-    from adapters.volumes import VolumesAnswer
+    from adapters.answers.volumes import VolumesAnswer
     from bin.compose import Core
 
 
@@ -71,7 +71,7 @@ def register(app: typer.Typer) -> None:
         json: bool = JSON_OPTION,
     ) -> None:
         """Tell how many events happened, by day or hour of the installation's time zone, channel, type and direction."""
-        from adapters.volumes import READ_MODELS, READ_MODELS_OF_A_MOMENT, Volumes
+        from adapters.answers.volumes import READ_MODELS, READ_MODELS_OF_A_MOMENT, Volumes
         from bin.history import happened_by_then, known_at_of, moment_of
         from domain.errors import Invalid
 

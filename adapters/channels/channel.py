@@ -12,7 +12,7 @@ import msgspec
 import orjson
 import structlog
 
-from adapters.payloads import Payload, event_of
+from adapters.intake.payloads import Payload, event_of
 from domain.entry import moment_once
 from domain.errors import Invalid, Problem
 from domain.identity import kind_of

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from adapters.analysis.funnels import Funnels
 from adapters.clickhouse.funnels import ask, known
 from adapters.clickhouse.loader import reached
 from adapters.clickhouse.server import Server, make_tables
-from adapters.funnels import Funnels
 from domain.entry import moment
 from domain.errors import Behind
 from domain.funnels.answer import Answer

@@ -14,10 +14,10 @@ from typing import Any
 import msgspec
 from psycopg_pool import AsyncConnectionPool
 
+from adapters.answers.history import Histories
 from adapters.consent.consents import judged, outbound
 from adapters.consent.ledger import Ledger, looks_of
 from adapters.consent.register import READ_MODELS, load
-from adapters.history import Histories
 from domain.consent.verdicts import Judgement, judge
 from domain.entry import moment
 from domain.errors import Invalid, Problem

@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 from psycopg_pool import AsyncConnectionPool
 
+from adapters.answers.history import Histories
 from adapters.consent.noticed import named_by_notices
 from adapters.consent.register import (
     ABOUT_NOTICES,
@@ -23,7 +24,6 @@ from adapters.consent.register import (
 )
 from adapters.consent.screening import Sought, looked_at
 from adapters.consent.touched import uuid_of
-from adapters.history import Histories
 from adapters.identifiers import read_ref
 from adapters.postgres import arrays
 from adapters.postgres.subjects import Subjects

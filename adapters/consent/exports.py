@@ -17,12 +17,12 @@ import msgspec
 import orjson
 from psycopg_pool import AsyncConnectionPool
 
+from adapters.answers.history import Histories
+from adapters.answers.unsealing import unseal
 from adapters.consent.noticed import named_by_notices
 from adapters.consent.register import READ_MODELS, Register, batches, load
-from adapters.history import Histories
 from adapters.postgres.subjects import Subject, Subjects
 from adapters.spreadsheets import plain_text
-from adapters.unsealing import unseal
 from domain.consent.facts import RESTRICTIONS, Word, covers, defects
 from domain.consent.opt_outs import CONTACT_KINDS
 from domain.consent.purposes import CHANNELS, catalogue

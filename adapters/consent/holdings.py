@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 from psycopg_pool import AsyncConnectionPool
 
-from adapters.members import OWNERS_AT
+from adapters.answers.members import OWNERS_AT
 from domain.entry import moment
 
 __all__ = ["Wholeness", "erased_of", "held", "looks", "wholeness"]

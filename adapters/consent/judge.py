@@ -19,11 +19,11 @@ from uuid import UUID
 import orjson
 from psycopg_pool import AsyncConnectionPool
 
+from adapters.answers.history import Histories
 from adapters.consent.consents import outbound
 from adapters.consent.plainly import plainly
 from adapters.consent.register import READ_MODELS, Register, load
 from adapters.consent.touched import MESSAGE_COLUMNS, Sent, touched
-from adapters.history import Histories
 from adapters.keys import KeyFile
 from adapters.postgres import arrays
 from adapters.postgres.event_log import Item, append_parameters

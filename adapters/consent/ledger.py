@@ -15,9 +15,9 @@ import msgspec
 import orjson
 from psycopg_pool import AsyncConnectionPool
 
+from adapters.answers.history import Histories
+from adapters.answers.moments import WAIT_S
 from adapters.consent.register import READ_MODELS
-from adapters.history import Histories
-from adapters.moments import WAIT_S
 from domain.consent.facts import state_of
 from domain.entry import decode_body, moment
 from domain.errors import Invalid, NotFound, Problem

@@ -19,9 +19,9 @@ from psycopg_pool import AsyncConnectionPool
 from adapters.consent.consents import Consents
 from adapters.consent.register import about_notices
 from adapters.consent.sealed_tokens import Tokens, fingerprint
-from adapters.ingest import Ingest, Principal
+from adapters.intake.ingest import Ingest, Principal
+from adapters.intake.payloads import event_of
 from adapters.keys import KeyFile
-from adapters.payloads import event_of
 from adapters.postgres.subjects import Subjects
 from domain.consent.facts import known
 from domain.entry import decode_body, moment

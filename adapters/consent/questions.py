@@ -13,8 +13,8 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 from psycopg_pool import AsyncConnectionPool
 
+from adapters.answers.history import Histories
 from adapters.consent.register import READ_MODELS
-from adapters.history import Histories
 from adapters.postgres.subjects import Subjects
 from domain.entry import moment
 from domain.errors import Invalid, NotFound, Problem

@@ -11,10 +11,10 @@ from uuid import UUID
 
 from psycopg_pool import AsyncConnectionPool
 
+from adapters.answers.history import Histories
+from adapters.answers.unsealing import unseal
 from adapters.consent.register import READ_MODELS
-from adapters.history import Histories
 from adapters.postgres.subjects import Subjects
-from adapters.unsealing import unseal
 from domain.consent.facts import state_of
 from domain.entry import Recorded, decode_body, moment
 from domain.errors import Invalid, NotFound, Problem

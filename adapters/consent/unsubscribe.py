@@ -14,9 +14,9 @@ from uuid import UUID
 import msgspec
 
 from adapters.consent.sealed_tokens import Tokens, fingerprint
-from adapters.ingest import Ingest, Principal
+from adapters.intake.ingest import Ingest, Principal
+from adapters.intake.payloads import event_of
 from adapters.keys import KeyFile
-from adapters.payloads import event_of
 from adapters.postgres.subjects import Subjects
 from domain.entry import moment
 from domain.errors import Invalid, NotFound

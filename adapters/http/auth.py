@@ -19,7 +19,7 @@ from litestar.params import QueryParameter
 
 from adapters.http.house import House
 from adapters.http.problems import Refusal
-from adapters.ingest import Principal
+from adapters.intake.ingest import Principal
 from domain.errors import Invalid, Problem
 
 __all__ = [

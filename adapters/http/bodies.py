@@ -12,7 +12,7 @@ import msgspec
 import orjson
 
 from adapters.http.problems import Refusal
-from adapters.payloads import not_json, split_batch
+from adapters.intake.payloads import not_json, split_batch
 from domain.errors import Invalid, Problem
 
 __all__ = ["LARGEST_BATCH", "events_of", "whole_json"]

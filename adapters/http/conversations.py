@@ -9,12 +9,12 @@ from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 from litestar.params import PathParameter, QueryParameter
 
-from adapters.conversations import ConversationAnswer, Conversations, ConversationsPage
+from adapters.answers.conversations import ConversationAnswer, Conversations, ConversationsPage
 from adapters.http.auth import house_of
 from adapters.http.persons import access_recorded
 from adapters.http.problems import ProblemDocument
 from adapters.http.reading import AsOf, KnownAt, after_of, as_of_of, json_answer, known_at_of, timed
-from adapters.ingest import Principal
+from adapters.intake.ingest import Principal
 from adapters.postgres.outage import through_outages
 from domain.errors import NotFound
 

@@ -21,7 +21,7 @@ def wants_drawing(request: Request[Any, Any, Any]) -> bool:
 
 async def drawn(chart: dict[str, Any], taken: Timed) -> Response[bytes]:
     """A chart as SVG, drawn beside the other answers of this process."""
-    from adapters.charts import svg
+    from adapters.analysis.charts import svg
 
     text = await asyncio.to_thread(svg, chart)
     return Response(

@@ -12,13 +12,13 @@ from litestar import Request, Response, get
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
-from adapters.duplicates import Candidates, Duplicates, DuplicatesPage
+from adapters.answers.duplicates import Candidates, Duplicates, DuplicatesPage
+from adapters.answers.moments import WAIT_S
 from adapters.http.auth import house_of
 from adapters.http.house import House
 from adapters.http.persons import access_recorded
 from adapters.http.reading import after_of, json_answer, timed
-from adapters.ingest import Principal
-from adapters.moments import WAIT_S
+from adapters.intake.ingest import Principal
 from adapters.postgres.outage import through_outages
 
 __all__ = ["ROUTES", "likely_duplicates"]

@@ -16,7 +16,7 @@ import msgspec
 from litestar import Request, Response, post
 from litestar.openapi import ResponseSpec
 
-from adapters.feed import Feed
+from adapters.answers.feed import Feed
 from adapters.http.auth import bearer_of, unauthorised
 from adapters.http.bodies import events_of
 from adapters.http.door import (
@@ -30,8 +30,8 @@ from adapters.http.door import (
 )
 from adapters.http.house import House
 from adapters.http.problems import ProblemDocument, Refusal
-from adapters.ingest import Answer, Ingest, Principal
-from adapters.payloads import Payload
+from adapters.intake.ingest import Answer, Ingest, Principal
+from adapters.intake.payloads import Payload
 from adapters.postgres.outage import through_outages
 
 __all__ = [

@@ -13,12 +13,12 @@ from litestar.openapi import ResponseSpec
 from litestar.params import QueryParameter
 from litestar.response import Stream
 
-from adapters.feed import LARGEST_PAGE, FeedPage
+from adapters.answers.feed import LARGEST_PAGE, FeedPage
 from adapters.http.auth import action_of, house_of, unauthorised
 from adapters.http.house import House
 from adapters.http.problems import ProblemDocument
 from adapters.http.reading import json_answer, timed
-from adapters.ingest import Principal
+from adapters.intake.ingest import Principal
 from adapters.postgres.outage import through_outages
 from domain.errors import Invalid, Problem, Unavailable
 

@@ -10,7 +10,7 @@ from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 from litestar.params import PathParameter, QueryParameter
 
-from adapters.funnels import Members
+from adapters.analysis.funnels import Members
 from adapters.http.auth import house_of
 from adapters.http.drawing import drawn, wants_drawing
 from adapters.http.persons import access_recorded
@@ -24,7 +24,7 @@ from adapters.http.reading import (
     known_at_of,
     timed,
 )
-from adapters.ingest import Principal
+from adapters.intake.ingest import Principal
 from adapters.postgres.outage import through_outages
 from domain.errors import Invalid, Problem
 
@@ -79,7 +79,7 @@ async def query_funnel(
     core = house_of(request).core
     found = await through_outages(lambda: core.funnels.query(raw, after=after), within_s=3)
     if wants_drawing(request):
-        from adapters.charts import funnel_chart
+        from adapters.analysis.charts import funnel_chart
         from domain.funnels.naming import step_names
 
         return await drawn(funnel_chart(found, step_names(raw)), taken)

@@ -25,10 +25,10 @@ from litestar.params import PathParameter
 
 from adapters.channels import CHANNELS, Channel, Delivery
 from adapters.channels.channel import json_of
-from adapters.deliveries import Taken, take
 from adapters.http.door import DATABASE_BACK_WITHIN_S, Answered, Door, Headers, Receive, Scope
 from adapters.http.problems import ProblemDocument, Refusal
-from adapters.ingest import Principal
+from adapters.intake.deliveries import Taken, take
+from adapters.intake.ingest import Principal
 from adapters.keys import KeyFile
 from adapters.postgres.endpoints import Endpoint
 from adapters.postgres.outage import through_outages

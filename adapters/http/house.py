@@ -9,12 +9,15 @@ from typing import Any, Protocol
 
 from psycopg_pool import AsyncConnectionPool
 
-from adapters.feed import Feed
-from adapters.funnels import Funnels
-from adapters.history import Histories
+from adapters.analysis.funnels import Funnels
+from adapters.analysis.retentions import Retentions
+from adapters.analysis.segments import Segments
+from adapters.analysis.snapshots import Snapshots
+from adapters.answers.feed import Feed
+from adapters.answers.history import Histories
 from adapters.http.figures import Figures
 from adapters.http.problems import Refusal
-from adapters.ingest import Ingest
+from adapters.intake.ingest import Ingest
 from adapters.keys import KeyFile
 from adapters.postgres.api_keys import ApiKeys
 from adapters.postgres.channel_counts import ChannelCounts
@@ -23,9 +26,6 @@ from adapters.postgres.rejected import Rejected
 from adapters.postgres.subjects import Subjects
 from adapters.postgres.writer import Writer
 from adapters.records import Records
-from adapters.retentions import Retentions
-from adapters.segments import Segments
-from adapters.snapshots import Snapshots
 
 __all__ = ["Core", "House", "HttpSettings"]
 

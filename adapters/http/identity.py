@@ -11,13 +11,13 @@ from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 from litestar.params import PathParameter, QueryParameter
 
+from adapters.answers.identity_why import Refusals, Why, Whys, kinds_table
 from adapters.http.auth import house_of, needs_key
 from adapters.http.persons import access_recorded
 from adapters.http.problems import ProblemDocument
 from adapters.http.reading import AsOf, KnownAt, after_of, as_of_of, json_answer, known_at_of, timed
-from adapters.identity_changes import Change, IdentityChanges
-from adapters.identity_why import Refusals, Why, Whys, kinds_table
-from adapters.ingest import Principal
+from adapters.intake.identity_changes import Change, IdentityChanges
+from adapters.intake.ingest import Principal
 from adapters.postgres.outage import through_outages
 from domain.errors import Invalid, NotFound, Problem
 

@@ -9,15 +9,15 @@ from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import PathParameter, QueryParameter
 
+from adapters.answers.identity_why import Refusals, Why
 from adapters.http.auth import house_of
 from adapters.http.identity import changes_of, whys_of
 from adapters.http.persons import access_recorded
 from adapters.http.problems import of_exception
 from adapters.http.reading import as_of_of, known_at_of
 from adapters.http.rendering import elsewhere, from_our_page, rendered
-from adapters.identity_changes import Change, IdentityChanges
-from adapters.identity_why import Refusals, Why
-from adapters.ingest import Principal
+from adapters.intake.identity_changes import Change, IdentityChanges
+from adapters.intake.ingest import Principal
 from adapters.postgres.outage import through_outages
 from domain.errors import Invalid, NotFound, TouchlogError
 

@@ -19,9 +19,9 @@ from adapters.http.problems import Refusal
 from adapters.http.reading import json_answer
 from adapters.http.rebuilds import rebuilds
 from adapters.http.rendering import HERE, rendered
-from adapters.ingest import Principal
+from adapters.intake.ingest import Principal
 from adapters.postgres.outage import through_outages
-from adapters.rebuild_runs import RebuildRun
+from adapters.rebuilds.runs import RebuildRun
 from domain.units import span
 
 __all__ = ["ROUTES"]

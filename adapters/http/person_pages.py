@@ -12,15 +12,15 @@ from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import PathParameter, QueryParameter
 
-from adapters.duplicates import MOST_OF_ONE_TOKEN, DuplicatesPage
-from adapters.finding import FoundPage
+from adapters.answers.duplicates import MOST_OF_ONE_TOKEN, DuplicatesPage
+from adapters.answers.finding import FoundPage
+from adapters.answers.persons import Persons
 from adapters.http.auth import house_of
 from adapters.http.duplicates import about_pairs, likely_duplicates
 from adapters.http.persons import access_recorded, found_persons, history_of, person_of
 from adapters.http.reading import as_of_of
 from adapters.http.rendering import Clock, elsewhere, from_our_page, rendered
-from adapters.ingest import Principal
-from adapters.persons import Persons
+from adapters.intake.ingest import Principal
 from adapters.postgres.outage import through_outages
 from domain.event import TYPES
 from domain.portrait import portrait_of

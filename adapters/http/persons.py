@@ -9,15 +9,15 @@ from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 from litestar.params import PathParameter, QueryParameter
 
-from adapters.finding import Finding, FoundPage
-from adapters.history import Page
+from adapters.answers.finding import Finding, FoundPage
+from adapters.answers.history import Page
+from adapters.answers.identities import Person
+from adapters.answers.persons import Persons, PersonsPage
 from adapters.http.auth import action_of, house_of
 from adapters.http.house import House
 from adapters.http.problems import ProblemDocument
 from adapters.http.reading import AsOf, KnownAt, after_of, as_of_of, json_answer, known_at_of, timed
-from adapters.identities import Person
-from adapters.ingest import Principal
-from adapters.persons import Persons, PersonsPage
+from adapters.intake.ingest import Principal
 from adapters.postgres.outage import through_outages
 from domain.errors import NotFound
 

@@ -15,8 +15,8 @@ from litestar.exceptions import HTTPException, ValidationException
 from psycopg.errors import DataError, UndefinedTable, UntranslatableCharacter
 from psycopg_pool import PoolTimeout
 
+from adapters.analysis.saved_names import taken
 from adapters.postgres.outage import DATABASE_AWAY
-from adapters.saved_names import taken
 from domain.errors import (
     Already,
     Behind,

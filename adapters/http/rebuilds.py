@@ -14,7 +14,7 @@ from adapters.http.auth import house_of, parameters_are_known, signed_in, unauth
 from adapters.http.house import House
 from adapters.http.problems import ProblemDocument, Refusal
 from adapters.http.reading import as_of_of, json_answer, known_at_of
-from adapters.rebuild_runs import RebuildRun, ask, connected, runs
+from adapters.rebuilds.runs import RebuildRun, ask, connected, runs
 from domain.entry import moment
 from domain.errors import Invalid, Problem
 

@@ -15,7 +15,7 @@ from adapters.http.funnels import PROBLEMS, asked, asked_in_zone
 from adapters.http.persons import access_recorded
 from adapters.http.problems import ProblemDocument
 from adapters.http.reading import NumberAsked, after_of, json_answer, timed
-from adapters.ingest import Principal
+from adapters.intake.ingest import Principal
 from adapters.postgres.outage import through_outages
 
 __all__ = ["ROUTES"]
@@ -44,7 +44,7 @@ async def query_retention(
     core = house_of(request).core
     found = await through_outages(lambda: core.retentions.query(raw, after=after), within_s=3)
     if wants_drawing(request):
-        from adapters.charts import retention_chart
+        from adapters.analysis.charts import retention_chart
 
         return await drawn(retention_chart(found), taken)
     return json_answer(found, taken)

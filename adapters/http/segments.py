@@ -10,14 +10,14 @@ from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 from litestar.params import PathParameter
 
+from adapters.analysis.segments import Members
 from adapters.http.auth import house_of
 from adapters.http.funnels import PROBLEMS, asked, asked_in_zone
 from adapters.http.persons import access_recorded
 from adapters.http.problems import ProblemDocument
 from adapters.http.reading import NumberAsked, after_of, json_answer, timed
-from adapters.ingest import Principal
+from adapters.intake.ingest import Principal
 from adapters.postgres.outage import through_outages
-from adapters.segments import Members
 
 __all__ = ["ROUTES"]
 

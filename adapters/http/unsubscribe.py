@@ -21,7 +21,7 @@ from adapters.http.open_pages import named, open_page
 from adapters.http.persons import access_recorded
 from adapters.http.problems import ProblemDocument
 from adapters.http.reading import json_answer
-from adapters.ingest import Principal
+from adapters.intake.ingest import Principal
 from adapters.postgres.outage import through_outages
 from domain.errors import Invalid, NotFound, Problem
 

@@ -10,12 +10,12 @@ from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 from litestar.params import QueryParameter
 
+from adapters.answers.volumes import Volumes, VolumesAnswer
 from adapters.http.auth import house_of
 from adapters.http.problems import ProblemDocument
 from adapters.http.reading import AsOf, KnownAt, after_of, as_of_of, json_answer, known_at_of, time_of, timed
-from adapters.ingest import Principal
+from adapters.intake.ingest import Principal
 from adapters.postgres.outage import through_outages
-from adapters.volumes import Volumes, VolumesAnswer
 
 __all__ = ["ROUTES"]
 

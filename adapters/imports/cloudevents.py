@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from adapters.imports.format import Format, Options, Rejection, Row, Rows, register
 from adapters.imports.source_file import LONGEST_LINE, SourceFile
-from adapters.payloads import event_of, read_payload
+from adapters.intake.payloads import event_of, read_payload
 from domain.errors import Invalid, Problem, Refused
 
 __all__ = ["JsonItem", "json_items", "read"]

@@ -20,7 +20,7 @@ from adapters.imports.mapped_table import header_matches, read_table
 from adapters.imports.maps import Field, Map, Time
 from adapters.imports.source_file import SourceFile
 from adapters.imports.table import rows_of
-from adapters.payloads import Payload, event_of
+from adapters.intake.payloads import Payload, event_of
 from domain.errors import Invalid, Problem, Refused
 
 __all__ = ["STATES", "read"]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from adapters.imports.source_file import SourceFile
-from adapters.payloads import Payload
+from adapters.intake.payloads import Payload
 from domain.errors import Problem, Refused
 
 __all__ = ["FORMATS", "Format", "Options", "Rejection", "Row", "Rows", "chosen", "register"]

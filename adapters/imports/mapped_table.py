@@ -15,7 +15,7 @@ from adapters.imports.mapped_row import Mapped
 from adapters.imports.maps import Map, load_map
 from adapters.imports.source_file import SourceFile
 from adapters.imports.table import DELIMITERS, TableRow, rows_of
-from adapters.payloads import event_of
+from adapters.intake.payloads import event_of
 from domain.errors import Invalid, Problem, Refused
 
 __all__ = ["header_matches", "read_table"]

@@ -28,7 +28,7 @@ from nats.js.api import DiscardPolicy, Header, PersistMode, RetentionPolicy, Sto
 from nats.js.errors import NotFoundError
 from psycopg_pool import AsyncConnectionPool
 
-from adapters.feed import Encoded, Feed
+from adapters.answers.feed import Encoded, Feed
 from adapters.nats.heads import head_subject
 from adapters.nats.publishing import headers_of, publish_all
 from adapters.priority import LOOKED_AT_EVERY_S, Rush

@@ -15,12 +15,12 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error
 
-from adapters.feed import Feed
+from adapters.answers.feed import Feed
 from adapters.http.auth import bearer_of, unauthorised
 from adapters.http.bodies import events_of
 from adapters.http.events import LARGEST_BODY_BYTES, accept, encode_answer, may_append, tell_head
 from adapters.http.problems import MEDIA_TYPE, Refusal, document, of_exception
-from adapters.ingest import Ingest, Principal
+from adapters.intake.ingest import Ingest, Principal
 from adapters.postgres.api_keys import ApiKeys
 from adapters.postgres.outage import through_outages
 

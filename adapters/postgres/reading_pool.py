@@ -1,7 +1,7 @@
 """Connections for those who ask: a read model that has not what this version asks for is told as one that lags.
 
 After a deploy the read model of the version before answers until the new one is built beside it and swapped
-in (adapters/rebuild_runs.py). A question for a column or table that it has not is answered 503 with the lag.
+in (adapters/rebuilds/runs.py). A question for a column or table that it has not is answered 503 with the lag.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import psycopg
 
-from adapters.funnels import READ_MODELS
+from adapters.analysis.funnels import READ_MODELS
 from bin.bench.funnel_load import fill
 from bin.bench.report import Report
 from bin.bench.scratch import Scratch

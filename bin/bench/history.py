@@ -8,7 +8,7 @@ import time
 
 import uvloop
 
-from adapters.moments import READ_MODELS
+from adapters.answers.moments import READ_MODELS
 from bin.bench.load import PRINCIPAL, described, parts_of, payloads
 from bin.bench.report import Report
 from bin.bench.scratch import Scratch

@@ -11,7 +11,7 @@ import orjson
 import psycopg
 import uvloop
 
-from adapters.identity_changes import IdentityChanges
+from adapters.intake.identity_changes import IdentityChanges
 from bin.bench.load import PRINCIPAL, described, know_persons
 from bin.bench.report import Report
 from bin.bench.scratch import Scratch

@@ -15,9 +15,9 @@ from typing import Any
 import orjson
 import psycopg
 
-from adapters.cloudevents import Receipt, draft
-from adapters.ingest import Ingest, Principal
-from adapters.payloads import read_payload
+from adapters.intake.cloudevents import Receipt, draft
+from adapters.intake.ingest import Ingest, Principal
+from adapters.intake.payloads import read_payload
 from adapters.postgres.event_log import Appended, Item
 from bin.compose import Core, core
 from bin.settings import Settings

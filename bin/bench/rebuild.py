@@ -18,7 +18,7 @@ import psycopg
 import uvloop
 from psycopg import sql
 
-from adapters.moments import READ_MODELS
+from adapters.answers.moments import READ_MODELS
 from adapters.postgres.event_log import connect_log
 from adapters.postgres.read_models import make_indexes, make_tables
 from bin.bench.command import run_command

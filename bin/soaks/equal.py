@@ -18,7 +18,7 @@ import projections  # noqa: F401 - registers every projection
 from adapters.imports import FORMATS, Options, Row, open_file
 from adapters.postgres.event_log import connect_log
 from adapters.postgres.schema import APP_ROLE
-from adapters.rebuild import Rebuild
+from adapters.rebuilds.rebuild import Rebuild
 from bin.compose import Core, core
 from bin.demo import demo_events
 from bin.settings import Settings

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import domain.touchpoints  # noqa: F401 - registers every declared type
 from adapters.channels import CHANNELS, Channel, Delivery, Translated, Untranslated
-from adapters.cloudevents import Receipt, draft
+from adapters.intake.cloudevents import Receipt, draft
 from bin.soaks.payloads import FORM, JSON, Sample, samples, strangers
 from domain.errors import Invalid
 

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import orjson
 
-from adapters.ingest import Ingest, Principal
+from adapters.intake.ingest import Ingest, Principal
 from adapters.postgres.event_log import Appended, Item
 from bin.compose import Core
 from domain.correction import RETRACTION

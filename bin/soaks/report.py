@@ -16,11 +16,11 @@ from zoneinfo import ZoneInfo
 import msgspec
 import psycopg
 
-from adapters.audit_trail import AuditTrails
-from adapters.persons import Persons
+from adapters.answers.audit_trail import AuditTrails
+from adapters.answers.persons import Persons
 from adapters.postgres.event_log import connect_log
 from adapters.postgres.schema import APP_ROLE
-from adapters.rebuild import Rebuild, drop
+from adapters.rebuilds.rebuild import Rebuild, drop
 from bin.compose import Core, core
 from bin.replay import Asked
 from bin.replay import run as replayed

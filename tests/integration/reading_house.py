@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 
 import projections  # noqa: F401 - registers every projection
-from adapters.ingest import Answer, Principal
+from adapters.intake.ingest import Answer, Principal
 from adapters.postgres.event_log import connect_log
 from adapters.postgres.read_models import ReadModels
 from bin.compose import Core, core, project_once

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from adapters.audit_trail import _statement
+from adapters.answers.audit_trail import _statement
 from adapters.postgres.event_log import Item, connect_log
 from bin.compose import project_once
 from tests.integration.test_projector import history

@@ -21,7 +21,7 @@ from adapters.checking.budget import BURST_S, Budget
 from adapters.checking.checker import Checker, check_now
 from adapters.postgres.event_log import Item, LogRecorder, connect_log
 from adapters.postgres.read_models import ReadModels
-from adapters.rebuild import Rebuild
+from adapters.rebuilds.rebuild import Rebuild
 from bin import cli
 from domain.entry import event_id_of, moment, uuid_text
 from projections.contact_history import ContactHistory

@@ -601,7 +601,7 @@ def test_a_statement_that_nobody_waits_for_any_more_is_ended(
 def test_an_answer_is_drawn_as_svg(served: Served, http: httpx.Client) -> None:
     import msgspec
 
-    from adapters import charts
+    from adapters.analysis import charts
     from domain.funnels.answer import Answer
 
     given(

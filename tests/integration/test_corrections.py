@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.correcting import Corrections
-from adapters.ingest import Principal, Result
+from adapters.intake.correcting import Corrections
+from adapters.intake.ingest import Principal, Result
 from bin.compose import core
 from bin.settings import Settings
 from tests.integration.reading_house import OFFICE, House, correction, event, story

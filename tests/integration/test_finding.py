@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.duplicates import Duplicates, DuplicatesPage
-from adapters.finding import Finding
-from adapters.history import Histories
-from adapters.identity_changes import IdentityChanges
-from adapters.ingest import Principal
-from adapters.persons import Persons
-from adapters.search_index import SearchIndex
+from adapters.answers.duplicates import Duplicates, DuplicatesPage
+from adapters.answers.finding import Finding
+from adapters.answers.history import Histories
+from adapters.answers.persons import Persons
+from adapters.answers.search_index import SearchIndex
+from adapters.intake.identity_changes import IdentityChanges
+from adapters.intake.ingest import Principal
 from bin.compose import core
 from bin.indexer import search_index
 from bin.settings import Settings

@@ -13,7 +13,7 @@ import orjson
 import psycopg
 import pytest
 
-from adapters.ingest import Answer, Principal
+from adapters.intake.ingest import Answer, Principal
 from adapters.postgres.schema import migrate
 from bin.compose import Core, core, project_once
 from bin.settings import Settings

@@ -22,8 +22,8 @@ import httpx
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
+from adapters.answers.feed import Feed
 from adapters.embedded import prepare_folders, set_loading
-from adapters.feed import Feed
 from adapters.http.bodies import events_of
 from adapters.http.events import Intake
 from adapters.http.house import House
@@ -524,7 +524,7 @@ def test_too_many_that_wait_are_asked_to_come_again(served: Served) -> None:
 
         class Keys:
             async def authenticate(self, key: str) -> Any:
-                from adapters.ingest import Principal
+                from adapters.intake.ingest import Principal
 
                 return Principal(key, "admin")
 

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adapters.answers.identity_why import Whys
 from adapters.checking.checker import Checker
 from adapters.columns.following import connected
 from adapters.columns.persons import Moments
-from adapters.identity_changes import Change, IdentityChanges
-from adapters.identity_why import Whys
-from adapters.ingest import Principal
+from adapters.intake.identity_changes import Change, IdentityChanges
+from adapters.intake.ingest import Principal
 from domain.errors import Already, Invalid, NotFound
 from tests.identity_reference import Joined, Named, Parted, Reference
 from tests.integration.reading_house import OFFICE, House, event, story

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from adapters.identity_why import Whys
+from adapters.answers.identity_why import Whys
 from tests.integration.reading_house import OFFICE, House, event, story
 from tests.integration.test_identity import changes, merged, names, refs_of
 

@@ -9,9 +9,9 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
-from adapters.audit_trail import AuditTrails
-from adapters.conversations import Conversations
-from adapters.persons import Persons
+from adapters.answers.audit_trail import AuditTrails
+from adapters.answers.conversations import Conversations
+from adapters.answers.persons import Persons
 from bin.replay import Asked, run
 from bin.settings import Settings
 from tests.integration.reading_house import House, event, story

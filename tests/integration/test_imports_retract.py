@@ -14,10 +14,10 @@ import pytest
 import structlog
 from typer.testing import CliRunner
 
+from adapters.answers.conversations import Conversations
 from adapters.checking.checker import check_now
-from adapters.conversations import Conversations
-from adapters.correcting import Corrections
-from adapters.import_runs import ImportRuns
+from adapters.intake.correcting import Corrections
+from adapters.intake.import_runs import ImportRuns
 from bin import cli
 from bin.compose import core
 from bin.settings import Settings

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg_pool import AsyncConnectionPool
 
-from adapters.feed import Feed
+from adapters.answers.feed import Feed
 from adapters.keys import KeyFile
 from adapters.postgres.check import check_log
 from adapters.postgres.event_log import (

@@ -17,13 +17,13 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from adapters.audit_trail import AuditTrails
-from adapters.conversations import Conversations
-from adapters.persons import Persons
+from adapters.answers.audit_trail import AuditTrails
+from adapters.answers.conversations import Conversations
+from adapters.answers.persons import Persons
+from adapters.answers.volumes import Volumes
 from adapters.postgres.event_log import connect_log
 from adapters.postgres.read_models import tables_of
-from adapters.rebuild import Rebuild, drop
-from adapters.volumes import Volumes
+from adapters.rebuilds.rebuild import Rebuild, drop
 from domain.entry import moment
 from domain.errors import Behind, Invalid, NotFound
 from projections.projection import PROJECTIONS

@@ -24,7 +24,7 @@ from nats.errors import NoRespondersError
 import adapters.nats.relay as relay_module
 from adapters.embedded.nats import Nats
 from adapters.embedded.processes import end
-from adapters.ingest import Principal
+from adapters.intake.ingest import Principal
 from adapters.nats.connection import connected
 from adapters.nats.heads import HeadListener, announce
 from adapters.nats.relay import Relay, stream_name, subject_of

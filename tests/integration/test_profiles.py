@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.persons import Persons
-from adapters.profiles import Profile
+from adapters.answers.persons import Persons
+from adapters.answers.profiles import Profile
 from bin.compose import core
 from bin.settings import Settings
 from tests.conftest import NewDatabase

@@ -17,12 +17,12 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from adapters import cloudevents
-from adapters.audit_trail import AuditTrails
-from adapters.conversations import Conversations
-from adapters.ingest import Principal
-from adapters.persons import Persons
-from adapters.volumes import Volumes
+from adapters.answers.audit_trail import AuditTrails
+from adapters.answers.conversations import Conversations
+from adapters.answers.persons import Persons
+from adapters.answers.volumes import Volumes
+from adapters.intake import cloudevents
+from adapters.intake.ingest import Principal
 from domain.errors import Invalid, NotFound
 from tests.integration.reading_house import House, correction, event, story
 from tests.integration.running import Served, served_http

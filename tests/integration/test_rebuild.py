@@ -9,11 +9,11 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from adapters import rebuild as rebuilds
 from adapters.postgres import schema
 from adapters.postgres.event_log import LogRecorder, connect_log
 from adapters.postgres.read_models import ReadModels, tables_of
-from adapters.rebuild import Rebuild, drop
+from adapters.rebuilds import rebuild as rebuilds
+from adapters.rebuilds.rebuild import Rebuild, drop
 from domain.errors import Refused, Unavailable
 from projections.contact_history import ContactHistory
 from projections.projection import PROJECTIONS, Changes, Projection, Step, Table

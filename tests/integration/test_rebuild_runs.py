@@ -17,11 +17,11 @@ import orjson
 import psycopg
 import pytest
 
-from adapters import rebuild as rebuilding
-from adapters import rebuild_runs
 from adapters.postgres.event_log import connect_log
-from adapters.rebuild import Rebuild
-from adapters.rebuild_runs import RebuildRun, ask, connected, next_run, running, runs
+from adapters.rebuilds import rebuild as rebuilding
+from adapters.rebuilds import runs as rebuild_runs
+from adapters.rebuilds.rebuild import Rebuild
+from adapters.rebuilds.runs import RebuildRun, ask, connected, next_run, running, runs
 from bin.compose import act_recorded
 from bin.rebuilder import Rebuilder
 from bin.rebuilding import perform

@@ -16,11 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
-from adapters import rebuild, rebuild_stripes
 from adapters.postgres.event_log import LogRecorder, connect_log
 from adapters.postgres.read_models import LeaseLost, ReadModels
-from adapters.rebuild import Rebuild, drop
-from adapters.rebuild_stripe import Dealt
+from adapters.rebuilds import rebuild
+from adapters.rebuilds import stripes as rebuild_stripes
+from adapters.rebuilds.rebuild import Rebuild, drop
+from adapters.rebuilds.stripe import Dealt
 from bin.compose import core, project_once
 from bin.settings import Settings
 from bin.soaks.mixed import FROM, mixed, recorded

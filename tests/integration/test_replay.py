@@ -22,14 +22,14 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 from typer.testing import CliRunner
 
-from adapters import replay as machinery
-from adapters import replay_parquet
 from adapters.destination import Destination
-from adapters.ingest import Answer, Principal
+from adapters.intake.ingest import Answer, Principal
 from adapters.postgres.reading_pool import ReadingPool
-from adapters.replay import Line, Replay, Selection, Stopped
-from adapters.replay_parquet import ArrowStream, ParquetFile, ParquetFolder
-from adapters.replay_text import Csv, JsonLines, Sink
+from adapters.replays import parquet as replay_parquet
+from adapters.replays import replay as machinery
+from adapters.replays.parquet import ArrowStream, ParquetFile, ParquetFolder
+from adapters.replays.replay import Line, Replay, Selection, Stopped
+from adapters.replays.text import Csv, JsonLines, Sink
 from bin import cli
 from bin.compose import Core, core
 from bin.history import catch_up

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from adapters import charts
+from adapters.analysis import charts
 from domain.funnels.answer import Answer, figures
 from domain.funnels.times import summary
 

@@ -12,8 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import domain.touchpoints  # noqa: F401 - registers every declared type
-from adapters.cloudevents import Draft, Receipt, draft
-from adapters.payloads import event_of, read_payload, split_batch
+from adapters.intake.cloudevents import Draft, Receipt, draft
+from adapters.intake.payloads import event_of, read_payload, split_batch
 from domain.errors import Invalid
 
 RECEIVED_AT = datetime(2026, 1, 31, 12, tzinfo=UTC)

@@ -9,7 +9,7 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.feed import _encoded, cloud_event
+from adapters.answers.feed import _encoded, cloud_event
 from domain.entry import decode_body, moment
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import domain.touchpoints  # noqa: F401 - declares the types
-from adapters.frames import Frames
+from adapters.intake.frames import Frames
 from domain.event import TYPES
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=8)

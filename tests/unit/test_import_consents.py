@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from adapters.imports import Options, Rejection, chosen, open_file
-from adapters.payloads import Payload
+from adapters.intake.payloads import Payload
 from domain.errors import Refused
 
 FILE = """Contact;Person;State;Purpose;Channel;Time;Notice ID;notice_version;Method;Valid until;double_opt_in

@@ -11,8 +11,8 @@ import pytest
 from adapters.imports import Rejection
 from adapters.imports.format import Row
 from adapters.imports.source_file import Stopped
-from adapters.ingest import Answer, Result
-from adapters.payloads import event_of
+from adapters.intake.ingest import Answer, Result
+from adapters.intake.payloads import event_of
 from bin import import_run
 from bin.import_outcome import Outcome
 from bin.import_progress import Progress

@@ -20,7 +20,7 @@ from adapters.imports.cloudevents import split
 from adapters.imports.mapped_row import joined
 from adapters.imports.maps import Map
 from adapters.imports.table import rows_of
-from adapters.payloads import Payload
+from adapters.intake.payloads import Payload
 from domain.errors import Refused
 
 DATA = Path(__file__).parent.parent / "data"

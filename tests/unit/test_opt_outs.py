@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import domain.touchpoints  # noqa: F401 - registers every declared type
 from adapters.channels import CHANNELS, Delivery, Translated
-from adapters.cloudevents import Receipt, draft
-from adapters.payloads import event_of
+from adapters.intake.cloudevents import Receipt, draft
+from adapters.intake.payloads import event_of
 from domain.consent.opt_out_words import KEYWORDS, NOT_BY_MAIL
 from domain.consent.opt_outs import EXTENSION, may_say_no, opt_out, understood, words_of
 

@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import domain.touchpoints  # noqa: F401 - registers every declared type
-from adapters import ingest as ingest_module
-from adapters.ingest import Answer, Ingest, Principal
+from adapters.intake import ingest as ingest_module
+from adapters.intake.ingest import Answer, Ingest, Principal
+from adapters.intake.payloads import Payload, event_of, read_payload
 from adapters.keys import KeyFile, SubjectKeys
-from adapters.payloads import Payload, event_of, read_payload
 from adapters.postgres.event_log import Appended, ErasedMeanwhile, Item
 from adapters.postgres.subjects import Named
 from domain.identity import Identifier

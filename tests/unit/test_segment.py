@@ -12,7 +12,7 @@ import pytest
 
 import domain.touchpoints  # noqa: F401 - registers every declared type
 from adapters.channels import CHANNELS, Delivery, Translated, Untranslated
-from adapters.cloudevents import Receipt, draft
+from adapters.intake.cloudevents import Receipt, draft
 
 PAYLOADS = Path(__file__).resolve().parents[3] / "shared" / "payloads"
 RECEIVED = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)

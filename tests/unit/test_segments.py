@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from adapters.analysis.segments import Members
 from adapters.columns.kernel import NEVER
 from adapters.columns.segments import ask_segment, found_in, members_of, narrowed
-from adapters.segments import Members
 from bin.segments import show_members
 from domain.errors import Invalid
 from domain.funnels.reference import Happening

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.snapshot_schedule import due_of
+from adapters.analysis.snapshot_schedule import due_of
 from domain.errors import Invalid
 from domain.funnels.reading import Known, read_funnel
 from domain.funnels.schedule import MOST_AT_ONCE, moments_due

@@ -1,0 +1,1 @@
+"""Replays: history out of the log in the order of positions, streamed (`replay`), as `text` or in columns (`parquet`)."""
