@@ -128,7 +128,7 @@ def tried(
     from datetime import UTC, datetime
 
     from adapters.channels import CHANNELS, Delivery
-    from adapters.intake.mending import tried as tried_by
+    from adapters.mending import tried as tried_by
 
     media_type = (
         "application/json" if body.lstrip()[:1] in (b"{", b"[") else "application/x-www-form-urlencoded"

@@ -11,7 +11,7 @@ from itertools import islice
 import orjson
 import structlog
 
-from adapters.intake.ingest import Principal
+from adapters.principal import Principal
 from bin.compose import Core, core
 from bin.demo import demo_events, demo_late_facts, demo_mailing
 from bin.demo.catalogue import Event

@@ -15,7 +15,7 @@ from bin.rejected import on_core, print_json
 from bin.settings import DATA_OPTION, Settings
 
 if TYPE_CHECKING:
-    from adapters.postgres.endpoints import Endpoint, Endpoints
+    from adapters.endpoints import Endpoint, Endpoints
     from bin.compose import Core
 
 CHANNEL = typer.Argument(
@@ -32,7 +32,7 @@ SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 def endpoints_of(core: Core) -> Endpoints:
     """The endpoints of the installation."""
-    from adapters.postgres.endpoints import Endpoints
+    from adapters.endpoints import Endpoints
 
     return Endpoints(core.pool, core.subjects, core.keys)
 

@@ -7,14 +7,14 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from adapters.intake.ingest import Principal
+    from adapters.principal import Principal
 
 __all__ = ["principal"]
 
 
 def principal() -> Principal:
     """Who calls: a person at this machine, named by the operating system."""
-    from adapters.intake.ingest import Principal
+    from adapters.principal import Principal
 
     try:
         user = getpass.getuser()

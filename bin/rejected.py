@@ -88,7 +88,7 @@ async def list_items(core: Core, state: str, limit: int) -> list[Shown]:
 
 async def retry(core: Core, numbers: Sequence[int], corrected: bytes | None) -> list[dict[str, Any]]:
     """Try kept payloads again, the oldest first; what is recorded now, or was already, is settled."""
-    from adapters.intake.mending import retried
+    from adapters.mending import retried
     from adapters.postgres.api_keys import ApiKeys
     from bin.principal import principal
 

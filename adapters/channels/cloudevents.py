@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from adapters.channels.channel import Channel, Delivery, Found, Translated, Untranslated, register
-from adapters.http.bodies import events_of
-from adapters.http.problems import Refusal
+from adapters.intake.bodies import events_of
 from adapters.intake.cloudevents import Receipt, draft
 from adapters.intake.payloads import read_payload
+from adapters.refusal import Refusal
 from domain.errors import Invalid, Problem
 
 __all__ = ["CLOUDEVENTS"]

@@ -19,10 +19,11 @@ from psycopg_pool import AsyncConnectionPool
 from adapters.consent.consents import Consents
 from adapters.consent.register import about_notices
 from adapters.consent.sealed_tokens import Tokens, fingerprint
-from adapters.intake.ingest import Ingest, Principal
+from adapters.intake.ingest import Ingest
 from adapters.intake.payloads import event_of
 from adapters.keys import KeyFile
 from adapters.postgres.subjects import Subjects
+from adapters.principal import Principal
 from domain.consent.facts import known
 from domain.entry import decode_body, moment
 from domain.errors import Invalid, NotFound

@@ -14,10 +14,11 @@ from uuid import UUID
 import msgspec
 
 from adapters.consent.sealed_tokens import Tokens, fingerprint
-from adapters.intake.ingest import Ingest, Principal
+from adapters.intake.ingest import Ingest
 from adapters.intake.payloads import event_of
 from adapters.keys import KeyFile
 from adapters.postgres.subjects import Subjects
+from adapters.principal import Principal
 from domain.entry import moment
 from domain.errors import Invalid, NotFound
 from domain.identity import Identifier

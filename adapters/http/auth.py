@@ -18,8 +18,8 @@ from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.params import QueryParameter
 
 from adapters.http.house import House
-from adapters.http.problems import Refusal
-from adapters.intake.ingest import Principal
+from adapters.principal import Principal
+from adapters.refusal import Refusal
 from domain.errors import Invalid, Problem
 
 __all__ = [

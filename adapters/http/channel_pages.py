@@ -14,16 +14,16 @@ from litestar.di import NamedDependency
 from litestar.params import PathParameter, QueryParameter
 
 from adapters.channels import CHANNELS, Delivery
+from adapters.deliveries import delivery_of
 from adapters.http.auth import house_of
 from adapters.http.persons import access_recorded
 from adapters.http.problems import of_exception
 from adapters.http.reading import LARGEST_NUMBER
 from adapters.http.rendering import elsewhere, from_our_page, rendered
-from adapters.intake.deliveries import delivery_of
-from adapters.intake.ingest import Principal
-from adapters.intake.mending import looked_at, not_its_own, retried, tried
+from adapters.mending import looked_at, not_its_own, retried, tried
 from adapters.postgres.channel_counts import channels_shown
 from adapters.postgres.rejected import Shown
+from adapters.principal import Principal
 from adapters.signatures import SCHEMES
 from domain.errors import Invalid, TouchlogError
 

@@ -15,8 +15,8 @@ from adapters.consent.exports import DEFECTS, FORMATS, REGISTER, SUPPRESSIONS, E
 from adapters.http.auth import action_of, house_of
 from adapters.http.problems import ProblemDocument
 from adapters.http.reading import KnownAt, after_of, known_at_of, time_of
-from adapters.intake.ingest import Principal
 from adapters.postgres.outage import through_outages
+from adapters.principal import Principal
 from domain.errors import Invalid, Problem
 
 __all__ = ["ROUTES"]

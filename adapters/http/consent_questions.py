@@ -19,8 +19,8 @@ from adapters.http.persons import access_recorded
 from adapters.http.problems import ProblemDocument
 from adapters.http.reading import after_of, in_utc, json_answer, known_at_of, time_of, timed
 from adapters.http.rendering import from_our_page, rendered
-from adapters.intake.ingest import Principal
 from adapters.postgres.outage import through_outages
+from adapters.principal import Principal
 from domain.entry import moment
 from domain.errors import Invalid, NotFound, Problem
 

@@ -13,10 +13,10 @@ from typing import Any
 import msgspec
 
 from adapters.http.house import House
-from adapters.http.problems import MEDIA_TYPE, Refusal, document, of_exception
+from adapters.http.problems import MEDIA_TYPE, document, of_exception
+from adapters.refusal import Refusal
 
 __all__ = [
-    "DATABASE_BACK_WITHIN_S",
     "LARGEST_BODY_BYTES",
     "Answered",
     "Door",
@@ -30,7 +30,6 @@ __all__ = [
 LARGEST_BODY_BYTES = 16 * 2**20
 MOST_WAITING_REQUESTS = 2_000
 MOST_WAITING_BYTES = 512 * 2**20
-DATABASE_BACK_WITHIN_S = 20.0
 _DRAINED_BYTES = 64 * 2**20
 """How much of a body that was refused is still read, so that its sender hears why instead of a broken pipe."""
 

@@ -18,8 +18,8 @@ from adapters.http.auth import house_of
 from adapters.http.house import House
 from adapters.http.persons import access_recorded
 from adapters.http.reading import after_of, json_answer, timed
-from adapters.intake.ingest import Principal
 from adapters.postgres.outage import through_outages
+from adapters.principal import Principal
 
 __all__ = ["ROUTES", "likely_duplicates"]
 

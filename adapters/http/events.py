@@ -18,9 +18,7 @@ from litestar.openapi import ResponseSpec
 
 from adapters.answers.feed import Feed
 from adapters.http.auth import bearer_of, unauthorised
-from adapters.http.bodies import events_of
 from adapters.http.door import (
-    DATABASE_BACK_WITHIN_S,
     LARGEST_BODY_BYTES,
     Answered,
     Door,
@@ -29,24 +27,24 @@ from adapters.http.door import (
     Scope,
 )
 from adapters.http.house import House
-from adapters.http.problems import ProblemDocument, Refusal
-from adapters.intake.ingest import Answer, Ingest, Principal
+from adapters.http.problems import ProblemDocument
+from adapters.intake.batches import accept
+from adapters.intake.bodies import events_of
+from adapters.intake.ingest import Answer
 from adapters.intake.payloads import Payload
-from adapters.postgres.outage import through_outages
+from adapters.postgres.outage import DATABASE_BACK_WITHIN_S, through_outages
+from adapters.principal import Principal
+from adapters.refusal import Refusal
 
 __all__ = [
     "LARGEST_BODY_BYTES",
     "Intake",
-    "accept",
     "appender",
     "encode_answer",
     "may_append",
     "record",
     "tell_head",
 ]
-
-_AT_ONCE = 1_000
-"""Events prepared between two breaths of the event loop: a large batch must not hold up the small ones."""
 
 encode_answer = msgspec.json.Encoder().encode
 
@@ -63,43 +61,6 @@ def may_append(principal: Principal) -> None:
             "forbidden",
             f"The key {principal.key_id} is of role {principal.role} and may not append; use one of role adapter or admin.",
         )
-
-
-async def accept(
-    ingest: Ingest,
-    items: Sequence[bytes | Payload],
-    principal: Principal,
-    *,
-    way_in: str,
-    keep: bool = True,
-) -> Answer:
-    """Record *items* in order; a long batch in parts, and through a short outage of the database.
-
-    Raises:
-        Unavailable: the same items may be sent again: what was recorded answers `duplicate` then.
-    """
-    whole: Answer | None = None
-    for start in range(0, max(len(items), 1), _AT_ONCE):
-        part = items[start : start + _AT_ONCE]
-        places = [f"item {start + i + 1}" for i in range(len(part))] if start else None
-
-        async def record_part(
-            part: Sequence[bytes | Payload] = part, places: list[str] | None = places
-        ) -> Answer:
-            return await ingest.accept(part, principal, way_in=way_in, places=places, keep=keep)
-
-        answer = await through_outages(record_part, within_s=DATABASE_BACK_WITHIN_S)
-        if whole is None:
-            whole = answer
-        else:
-            whole.results += answer.results
-            whole.recorded += answer.recorded
-            whole.duplicates += answer.duplicates
-            whole.conflicts += answer.conflicts
-            whole.rejected += answer.rejected
-            whole.head = max(whole.head, answer.head)
-    assert whole is not None
-    return whole
 
 
 async def tell_head(answer: Answer, feed: Feed) -> None:

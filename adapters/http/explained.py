@@ -8,8 +8,9 @@ from typing import Any
 from litestar import Request, Response, get
 
 from adapters.http.auth import house_of, signed_in
-from adapters.http.problems import TITLES, Refusal
+from adapters.http.problems import TITLES
 from adapters.http.rendering import rendered
+from adapters.refusal import Refusal
 from domain.event import TYPES
 
 __all__ = ["ROUTES"]

@@ -18,8 +18,8 @@ from adapters.http.auth import action_of, house_of, unauthorised
 from adapters.http.house import House
 from adapters.http.problems import ProblemDocument
 from adapters.http.reading import json_answer, timed
-from adapters.intake.ingest import Principal
 from adapters.postgres.outage import through_outages
+from adapters.principal import Principal
 from domain.errors import Invalid, Problem, Unavailable
 
 __all__ = ["ROUTES", "STREAM_PATH"]

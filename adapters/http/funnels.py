@@ -14,7 +14,7 @@ from adapters.analysis.funnels import Members
 from adapters.http.auth import house_of
 from adapters.http.drawing import drawn, wants_drawing
 from adapters.http.persons import access_recorded
-from adapters.http.problems import ProblemDocument, Refusal
+from adapters.http.problems import ProblemDocument
 from adapters.http.reading import (
     LARGEST_NUMBER,
     KnownAt,
@@ -24,8 +24,9 @@ from adapters.http.reading import (
     known_at_of,
     timed,
 )
-from adapters.intake.ingest import Principal
 from adapters.postgres.outage import through_outages
+from adapters.principal import Principal
+from adapters.refusal import Refusal
 from domain.errors import Invalid, Problem
 
 __all__ = ["PROBLEMS", "ROUTES", "asked", "asked_in_zone"]

@@ -25,13 +25,14 @@ from litestar.params import PathParameter
 
 from adapters.channels import CHANNELS, Channel, Delivery
 from adapters.channels.channel import json_of
-from adapters.http.door import DATABASE_BACK_WITHIN_S, Answered, Door, Headers, Receive, Scope
-from adapters.http.problems import ProblemDocument, Refusal
-from adapters.intake.deliveries import Taken, take
-from adapters.intake.ingest import Principal
+from adapters.deliveries import Taken, take
+from adapters.endpoints import Endpoint
+from adapters.http.door import Answered, Door, Headers, Receive, Scope
+from adapters.http.problems import ProblemDocument
 from adapters.keys import KeyFile
-from adapters.postgres.endpoints import Endpoint
-from adapters.postgres.outage import through_outages
+from adapters.postgres.outage import DATABASE_BACK_WITHIN_S, through_outages
+from adapters.principal import Principal
+from adapters.refusal import Refusal
 from adapters.signatures import SCHEMES, SNS_HOST, Arrived, Unverified, verify
 from domain.errors import Invalid
 

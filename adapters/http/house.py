@@ -15,17 +15,17 @@ from adapters.analysis.segments import Segments
 from adapters.analysis.snapshots import Snapshots
 from adapters.answers.feed import Feed
 from adapters.answers.history import Histories
+from adapters.endpoints import Endpoints
 from adapters.http.figures import Figures
-from adapters.http.problems import Refusal
 from adapters.intake.ingest import Ingest
 from adapters.keys import KeyFile
 from adapters.postgres.api_keys import ApiKeys
 from adapters.postgres.channel_counts import ChannelCounts
-from adapters.postgres.endpoints import Endpoints
 from adapters.postgres.rejected import Rejected
 from adapters.postgres.subjects import Subjects
 from adapters.postgres.writer import Writer
 from adapters.records import Records
+from adapters.refusal import Refusal
 
 __all__ = ["Core", "House", "HttpSettings"]
 

@@ -17,8 +17,8 @@ from adapters.http.problems import of_exception
 from adapters.http.reading import as_of_of, known_at_of
 from adapters.http.rendering import elsewhere, from_our_page, rendered
 from adapters.intake.identity_changes import Change, IdentityChanges
-from adapters.intake.ingest import Principal
 from adapters.postgres.outage import through_outages
+from adapters.principal import Principal
 from domain.errors import Invalid, NotFound, TouchlogError
 
 __all__ = ["ROUTES"]

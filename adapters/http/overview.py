@@ -15,13 +15,13 @@ from psycopg.errors import UndefinedTable
 from adapters.http.auth import house_of, needs_key
 from adapters.http.house import House
 from adapters.http.operations import ProjectionShown, projections
-from adapters.http.problems import Refusal
 from adapters.http.reading import json_answer
 from adapters.http.rebuilds import rebuilds
 from adapters.http.rendering import HERE, rendered
-from adapters.intake.ingest import Principal
 from adapters.postgres.outage import through_outages
+from adapters.principal import Principal
 from adapters.rebuilds.runs import RebuildRun
+from adapters.refusal import Refusal
 from domain.units import span
 
 __all__ = ["ROUTES"]

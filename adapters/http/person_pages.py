@@ -20,8 +20,8 @@ from adapters.http.duplicates import about_pairs, likely_duplicates
 from adapters.http.persons import access_recorded, found_persons, history_of, person_of
 from adapters.http.reading import as_of_of
 from adapters.http.rendering import Clock, elsewhere, from_our_page, rendered
-from adapters.intake.ingest import Principal
 from adapters.postgres.outage import through_outages
+from adapters.principal import Principal
 from domain.event import TYPES
 from domain.portrait import portrait_of
 from domain.units import words

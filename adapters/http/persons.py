@@ -17,8 +17,8 @@ from adapters.http.auth import action_of, house_of
 from adapters.http.house import House
 from adapters.http.problems import ProblemDocument
 from adapters.http.reading import AsOf, KnownAt, after_of, as_of_of, json_answer, known_at_of, timed
-from adapters.intake.ingest import Principal
 from adapters.postgres.outage import through_outages
+from adapters.principal import Principal
 from domain.errors import NotFound
 
 __all__ = ["ROUTES", "access_recorded", "found_persons", "history_of", "person_of"]

@@ -22,8 +22,8 @@ from adapters.http.open_pages import named, open_page
 from adapters.http.problems import ProblemDocument
 from adapters.http.reading import json_answer
 from adapters.http.unsubscribe import link_for
-from adapters.intake.ingest import Principal
 from adapters.postgres.outage import through_outages
+from adapters.principal import Principal
 
 __all__ = ["ROUTES"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -17,6 +16,7 @@ from psycopg_pool import PoolTimeout
 
 from adapters.analysis.saved_names import taken
 from adapters.postgres.outage import DATABASE_AWAY
+from adapters.refusal import Refusal
 from domain.errors import (
     Already,
     Behind,
@@ -35,7 +35,6 @@ from domain.errors import (
 __all__ = [
     "MEDIA_TYPE",
     "ProblemDocument",
-    "Refusal",
     "answer_problem",
     "document",
     "of_exception",
@@ -55,33 +54,6 @@ class ProblemDocument(msgspec.Struct, omit_defaults=True, kw_only=True):
     detail: str
     errors: list[Problem] = []
     lag_positions: int | None = None
-
-
-class Refusal(Exception):
-    """An answer that is an error, decided upon by a route.
-
-    Args:
-        status: the HTTP status.
-        kind: a stable word, by which /docs explains the problem.
-    """
-
-    def __init__(
-        self,
-        status: int,
-        kind: str,
-        detail: str,
-        *,
-        errors: list[Problem] | None = None,
-        headers: Mapping[str, str] | None = None,
-        lag_positions: int | None = None,
-    ) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.kind = kind
-        self.detail = detail
-        self.errors = errors or []
-        self.headers = dict(headers or {})
-        self.lag_positions = lag_positions
 
 
 def document(refused: Refusal) -> bytes:

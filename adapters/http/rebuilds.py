@@ -12,9 +12,10 @@ from litestar.params import PathParameter
 
 from adapters.http.auth import house_of, parameters_are_known, signed_in, unauthorised
 from adapters.http.house import House
-from adapters.http.problems import ProblemDocument, Refusal
+from adapters.http.problems import ProblemDocument
 from adapters.http.reading import as_of_of, json_answer, known_at_of
 from adapters.rebuilds.runs import RebuildRun, ask, connected, runs
+from adapters.refusal import Refusal
 from domain.entry import moment
 from domain.errors import Invalid, Problem
 

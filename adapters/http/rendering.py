@@ -16,7 +16,7 @@ from litestar import Request, Response
 from markupsafe import Markup, escape
 
 from adapters.http.house import House
-from adapters.intake.ingest import Principal
+from adapters.principal import Principal
 from domain.entry import in_zone
 from domain.errors import Forbidden
 from domain.units import money, span, words

@@ -20,13 +20,14 @@ from litestar.openapi import ResponseSpec
 
 from adapters.channels import CHANNELS, Delivery
 from adapters.channels.segment import CALLS, LARGEST_BATCH_BYTES, LARGEST_CALL_BYTES
+from adapters.deliveries import Taken, take
 from adapters.http.auth import bearer_of, unauthorised
-from adapters.http.bodies import whole_json
 from adapters.http.door import Answered, Door, Headers, Receive, Scope
 from adapters.http.events import appender
-from adapters.http.problems import ProblemDocument, Refusal
-from adapters.intake.deliveries import Taken, take
-from adapters.intake.ingest import Principal
+from adapters.http.problems import ProblemDocument
+from adapters.intake.bodies import whole_json
+from adapters.principal import Principal
+from adapters.refusal import Refusal
 
 __all__ = ["PATHS", "ROUTES", "SegmentDoor"]
 

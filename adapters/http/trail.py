@@ -16,8 +16,8 @@ from adapters.http.auth import house_of
 from adapters.http.persons import access_recorded
 from adapters.http.problems import ProblemDocument
 from adapters.http.reading import AsOf, KnownAt, after_of, as_of_of, json_answer, known_at_of, timed
-from adapters.intake.ingest import Principal
 from adapters.postgres.outage import through_outages
+from adapters.principal import Principal
 from domain.errors import Invalid, NotFound, Problem
 
 __all__ = ["ROUTES"]

@@ -21,8 +21,8 @@ from adapters.http.open_pages import named, open_page
 from adapters.http.persons import access_recorded
 from adapters.http.problems import ProblemDocument
 from adapters.http.reading import json_answer
-from adapters.intake.ingest import Principal
 from adapters.postgres.outage import through_outages
+from adapters.principal import Principal
 from domain.errors import Invalid, NotFound, Problem
 
 __all__ = ["ROUTES", "link_for"]

@@ -14,8 +14,8 @@ from adapters.answers.volumes import Volumes, VolumesAnswer
 from adapters.http.auth import house_of
 from adapters.http.problems import ProblemDocument
 from adapters.http.reading import AsOf, KnownAt, after_of, as_of_of, json_answer, known_at_of, time_of, timed
-from adapters.intake.ingest import Principal
 from adapters.postgres.outage import through_outages
+from adapters.principal import Principal
 
 __all__ = ["ROUTES"]
 

@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 import msgspec
 
 from adapters.channels import CHANNELS, Delivery, Translated
+from adapters.deliveries import letter
 from adapters.imports.cloudevents import JsonItem, is_segment, json_items
 from adapters.imports.format import Format, Options, Rejection, Row, Rows, register
 from adapters.imports.source_file import SourceFile
-from adapters.intake.deliveries import letter
 from domain.errors import Invalid, Problem
 
 __all__ = ["read"]

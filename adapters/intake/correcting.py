@@ -17,9 +17,10 @@ from psycopg_pool import AsyncConnectionPool
 
 from adapters.answers.history import Histories
 from adapters.intake.cloudevents import Draft
-from adapters.intake.ingest import Ingest, Principal, Result
+from adapters.intake.ingest import Ingest, Result
 from adapters.intake.payloads import event_of
 from adapters.postgres.subjects import Subjects
+from adapters.principal import Principal
 from domain.correction import (
     CORRECTION,
     RETRACTION,

@@ -16,9 +16,10 @@ from psycopg_pool import AsyncConnectionPool
 
 from adapters.answers.history import Histories
 from adapters.answers.resolution import Reach
-from adapters.intake.ingest import Ingest, Principal
+from adapters.intake.ingest import Ingest
 from adapters.intake.payloads import event_of
 from adapters.postgres.subjects import Subjects, told_subjects
+from adapters.principal import Principal
 from domain.entry import event_id_of, moment, uuid_text
 from domain.errors import Already, Invalid, NotFound, Problem, Refused
 from domain.identity import Identifier, kind_of

@@ -18,8 +18,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from psycopg_pool import AsyncConnectionPool
 
 from adapters.answers.history import Histories
-from adapters.intake.ingest import Ingest, Principal
+from adapters.intake.ingest import Ingest
 from adapters.intake.payloads import event_of
+from adapters.principal import Principal
 from domain.correction import RETRACTION
 from domain.entry import event_id_of, moment
 from domain.errors import NotFound, Refused

@@ -23,30 +23,12 @@ from adapters.postgres.event_log import Appended, ErasedMeanwhile, Item
 from adapters.postgres.rejected import Kept, Rejected
 from adapters.postgres.subjects import Named, Subjects
 from adapters.postgres.writer import Writer
+from adapters.principal import Principal
 from domain.errors import Invalid, Problem
 
-__all__ = ["Answer", "Corrector", "Ingest", "Principal", "Result"]
+__all__ = ["Answer", "Corrector", "Ingest", "Result"]
 
 log = structlog.get_logger()
-
-
-class Principal(msgspec.Struct, frozen=True):
-    """Who is signed in: a key and what it may do."""
-
-    key_id: str
-    role: str
-    sources: tuple[str, ...] = ()
-    inside: bool = False  # touchlog itself: reserved types and sources are allowed
-
-    def may_append_from(self, source: str) -> bool:
-        """Whether this principal may record events of *source*; an adapter only of its own."""
-        if self.role == "admin" or self.inside:
-            return True
-        if self.role != "adapter":
-            return False
-        return any(
-            source == own or (own.endswith("*") and source.startswith(own[:-1])) for own in self.sources
-        )
 
 
 class Result(msgspec.Struct):

@@ -30,13 +30,14 @@ from nats.js.errors import NotFoundError
 
 from adapters.channels.channel import Delivery
 from adapters.channels.cloudevents import CLOUDEVENTS
+from adapters.deliveries import letter, take
 from adapters.http.auth import bearer_of
-from adapters.intake.deliveries import letter, take
-from adapters.intake.ingest import Ingest, Principal
+from adapters.intake.ingest import Ingest
 from adapters.postgres.api_keys import ApiKeys
 from adapters.postgres.channel_counts import ChannelCounts
 from adapters.postgres.outage import through_outages
 from adapters.postgres.rejected import Kept, Rejected
+from adapters.principal import Principal
 from domain.errors import Problem
 
 __all__ = ["Inbound", "inbound_stream", "inbound_subject", "prepare"]

@@ -17,12 +17,15 @@ from nats.errors import Error
 
 from adapters.answers.feed import Feed
 from adapters.http.auth import bearer_of, unauthorised
-from adapters.http.bodies import events_of
-from adapters.http.events import LARGEST_BODY_BYTES, accept, encode_answer, may_append, tell_head
-from adapters.http.problems import MEDIA_TYPE, Refusal, document, of_exception
-from adapters.intake.ingest import Ingest, Principal
+from adapters.http.events import LARGEST_BODY_BYTES, encode_answer, may_append, tell_head
+from adapters.http.problems import MEDIA_TYPE, document, of_exception
+from adapters.intake.batches import accept
+from adapters.intake.bodies import events_of
+from adapters.intake.ingest import Ingest
 from adapters.postgres.api_keys import ApiKeys
 from adapters.postgres.outage import through_outages
+from adapters.principal import Principal
+from adapters.refusal import Refusal
 
 __all__ = ["QUEUE", "Responder"]
 

@@ -24,7 +24,7 @@ import psycopg
 import structlog
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from adapters.intake.ingest import Principal
+from adapters.principal import Principal
 from domain.errors import Invalid, NotFound, Problem
 
 __all__ = ["ROLES", "ApiKey", "ApiKeys", "NewKey"]

@@ -11,11 +11,13 @@ from psycopg_pool import PoolTimeout
 
 from domain.errors import Unavailable
 
-__all__ = ["DATABASE_AWAY", "through_outages"]
+__all__ = ["DATABASE_AWAY", "DATABASE_BACK_WITHIN_S", "through_outages"]
 
 T = TypeVar("T")
 DATABASE_AWAY = (psycopg.OperationalError, PoolTimeout)
 """What a database that is starting, stopping or gone makes of a statement."""
+DATABASE_BACK_WITHIN_S = 20.0
+"""How long a door waits for a database that went away, before it asks its caller to come again."""
 
 
 async def through_outages(call: Callable[[], Awaitable[T]], *, within_s: float) -> T:

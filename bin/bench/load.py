@@ -16,9 +16,10 @@ import orjson
 import psycopg
 
 from adapters.intake.cloudevents import Receipt, draft
-from adapters.intake.ingest import Ingest, Principal
+from adapters.intake.ingest import Ingest
 from adapters.intake.payloads import read_payload
 from adapters.postgres.event_log import Appended, Item
+from adapters.principal import Principal
 from bin.compose import Core, core
 from bin.settings import Settings
 from domain.entry import event_id_of, uuid_text

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import orjson
 import psycopg
 
-from adapters.intake.ingest import Principal
+from adapters.principal import Principal
 from bin.compose import Core, core, project_once
 from bin.settings import Settings
 

@@ -14,8 +14,9 @@ from uuid import UUID
 
 import orjson
 
-from adapters.intake.ingest import Ingest, Principal
+from adapters.intake.ingest import Ingest
 from adapters.postgres.event_log import Appended, Item
+from adapters.principal import Principal
 from bin.compose import Core
 from domain.correction import RETRACTION
 

@@ -12,9 +12,10 @@ import psycopg
 from psycopg import sql
 
 import projections  # noqa: F401 - registers every projection
-from adapters.intake.ingest import Answer, Principal
+from adapters.intake.ingest import Answer
 from adapters.postgres.event_log import connect_log
 from adapters.postgres.read_models import ReadModels
+from adapters.principal import Principal
 from bin.compose import Core, core, project_once
 from bin.settings import Settings
 from projections.projection import PROJECTIONS

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.intake.correcting import Corrections
-from adapters.intake.ingest import Principal, Result
+from adapters.intake.ingest import Result
+from adapters.principal import Principal
 from bin.compose import core
 from bin.settings import Settings
 from tests.integration.reading_house import OFFICE, House, correction, event, story

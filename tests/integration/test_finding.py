@@ -18,7 +18,7 @@ from adapters.answers.history import Histories
 from adapters.answers.persons import Persons
 from adapters.answers.search_index import SearchIndex
 from adapters.intake.identity_changes import IdentityChanges
-from adapters.intake.ingest import Principal
+from adapters.principal import Principal
 from bin.compose import core
 from bin.indexer import search_index
 from bin.settings import Settings

@@ -13,8 +13,9 @@ import orjson
 import psycopg
 import pytest
 
-from adapters.intake.ingest import Answer, Principal
+from adapters.intake.ingest import Answer
 from adapters.postgres.schema import migrate
+from adapters.principal import Principal
 from bin.compose import Core, core, project_once
 from bin.settings import Settings
 from domain.errors import Behind, FutureTime, Invalid, NotFound

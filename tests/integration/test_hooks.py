@@ -21,7 +21,7 @@ from psycopg import sql
 from adapters.channels import CHANNELS, Channel, Delivery
 from adapters.channels.channel import Found, json_of, touchpoint
 from adapters.channels.values import at_time
-from adapters.postgres.endpoints import Endpoints
+from adapters.endpoints import Endpoints
 from bin.compose import core
 from bin.rejected import retry
 from tests.contract.test_vendors import SAMPLES, Known

@@ -24,11 +24,11 @@ from psycopg_pool import AsyncConnectionPool
 
 from adapters.answers.feed import Feed
 from adapters.embedded import prepare_folders, set_loading
-from adapters.http.bodies import events_of
 from adapters.http.events import Intake
 from adapters.http.house import House
-from adapters.http.problems import Refusal
+from adapters.intake.bodies import events_of
 from adapters.postgres.api_keys import ApiKeys
+from adapters.refusal import Refusal
 from tests.integration.running import Served, served_http
 from tests.waiting import wait_until
 
@@ -524,7 +524,7 @@ def test_too_many_that_wait_are_asked_to_come_again(served: Served) -> None:
 
         class Keys:
             async def authenticate(self, key: str) -> Any:
-                from adapters.intake.ingest import Principal
+                from adapters.principal import Principal
 
                 return Principal(key, "admin")
 

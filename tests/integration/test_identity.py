@@ -19,7 +19,7 @@ from adapters.checking.checker import Checker
 from adapters.columns.following import connected
 from adapters.columns.persons import Moments
 from adapters.intake.identity_changes import Change, IdentityChanges
-from adapters.intake.ingest import Principal
+from adapters.principal import Principal
 from domain.errors import Already, Invalid, NotFound
 from tests.identity_reference import Joined, Named, Parted, Reference
 from tests.integration.reading_house import OFFICE, House, event, story

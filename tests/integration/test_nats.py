@@ -24,12 +24,12 @@ from nats.errors import NoRespondersError
 import adapters.nats.relay as relay_module
 from adapters.embedded.nats import Nats
 from adapters.embedded.processes import end
-from adapters.intake.ingest import Principal
 from adapters.nats.connection import connected
 from adapters.nats.heads import HeadListener, announce
 from adapters.nats.relay import Relay, stream_name, subject_of
 from adapters.nats.requests import Responder
 from adapters.postgres.api_keys import ApiKeys
+from adapters.principal import Principal
 from bin.compose import Core, core
 from bin.settings import Settings
 

@@ -14,7 +14,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
-from adapters.intake.ingest import Answer, Principal
+from adapters.intake.ingest import Answer
+from adapters.principal import Principal
 from bin.compose import core, project_once
 from bin.settings import Settings
 from domain.event import TYPES

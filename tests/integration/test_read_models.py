@@ -22,7 +22,7 @@ from adapters.answers.conversations import Conversations
 from adapters.answers.persons import Persons
 from adapters.answers.volumes import Volumes
 from adapters.intake import cloudevents
-from adapters.intake.ingest import Principal
+from adapters.principal import Principal
 from domain.errors import Invalid, NotFound
 from tests.integration.reading_house import House, correction, event, story
 from tests.integration.running import Served, served_http

@@ -23,8 +23,9 @@ import pytest
 from typer.testing import CliRunner
 
 from adapters.destination import Destination
-from adapters.intake.ingest import Answer, Principal
+from adapters.intake.ingest import Answer
 from adapters.postgres.reading_pool import ReadingPool
+from adapters.principal import Principal
 from adapters.replays import parquet as replay_parquet
 from adapters.replays import replay as machinery
 from adapters.replays.parquet import ArrowStream, ParquetFile, ParquetFolder

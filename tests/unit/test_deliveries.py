@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from adapters.channels import CHANNELS, Delivery
-from adapters.intake.deliveries import delivery_of, is_letter, letter
+from adapters.deliveries import delivery_of, is_letter, letter
 
 AT = datetime(2026, 11, 22, 12, 0, 0, 123456, tzinfo=UTC)
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from adapters.channels import CHANNELS, Delivery, Translated
+from adapters.deliveries import delivery_of
 from adapters.imports import Options, Rejection, chosen, open_file
-from adapters.intake.deliveries import delivery_of
 from adapters.intake.payloads import Payload
 
 ORDER: dict[str, Any] = {

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -16,13 +19,21 @@ LAYERS = ("domain", "projections", "adapters", "bin")
 NAMELESS = ("utils", "util", "common", "helpers", "helper", "base", "core", "manager", "misc", "shared")
 READS_THE_ENVIRONMENT = ("bin/settings.py", "bin/environment.py")
 """The settings; and what makes the environment of Python itself, before anything of ours can be imported."""
+NO_ROOMS = {"known_at", "eventsourcing", "msgspec"}
+"""Words between backticks in plans that are no modules."""
 
 
 def modules(root: Path) -> Iterator[tuple[Path, ast.Module]]:
     """Parse every file of our packages below *root*."""
     for layer in LAYERS:
         for file in sorted((root / layer).rglob("*.py")):
-            yield file.relative_to(root), ast.parse(file.read_text("utf-8"), str(file))
+            yield file.relative_to(root), parsed(file.read_text("utf-8"))
+
+
+@cache
+def parsed(source: str) -> ast.Module:
+    """Parse a module, once for all rules."""
+    return ast.parse(source)
 
 
 def imported(tree: ast.Module) -> Iterator[tuple[int, str]]:
@@ -87,8 +98,58 @@ def nameless(root: Path) -> list[str]:
     return [str(file) for file, _ in modules(root) if {file.stem, *file.parts[:-1]} & set(NAMELESS)]
 
 
+def room_of(root: Path, name: str) -> str | None:
+    """Which room of the adapters a dotted name lies in; a module beside the rooms is none."""
+    parts = name.split(".")
+    inside = parts[0] == "adapters" and len(parts) > 1 and (root / "adapters" / parts[1]).is_dir()
+    return parts[1] if inside else None
+
+
+def rooms_in_a_circle(root: Path) -> list[str]:
+    """Find rooms of the adapters that need each other, be it by way of others or of modules beside the rooms."""
+    needs: dict[str, set[str]] = {}
+    for file, tree in modules(root):
+        if file.parts[0] == "adapters":
+            node = room_of(root, ".".join(file.with_suffix("").parts)) or file.stem
+            for _, name in imported(tree):
+                told = room_of(root, name) or (name.split(".")[1] if name.startswith("adapters.") else "")
+                needs.setdefault(node, set()).update({told} - {node, ""})
+    order = TopologicalSorter(needs)
+    try:
+        order.prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def plans_gone_stale(root: Path) -> list[str]:
+    """Find rooms whose plan, a docstring that begins a paragraph with "Rooms:", names too many or too few."""
+    found = []
+    for file, tree in modules(root):
+        plan = ast.get_docstring(tree) or ""
+        if file.name != "__init__.py" or "\n\nRooms: " not in plan:
+            continue
+        named = set(re.findall(r"`([a-z_]+)`", plan))
+        there = {
+            each.stem
+            for each in (root / file).parent.iterdir()
+            if each.suffix == ".py" or (each / "__init__.py").exists()
+        } - {"__init__"}
+        found += [f"{file} does not name {each}" for each in sorted(there - named)]
+        found += [f"{file} names {each}, which is not there" for each in sorted(named - there - NO_ROOMS)]
+    return found
+
+
 def test_imports_run_inward() -> None:
     assert wrong_direction(ROOT) == []
+
+
+def test_no_two_rooms_of_the_adapters_need_each_other() -> None:
+    assert rooms_in_a_circle(ROOT) == []
+
+
+def test_a_room_names_all_that_is_in_it() -> None:
+    assert plans_gone_stale(ROOT) == []
 
 
 def test_only_the_settings_read_the_environment() -> None:
@@ -179,3 +240,27 @@ def test_a_module_without_a_name_of_its_own_is_found(house: Path, file: str) -> 
     (house / file).parent.mkdir(exist_ok=True)
     (house / file).write_text("")
     assert nameless(house) == [file]
+
+
+def test_rooms_that_need_each_other_by_way_of_a_module_are_found(house: Path) -> None:
+    for room, line in (
+        ("ways_in", "import adapters.x"),
+        ("answers", "from adapters.ways_in import payloads"),
+    ):
+        (house / "adapters" / room).mkdir()
+        (house / "adapters" / room / "__init__.py").write_text(f"{line}\n")
+    assert rooms_in_a_circle(house) == []
+    (house / "adapters" / "x.py").write_text("def late():\n    from adapters.answers import history\n")
+    assert {"ways_in", "answers", "x"} == set(rooms_in_a_circle(house))
+
+
+def test_a_plan_that_names_too_many_or_too_few_is_found(house: Path) -> None:
+    plan = '"""The outside world.\n\nRooms: `x` (the unknown){more}.\n"""\n'
+    (house / "adapters" / "__init__.py").write_text(plan.format(more=""))
+    assert plans_gone_stale(house) == []
+    (house / "adapters" / "__init__.py").write_text(plan.format(more=" and `gone`"))
+    (house / "adapters" / "fresh.py").write_text("")
+    assert plans_gone_stale(house) == [
+        "adapters/__init__.py does not name fresh",
+        "adapters/__init__.py names gone, which is not there",
+    ]

@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 
 import domain.touchpoints  # noqa: F401 - registers every declared type
 from adapters.intake import ingest as ingest_module
-from adapters.intake.ingest import Answer, Ingest, Principal
+from adapters.intake.ingest import Answer, Ingest
 from adapters.intake.payloads import Payload, event_of, read_payload
 from adapters.keys import KeyFile, SubjectKeys
 from adapters.postgres.event_log import Appended, ErasedMeanwhile, Item
 from adapters.postgres.subjects import Named
+from adapters.principal import Principal
 from domain.identity import Identifier
 
 NOW = datetime(2026, 6, 1, 12, 0, 0, 123456, tzinfo=UTC)

@@ -14,11 +14,12 @@ from typing import Any
 import msgspec
 
 from adapters.channels import CHANNELS, Channel, Delivery, Translated, Untranslated
-from adapters.http.events import accept
-from adapters.intake.ingest import Answer, Ingest, Principal, Result
+from adapters.intake.batches import accept
+from adapters.intake.ingest import Answer, Ingest, Result
 from adapters.intake.payloads import Payload
 from adapters.postgres.channel_counts import Counted
 from adapters.postgres.rejected import Kept, Rejected
+from adapters.principal import Principal
 from domain.errors import Problem
 
 __all__ = ["Taken", "delivery_of", "is_letter", "letter", "take", "take_again"]

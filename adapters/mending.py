@@ -9,12 +9,13 @@ import msgspec
 
 import domain.touchpoints  # noqa: F401 - registers every declared type
 from adapters.channels import CHANNELS, Channel, Delivery, Translated
+from adapters.deliveries import delivery_of, is_letter, take_again
 from adapters.intake.cloudevents import Receipt, draft
-from adapters.intake.deliveries import delivery_of, is_letter, take_again
-from adapters.intake.ingest import Ingest, Principal
+from adapters.intake.ingest import Ingest
 from adapters.intake.payloads import read_payload
 from adapters.postgres.api_keys import ApiKeys
 from adapters.postgres.rejected import Rejected, Shown
+from adapters.principal import Principal
 from domain.errors import Invalid
 
 __all__ = ["looked_at", "not_its_own", "retried", "tried"]

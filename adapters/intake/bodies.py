@@ -11,8 +11,8 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 import orjson
 
-from adapters.http.problems import Refusal
 from adapters.intake.payloads import not_json, split_batch
+from adapters.refusal import Refusal
 from domain.errors import Invalid, Problem
 
 __all__ = ["LARGEST_BATCH", "events_of", "whole_json"]
