@@ -24,49 +24,49 @@ def run_http(settings: Settings, listen_fd: int) -> None:
 
     The supervisor holds that socket too: while this process is started again, connections queue in it.
     """
-    from bin.http import serve_http
+    from bin.processes.http import serve_http
 
     serve_http(settings, socket.socket(fileno=listen_fd))
 
 
 def run_projectors(settings: Settings, pace: str | None, names: str) -> None:
     """Run projectors until SIGTERM: of one pace, or of some names with commas between them."""
-    from bin import projectors
+    from bin.processes import projectors
 
     projectors.run_projectors(settings, pace, names.split(",") if names else ())  # type: ignore[arg-type]
 
 
 def run_columns(settings: Settings) -> None:
     """Write the analysts' columns until SIGTERM."""
-    from bin import columns
+    from bin.processes import columns
 
     columns.run_columns(settings)
 
 
 def run_relay(settings: Settings) -> None:
     """Relay the log to the bus, and requests on the bus to the log, until SIGTERM."""
-    from bin.relay import relay
+    from bin.processes.relay import relay
 
     relay(settings)
 
 
 def run_check(settings: Settings) -> None:
     """Compare the log with every read model until SIGTERM."""
-    from bin.checking import run_checking
+    from bin.processes.checking import run_checking
 
     run_checking(settings)
 
 
 def run_demo(settings: Settings) -> None:
     """Load a small lifelike history into an empty log, then return."""
-    from bin.demo_loader import load_demo
+    from bin.processes.demo_loader import load_demo
 
     load_demo(settings)
 
 
 def run_rebuild(settings: Settings, run_id: int) -> None:
     """Run one rebuild that was asked for; when told to end it is left where it stands, and goes on later."""
-    from bin.rebuilder import run_one
+    from bin.processes.rebuilder import run_one
 
     run_one(settings, run_id)
 

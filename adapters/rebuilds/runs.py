@@ -1,7 +1,7 @@
 """Rebuilds as things: asked for, run by one process, told to everybody; one of a projection at a time.
 
 The command line runs what it asks for itself. What is asked over HTTP, and the read models of another version
-than the code's, are run by a child of the projectors part (bin/rebuilder.py): no request waits for them, and one
+than the code's, are run by a child of the projectors part (bin/processes/rebuilder.py): no request waits for them, and one
 that was cut off, by a kill or a restart, goes on from where it stood.
 
 What answers after a deploy of another version

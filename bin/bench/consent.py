@@ -18,7 +18,7 @@ from bin.bench.load import PRINCIPAL, described, parts_of
 from bin.bench.report import Report
 from bin.bench.scratch import Scratch
 from bin.compose import Core, project_once
-from bin.judging import judge_of
+from bin.processes.judging import judge_of
 from domain.entry import moment
 
 OFTEN = 10_000

@@ -21,9 +21,9 @@ from adapters.answers.persons import Persons
 from adapters.postgres.event_log import connect_log
 from adapters.postgres.schema import APP_ROLE
 from adapters.rebuilds.rebuild import Rebuild, drop
+from bin.commands.replay import Asked
+from bin.commands.replay import run as replayed
 from bin.compose import Core, core
-from bin.replay import Asked
-from bin.replay import run as replayed
 from bin.settings import Settings
 from bin.soaks.following import Following
 from bin.soaks.mixed import FROM, Sent, mixed, recorded

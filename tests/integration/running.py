@@ -15,8 +15,8 @@ import psycopg
 import projections  # noqa: F401 - registers every projection
 from adapters.postgres.event_log import connect_log
 from adapters.postgres.read_models import ReadModels
-from bin.http import HttpPart
-from bin.http import run as run_http
+from bin.processes.http import HttpPart
+from bin.processes.http import run as run_http
 from bin.settings import Settings
 from projections.projection import PROJECTIONS
 from projections.projector import Projector

@@ -13,7 +13,7 @@ from pathlib import Path
 import orjson
 
 from adapters.columns.manifest import read_manifest
-from bin.columns import ENOUGH_EVENTS
+from bin.processes.columns import ENOUGH_EVENTS
 from tests.integration.reading_house import OFFICE, House, event, story
 from tests.waiting import wait_until
 
@@ -60,7 +60,7 @@ async def test_it_writes_down_what_has_come_and_loads_none_of_what_does_it(it: H
 
 _FORGETFUL = """
 import os, threading
-from bin.columns import _in_a_child
+from bin.processes.columns import _in_a_child
 
 def work():
     print(os.getpid(), flush=True)

@@ -13,7 +13,7 @@ from adapters.consent.answers import ask
 from adapters.consent.delays import percentile
 from adapters.consent.questions import QUESTIONS, Answered, Parts, parsed, question_of
 from adapters.http.reading import known_at_of, time_of
-from bin.reading import when
+from bin.commands.reading import when
 from domain.entry import moment
 from domain.errors import Invalid, NotFound
 from tests.integration.reading_house import House, event, story

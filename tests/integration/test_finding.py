@@ -20,7 +20,7 @@ from adapters.answers.search_index import SearchIndex
 from adapters.intake.identity_changes import IdentityChanges
 from adapters.principal import Principal
 from bin.compose import core
-from bin.indexer import search_index
+from bin.processes.indexer import search_index
 from bin.settings import Settings
 from domain.errors import Invalid
 from tests.conftest import NewDatabase

@@ -22,8 +22,8 @@ from adapters.channels import CHANNELS, Channel, Delivery
 from adapters.channels.channel import Found, json_of, touchpoint
 from adapters.channels.values import at_time
 from adapters.endpoints import Endpoints
+from bin.commands.rejected import retry
 from bin.compose import core
-from bin.rejected import retry
 from tests.contract.test_vendors import SAMPLES, Known
 from tests.integration.running import Served, served_http
 from tests.unit.test_signatures import VECTORS_OF_ALL, Vector, passes, with_body

@@ -12,7 +12,7 @@ import orjson
 from adapters.answers.audit_trail import AuditTrails
 from adapters.answers.conversations import Conversations
 from adapters.answers.persons import Persons
-from bin.replay import Asked, run
+from bin.commands.replay import Asked, run
 from bin.settings import Settings
 from tests.integration.reading_house import House, event, story
 from tests.integration.test_identity import ANN, BOB, merged, names, undone

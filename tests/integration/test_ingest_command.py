@@ -24,8 +24,10 @@ from typer.testing import CliRunner
 from adapters.embedded import servers
 from adapters.keys import KeyFile
 from adapters.nats import connection
-from bin import cli, import_run, ingest
-from bin.import_run import Log, send_all
+from bin import cli
+from bin.commands import ingest
+from bin.importing import run as import_run
+from bin.importing.run import Log, send_all
 from bin.settings import Settings
 from domain.errors import Misconfigured, NotFound, Refused, Unavailable
 from tests.waiting import wait_until

@@ -11,7 +11,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from bin.rebuilding import perform
+from bin.commands.rebuilding import perform
 from tests.integration.running import Served, served_http
 
 HTML = {"Accept": "text/html"}

@@ -22,9 +22,9 @@ from adapters.rebuilds import rebuild as rebuilding
 from adapters.rebuilds import runs as rebuild_runs
 from adapters.rebuilds.rebuild import Rebuild
 from adapters.rebuilds.runs import RebuildRun, ask, connected, next_run, running, runs
+from bin.commands.rebuilding import perform
 from bin.compose import act_recorded
-from bin.rebuilder import Rebuilder
-from bin.rebuilding import perform
+from bin.processes.rebuilder import Rebuilder
 from bin.settings import Settings
 from domain.errors import NotFound, Underway
 from tests.integration.foreign_distribution import installed, visits

@@ -32,9 +32,9 @@ from adapters.replays.parquet import ArrowStream, ParquetFile, ParquetFolder
 from adapters.replays.replay import Line, Replay, Selection, Stopped
 from adapters.replays.text import Csv, JsonLines, Sink
 from bin import cli
+from bin.commands.history import catch_up
+from bin.commands.replay import Asked, Outcome, run
 from bin.compose import Core, core
-from bin.history import catch_up
-from bin.replay import Asked, Outcome, run
 from bin.settings import Settings
 from domain.correction import RETRACTION
 from domain.entry import event_id_of

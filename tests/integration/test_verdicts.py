@@ -16,7 +16,7 @@ from adapters.consent.consents import Asked, Consents
 from adapters.consent.judge import Judge
 from adapters.consent.ledger import Ledger
 from bin.compose import core
-from bin.judging import judged_once
+from bin.processes.judging import judged_once
 from domain.consent import policies
 from domain.entry import moment
 from domain.errors import Already

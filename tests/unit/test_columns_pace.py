@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bin.columns import BUSY_EVENTS_PER_S, ENOUGH_EVENTS, LONGEST_TAIL_S, MOST_BEHIND, Pace
+from bin.processes.columns import BUSY_EVENTS_PER_S, ENOUGH_EVENTS, LONGEST_TAIL_S, MOST_BEHIND, Pace
 
 
 def looking(*heads: int, every_s: float = 1.0) -> Pace:

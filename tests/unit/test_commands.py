@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from adapters.embedded.postgres import _reason
 from bin import cli
-from bin.funnel import question_of
+from bin.commands.funnel import question_of
 from domain.errors import Misconfigured
 
 ALONE = {"serve"}
@@ -205,7 +205,7 @@ def test_a_long_answer_of_sql_is_written_line_by_line_and_not_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from adapters.columns.sql import Result
-    from bin import sql
+    from bin.commands import sql
 
     def drawn(*_: str) -> Any:
         raise AssertionError("A table of so many rows takes long to draw.")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bin import follower
+from bin.processes import follower
 from bin.settings import Settings
 
 

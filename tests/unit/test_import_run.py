@@ -13,10 +13,10 @@ from adapters.imports.format import Row
 from adapters.imports.source_file import Stopped
 from adapters.intake.ingest import Answer, Result
 from adapters.intake.payloads import event_of
-from bin import import_run
-from bin.import_outcome import Outcome
-from bin.import_progress import Progress
-from bin.import_run import BATCH_BYTES, BATCH_EVENTS, Run, read_batch
+from bin.importing import run as import_run
+from bin.importing.outcome import Outcome
+from bin.importing.progress import Progress
+from bin.importing.run import BATCH_BYTES, BATCH_EVENTS, Run, read_batch
 from domain.errors import Problem
 
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 
 from adapters.nats.heads import HeadListener
-from bin import projectors
+from bin.processes import projectors
 from projections.projection import PROJECTIONS, Projection, projection
 
 LONG_S = 60.0

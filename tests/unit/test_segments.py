@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from adapters.analysis.segments import Members
 from adapters.columns.kernel import NEVER
 from adapters.columns.segments import ask_segment, found_in, members_of, narrowed
-from bin.segments import show_members
+from bin.commands.segments import show_members
 from domain.errors import Invalid
 from domain.funnels.reference import Happening
 from domain.segments.answer import Member
