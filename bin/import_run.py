@@ -109,6 +109,7 @@ class Log:
                     place=one.place,
                     problems=one.problems,
                     payload=one.raw,
+                    import_id=self._import_id,
                 )
                 for one in rejections
             ]
