@@ -125,6 +125,8 @@ def _answered(
         conn.execute("SET lock_configuration = true")
         running.begins(conn)
         try:
+            if several := _unheard(conn, query):
+                return several
             found: Any = conn.sql(query)
             if found is None:  # a statement that answers nothing
                 return Result([], [], view.known_at)
@@ -139,6 +141,15 @@ def _answered(
             )
         finally:
             running.ends()
+
+
+def _unheard(conn: duckdb.DuckDBPyConnection, query: str) -> str:
+    """Why a text is refused of which only the last answer would be shown; '' where nothing is left out."""
+    answering = [duckdb.ExpectedResultType.QUERY_RESULT]  # and nothing else: what only prepares may stand before
+    stated = conn.extract_statements(query)
+    if not any(each.expected_result_type == answering for each in stated[:-1]):
+        return ""
+    return f"Only the answer of the last of {len(stated):,} statements would be shown: ask them one by one."
 
 
 def _by_arrow(table: pa.Table) -> list[tuple[Any, ...]]:

@@ -564,6 +564,28 @@ def test_sql_refuses_a_time_beyond_the_calendar_by_its_words(
         library.close()
 
 
+def test_sql_asks_one_question_and_refuses_two_rather_than_answer_the_last(
+    served: Served, http: httpx.Client
+) -> None:
+    from adapters.columns.sql import ask_sql
+    from domain.errors import Invalid
+
+    # given a log, and statements of which the first has an answer of its own
+    head = given(http, web("one", "user:one", "/one", 1))
+    served.project()
+    library = Library(served.database_url, served.settings.data / "columns")
+    try:
+        for several in ("SELECT 1; SELECT 2", "SHOW TABLES; SELECT 1", "SELECT 1; SET threads = 1; SELECT 2;"):
+            # when they are asked, then they are refused
+            with pytest.raises(Invalid, match="one by one"):
+                ask_sql(library, several, known_at=head)
+        # and what only prepares may stand before the question
+        prepared = "CREATE TEMP MACRO twice(n) AS 2 * n; SELECT twice(21); -- that is all"
+        assert ask_sql(library, prepared, known_at=head).rows == [(42,)]
+    finally:
+        library.close()
+
+
 def test_a_statement_that_nobody_waits_for_any_more_is_ended(
     served: Served, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
