@@ -145,7 +145,9 @@ def _answered(
 
 def _unheard(conn: duckdb.DuckDBPyConnection, query: str) -> str:
     """Why a text is refused of which only the last answer would be shown; '' where nothing is left out."""
-    answering = [duckdb.ExpectedResultType.QUERY_RESULT]  # and nothing else: what only prepares may stand before
+    answering = [
+        duckdb.ExpectedResultType.QUERY_RESULT
+    ]  # and nothing else: what only prepares may stand before
     stated = conn.extract_statements(query)
     if not any(each.expected_result_type == answering for each in stated[:-1]):
         return ""

@@ -575,7 +575,11 @@ def test_sql_asks_one_question_and_refuses_two_rather_than_answer_the_last(
     served.project()
     library = Library(served.database_url, served.settings.data / "columns")
     try:
-        for several in ("SELECT 1; SELECT 2", "SHOW TABLES; SELECT 1", "SELECT 1; SET threads = 1; SELECT 2;"):
+        for several in (
+            "SELECT 1; SELECT 2",
+            "SHOW TABLES; SELECT 1",
+            "SELECT 1; SET threads = 1; SELECT 2;",
+        ):
             # when they are asked, then they are refused
             with pytest.raises(Invalid, match="one by one"):
                 ask_sql(library, several, known_at=head)
