@@ -218,6 +218,12 @@ class Nats:
         """Remember that the streams of these keys stand; the next `reload` opens MQTT to them."""
         write_private(self._opened_file, json.dumps(sorted(self.opened | set(key_ids))).encode())
 
+    def _close(self) -> None:
+        """Close MQTT to all keys: their streams were lost, and the server would drop what it acknowledged to them."""
+        self._opened_file.unlink()
+        text = self._config_file.read_text()
+        write_private(self._config_file, re.sub(r'"STANDARD",\s*"MQTT"', '"STANDARD"', text).encode())
+
     @property
     def append_subject(self) -> str:
         """The subject of the way in: a request there is answered after the log's commit."""
@@ -248,6 +254,8 @@ class Nats:
 
     def start(self, log: Path) -> subprocess.Popen[bytes]:
         """Start the server; what it says goes to the file *log*."""
+        if self.opened and not (self.directory / "store" / "jetstream").is_dir():
+            self._close()
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             return spawn(
