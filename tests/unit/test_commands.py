@@ -184,6 +184,25 @@ def test_help_is_quick_for_it_imports_nothing_heavy() -> None:
     assert time.monotonic() - started_s < 3
 
 
+def test_a_command_that_is_interrupted_while_it_is_read_says_so_in_one_line_and_exits_130() -> None:
+    # given Ctrl-C in the first second, when the commands are still being imported
+    hurried = """
+import os, runpy, signal, sys
+class Hurried:
+    def find_spec(self, name, *_):
+        if name == "bin.status":
+            os.kill(os.getpid(), signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Hurried())
+sys.argv = ["touchlog", "status"]
+runpy.run_module("bin.cli", run_name="__main__")
+"""
+    # when it comes
+    done = subprocess.run([sys.executable, "-c", hurried], capture_output=True, text=True, check=False)
+    # then there is no traceback
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "touchlog: interrupted\n")
+
+
 def test_a_question_in_a_file_is_toml_or_the_body_of_the_route(tmp_path: Path) -> None:
     # given one question in both spellings, and a text that is neither
     toml, body, broken = (tmp_path / name for name in ("q.toml", "q.json", "broken.json"))
