@@ -2,12 +2,13 @@
 
 import asyncio
 import os
+import shutil
 import stat
 import subprocess
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import LiteralString
 
@@ -22,6 +23,7 @@ from adapters.embedded import running, servers
 from adapters.embedded.nats import Nats, NatsUser, password_hash
 from adapters.embedded.processes import end
 from bin.settings import Settings
+from bin.supervisor import Child, Supervisor
 from domain.errors import Unavailable
 
 SECRET = "a-long-random-secret"
@@ -251,3 +253,49 @@ def test_a_server_that_does_not_start_says_where_to_look(tmp_path: Path) -> None
     process = server.start(tmp_path / "nats.log")
     with pytest.raises(Unavailable, match=r"nats\.log"):
         server.wait_until_ready(process, tmp_path / "nats.log")
+
+
+def test_a_server_that_met_a_full_disk_is_killed_and_started_again_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For as long as it runs, a stream of it that could not be written takes nothing more."""
+    # given a server that tells of a stream that could not be written, and a disk that is full
+    free = 0
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr("adapters.embedded.nats.shutil.disk_usage", lambda _: usage._replace(free=free))
+    log = tmp_path / "nats.log"
+    log.write_bytes(b"no space left on device\n")  # of an earlier run
+    server = Nats(tmp_path, secret_file=tmp_path / "secret.key", subject_prefix="touchlog")
+    server.prepare()
+    (tmp_path / "run").mkdir()
+    supervisor = Supervisor(tmp_path / "run")
+    child = Child(
+        name="nats",
+        rank=1,
+        start=lambda: server.start(log),
+        log_file=log,
+        is_ready=lambda _: server.is_ready(),
+        is_stuck=lambda: server.is_stuck(log),
+    )
+    with supervisor.signals(), ExitStack() as stack:
+        stack.callback(supervisor.stop)
+        supervisor.add(child)
+        supervisor.wait_for(lambda: child.stands)
+        first = child.process
+        free = usage.total
+        supervisor.watch(0)
+        assert child.process is first
+        free = 0
+        with log.open("ab") as said:
+            said.write(b"[ERR] JetStream failed to store a msg: write 4.blk: no space left on device\n")
+        supervisor.watch(0)
+        assert child.process is first
+        # when there is room again
+        free = usage.total
+        supervisor.watch(0)
+        # then another takes its place, which has met none
+        supervisor.wait_for(lambda: child.stands)
+        second = child.process
+        assert second is not first
+        supervisor.watch(0)
+        assert child.process is second
