@@ -10,6 +10,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import LiteralString
 
 import nats
@@ -19,12 +20,12 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from adapters.embedded import running, servers
+from adapters.embedded import prepare_folders, running, servers
 from adapters.embedded.nats import Nats, NatsUser, password_hash
 from adapters.embedded.processes import end
 from bin.settings import Settings
 from bin.supervisor import Child, Supervisor
-from domain.errors import Unavailable
+from domain.errors import Misconfigured, Unavailable
 
 SECRET = "a-long-random-secret"
 
@@ -244,6 +245,23 @@ def test_streams_are_sealed_at_rest_and_kept_over_a_restart(tmp_path: Path) -> N
     assert not any(b"ann@example.com" in file.read_bytes() for file in stored)
     with bus(tmp_path) as (server, _):
         assert asyncio.run(take(server)) == b"Ann Example, ann@example.com"
+
+
+@pytest.mark.parametrize(
+    ("mounted", "told"),
+    [(os.ST_RDONLY, "Read-only file system.*mount its disk"), (0, "Permission denied.*name another")],
+    ids=["of a disk that can only be read", "of somebody else"],
+)
+def test_a_folder_that_cannot_be_written_is_told_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mounted: int, told: str
+) -> None:
+    # given the folder of an installation, of which the system says that it is not to be written
+    prepare_folders(tmp_path)
+    monkeypatch.setattr("adapters.embedded.os.access", lambda *_: False)
+    monkeypatch.setattr("adapters.embedded.os.statvfs", lambda _: SimpleNamespace(f_flag=mounted))
+    # when something begins there, then it says why not
+    with pytest.raises(Misconfigured, match=told):
+        prepare_folders(tmp_path)
 
 
 def test_a_server_that_does_not_start_says_where_to_look(tmp_path: Path) -> None:
