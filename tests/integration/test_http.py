@@ -461,6 +461,31 @@ def test_without_a_key_nothing_is_told(served: Served) -> None:
             assert client.get("/readyz").status_code == 200
 
 
+def test_a_stranger_is_asked_for_a_key_before_being_told_what_the_question_lacks(served: Served) -> None:
+    # given questions that lack what their routes want, and one that cannot be read
+    questions: list[tuple[str, str, bytes]] = [
+        ("GET", "/v1/consent/breaches", b""),
+        ("GET", "/v1/consent/breaches/changes?frm=2026-01-01", b""),
+        ("GET", "/v1/consent/questions/breaches", b""),
+        ("GET", "/v1/events?limit=many", b""),
+        ("POST", "/v1/consent/check", b'{"purpose'),
+    ]
+    # when nobody asks them, then a key comes first
+    with served.client("") as stranger:
+        for method, path, body in questions:
+            answer = stranger.request(method, path, content=body)
+            assert_problem(answer, 401)
+            assert answer.headers["www-authenticate"].startswith("Bearer")
+    # and a key that may not read hears that, which is on record
+    with served.client(made_key(served, "adapter", "shop")) as adapter:
+        before = served.records()
+        assert_problem(adapter.get("/v1/consent/breaches"), 403)
+        assert served.records() == before + 1
+    # while who may read is told what is missing
+    with served.client() as admin:
+        assert_problem(admin.get("/v1/consent/breaches"), 400)
+
+
 @pytest.mark.parametrize(
     "path", ["/healthz", "/readyz", "/v1/types", "/v1/events?after=0", "/nowhere", "/sign-in"]
 )
