@@ -923,6 +923,45 @@ def test_every_error_is_a_problem_document(
     assert_problem(http.get(path), status)
 
 
+@pytest.mark.parametrize(
+    ("body", "status", "kind", "pointer", "said"),
+    [
+        (b'{"contact', 400, "not-json", "", "not JSON"),
+        (b"\xff", 400, "not-json", "", "not JSON"),
+        (b"", 400, "invalid", "", "body is missing"),
+        (b"[]", 400, "invalid", "", "Expected `object`, got `array`"),
+        (b'{"contact":5}', 400, "invalid", "/contact", "got `int`"),
+        (b'{"misspelt":5}', 400, "invalid", "", "`misspelt`"),
+        (b" " * 10_000_001, 413, "too-large", None, "10 MB"),
+    ],
+)
+def test_a_question_that_cannot_be_read_is_told_by_its_place_in_the_body(
+    http: httpx.Client, body: bytes, status: int, kind: str, pointer: str | None, said: str
+) -> None:
+    # given a route whose body the framework reads, when the body is none that it can answer
+    problem = assert_problem(http.post("/v1/consent/unsubscribe-links", content=body), status)
+    # then what is wrong is said by its own name, and where: never in words of the program's inside
+    assert problem["type"] == f"/docs#{kind}"
+    told = problem["errors"][0] if pointer is not None else problem
+    assert said in told["detail"]
+    assert told.get("pointer") == pointer
+    assert "'data'" not in told["detail"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/funnels/query", "/v1/retention/query", "/v1/paths/query", "/v1/segments/query"]
+)
+def test_a_question_of_an_analyst_that_is_no_json_is_not_told_of_another_question(
+    http: httpx.Client, path: str
+) -> None:
+    problem = assert_problem(http.post(path, content=b'{"steps": ['), 400)
+    (told,) = problem["errors"]
+    assert (told["pointer"], told["code"]) == ("", "not_json")
+    assert ("funnel" in told["detail"]) == ("funnels" in path)
+    too_large = assert_problem(http.post(path, content=b" " * (2**20 + 1)), 413)
+    assert too_large["type"] == "/docs#too-large"
+
+
 def test_a_method_that_is_not_taken_names_those_that_are(http: httpx.Client) -> None:
     answer = http.delete("/v1/events")
     assert_problem(answer, 405)
