@@ -116,15 +116,24 @@ def whole_json(body: bytes) -> bytes:
         try:
             json.loads(body.decode("utf-8", "surrogateescape"))
         except json.JSONDecodeError as at:
-            what = (
-                "The body is empty"
+            raise _not_json(
+                "The body is empty."
                 if not body.strip()
-                else f"The body is not JSON: {not_json(at)} at character {at.pos}"
-            )
-            raise _not_json(f"{what}.") from None
+                else _packed_or_encoded(body)
+                or f"The body is not JSON: {not_json(at)} at character {at.pos}."
+            ) from None
         except (ValueError, RecursionError):
             return body  # nested too deeply, or a number of thousands of digits: told per event
     return body
+
+
+def _packed_or_encoded(body: bytes) -> str | None:
+    """What to do with bytes that were JSON before they were packed, or written in another encoding."""
+    if body.startswith(b"\x1f\x8b"):
+        return "The body is packed by gzip: send it as it is, or over HTTP packed once, with Content-Encoding: gzip."
+    if body.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in body[:4]:
+        return "The body begins as UTF-16 or UTF-32 do; JSON travels as UTF-8."
+    return None
 
 
 def _is_json(media_type: str) -> bool:

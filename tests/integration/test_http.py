@@ -24,7 +24,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from adapters.embedded import prepare_folders, set_loading
 from adapters.feed import Feed
-from adapters.http.bodies import events_of
+from adapters.http.bodies import events_of, whole_json
 from adapters.http.events import Intake
 from adapters.http.house import House
 from adapters.http.problems import Refusal
@@ -369,6 +369,25 @@ def test_no_media_type_at_all_is_refused(http: httpx.Client) -> None:
 def test_what_is_no_json_at_all_is_400(http: httpx.Client, content_type: str, body: bytes) -> None:
     problem = assert_problem(post(http, body, content_type), 400)
     assert problem["errors"][0]["code"] == "not_json"
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (gzip.compress(b"{}"), "Content-Encoding: gzip"),
+        (gzip.compress(gzip.compress(b"{}")), "Content-Encoding: gzip"),
+        ("{}".encode("utf-16"), "UTF-8"),
+        ("{}".encode("utf-16-le"), "UTF-8"),
+        ("[{}]".encode("utf-32-be"), "UTF-8"),
+    ],
+)
+def test_what_was_packed_or_encoded_otherwise_is_told_what_to_do(body: bytes, said: str) -> None:
+    # given bytes that were packed without a word of it, or are of another encoding
+    with pytest.raises(Refusal, match="Nothing was recorded") as refused:
+        whole_json(body)
+    # then the cure is told, and not a place that has nothing wrong
+    assert said in refused.value.detail
+    assert "character 0" not in refused.value.detail
 
 
 @pytest.mark.parametrize("content_type", [ONE, BATCH, "application/json"])
