@@ -139,6 +139,7 @@ def test_what_no_event_may_hold_is_told_of_its_call_alone(bad: dict[str, Any], c
         (b"[" * 2_000 + b"]" * 2_000, "/batch/1/properties/a" + "/0" * 8, "nested_too_deeply"),
         (b"9" * 5_000, "/batch/1/properties/a", "integer_too_large"),
     ],
+    ids=["half a pair", "NaN", "beyond a float", "no UTF-8", "too deep", "beyond 64 bits"],
 )
 @pytest.mark.parametrize(
     "head", [b'{"sentAt":"2026-11-22T10:00:00Z","batch":[', b'\xef\xbb\xbf{"x":{"batch":[1]},"batch": [ ']
