@@ -24,6 +24,7 @@ __all__ = [
     "event_of",
     "first_told",
     "items_of",
+    "json_error",
     "members_of",
     "not_json",
     "read_payload",
@@ -99,6 +100,17 @@ def _split_slowly(body: bytes) -> Iterator[bytes]:
                 "The body is not JSON: an item is followed neither by a comma nor by the end of the array."
             )
         at = skip(at + 1)
+
+
+def json_error(body: bytes) -> json.JSONDecodeError | None:
+    """Why *body* is no JSON at all; None where it is, or where only something inside it cannot be decoded."""
+    try:
+        json.loads(body.decode("utf-8", "surrogateescape"))
+    except json.JSONDecodeError as wrong:
+        return wrong
+    except (ValueError, RecursionError):
+        return None  # nested too deeply, or a number of thousands of digits: told per event
+    return None
 
 
 def items_of(raw: bytes) -> list[bytes]:
