@@ -16,7 +16,7 @@ import typer
 from typer.testing import CliRunner
 
 from adapters.embedded.postgres import _reason
-from bin import cli
+from bin import cli, status
 from bin.funnel import question_of
 from domain.errors import Misconfigured
 
@@ -240,3 +240,39 @@ def test_a_long_answer_of_sql_is_written_line_by_line_and_not_drawn(
     assert lines[0].split() == ["n", "nothing", "text"]
     assert lines[2_000].split() == ["1999", "line", "1999"]
     assert lines[2_001:] == ["2,000 rows · known at position 7"]
+
+
+@pytest.mark.parametrize(
+    ("nats_url", "answers", "told"),
+    [
+        ("nats://touchlog:***@127.0.0.1:4222", True, "bus        nats://127.0.0.1:4222 (NATS)"),
+        ("nats://bus.example:4222", False, "bus        nats://bus.example:4222 does not answer"),
+        (None, None, "bus        NATS off"),
+    ],
+)
+def test_the_status_tells_where_the_bus_and_the_tills_are_reached(
+    nats_url: str | None, answers: bool | None, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # given an installation, and a bus that answers, does not, or is off
+    servers = {"run_by": "serve", "http_url": "http://127.0.0.1:8080", "database": "embedded"}
+    bus = {"nats_url": nats_url, "nats_answers": answers, "mqtt_url": "mqtt://127.0.0.1:1883"}
+    counts = dict.fromkeys(("head", "recorded_last_minute", "imports", "subjects", "links_refused"), 0)
+    sizes = dict.fromkeys(("database_bytes", "log_bytes", "data_bytes", "disk_free_bytes"), 0)
+    versions = {"touchlog": "1", "postgres": "18", "python": "3"}
+    # when its status is printed
+    status.render(
+        {
+            **counts,
+            **sizes,
+            "recorded_at": None,
+            "rejected": {},
+            "servers": servers | bus,
+            "data": "data",
+            "versions": versions,
+            "projections": [{}],
+        }
+    )
+    # then a stranger finds there both addresses that the README speaks of
+    printed = capsys.readouterr().out
+    assert told in printed
+    assert "tills      mqtt://127.0.0.1:1883" in printed
