@@ -49,16 +49,20 @@ class Running:
                 conn.interrupt()
 
 
+# Each is cut at the moment asked for: the files hold what became known, and who came, behind it.
 _VIEWS = """
 CREATE SCHEMA read;
 CREATE VIEW read.columns AS
-SELECT c.*, (SELECT min(e.known_to) FROM ends e WHERE e.position = c.position AND e.known_to > c.known_from) AS known_to
-  FROM ({rows}) c;
-CREATE VIEW read.persons AS SELECT owner, person FROM owners WHERE person IS NOT NULL;
+SELECT c.*, (SELECT min(e.known_to) FROM ends e
+              WHERE e.position = c.position AND e.known_to > c.known_from AND e.known_to <= {known_at}) AS known_to
+  FROM ({rows}) c WHERE c.known_from <= {known_at};
+CREATE VIEW read.persons AS
+SELECT o.owner, o.person FROM owners o
+ WHERE o.person IS NOT NULL AND o.owner IN (SELECT c.owner FROM read.columns c WHERE true {happened});
 CREATE VIEW read.event_log AS
-SELECT c.* EXCLUDE (known_from, known_to), p.person
-  FROM read.columns c LEFT JOIN read.persons p USING (owner)
- WHERE c.known_from <= {known_at} AND (c.known_to IS NULL OR c.known_to > {known_at}) {happened};
+SELECT c.* EXCLUDE (known_from, known_to), o.person
+  FROM read.columns c LEFT JOIN owners o USING (owner)
+ WHERE c.known_to IS NULL {happened};
 """
 
 
