@@ -451,6 +451,20 @@ def test_of_one_key_thrice_in_a_group_each_is_answered_for_itself(log: LogRecord
     assert [a.status for a in log.append(again)] == ["conflict", "duplicate", "conflict", "conflict"]
 
 
+def test_a_key_without_a_hash_is_known_with_another_payload_and_not_with_nobody_knows_which(
+    log: LogRecorder, owner: psycopg.Connection[Any]
+) -> None:
+    """Rows that came past our function may have none: whatever carries their key is a conflict, said as false."""
+    one = item(1)
+    owner.execute(
+        "INSERT INTO touchpoint_log.keys (stream, version, position) VALUES (%s, 1, 1)", (one.stream.hex(),)
+    )
+    answer = owner.execute(APPEND, append_parameters([item(2), one], epoch=None, erasures=None)).fetchone()
+    assert answer is not None
+    assert answer[2:] == ([2], [1], [False])
+    assert log.append([one]) == [Appended("conflict", 1)]
+
+
 def test_answers_are_those_of_a_dict_for_any_batches(new_database: Callable[[], str]) -> None:
     database_url = new_database()
     log = connect_log(database_url, role="touchlog_app")

@@ -144,6 +144,30 @@ def test_a_full_disk_is_one_line_that_says_what_to_do_and_exit_1(
     assert "The disk is full: make room, then give the same command again" in str(ended.value.code)
 
 
+@pytest.mark.parametrize(
+    ("failed", "told"),
+    [
+        (OSError(errno.EROFS, "Read-only file system", "/d/x"), "/d/x: Read-only file system. The disk can only be read"),
+        (PermissionError(errno.EACCES, "Permission denied", "/d/x"), "/d/x: Permission denied. Whoever gives this command"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "touchlog: Disk quota exceeded. The disk is full: make room"),
+    ],
+)  # fmt: skip
+def test_what_the_operating_system_refuses_is_told_with_its_file_and_a_way_out(
+    monkeypatch: pytest.MonkeyPatch, failed: OSError, told: str
+) -> None:
+    def fails(**_: Any) -> None:
+        raise failed
+
+    monkeypatch.setattr(cli, "app", fails)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert told in str(ended.value.code)
+    # what nobody foresaw keeps its traceback
+    failed.errno = errno.EIO
+    with pytest.raises(OSError, match=str(failed.strerror)):
+        cli.main()
+
+
 def test_of_all_that_a_program_of_the_server_says_its_complaint_is_told() -> None:
     said = "creating files ... ok\nFATAL:  could not extend file\nHINT:  Check free disk space.\nAborted\ninitdb: removing contents"
     assert _reason(said) == "FATAL:  could not extend file  Check free disk space."
