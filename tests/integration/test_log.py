@@ -267,8 +267,10 @@ def test_beside_a_known_key_too_a_commit_is_later_than_the_last_while_the_clock_
     owner.execute("UPDATE touchpoint_log.head SET recorded_at = clock_timestamp() + interval '40 seconds'")
     log.append([item(2)])
     assert log.append([item(1), item(3)]) == [Appended("duplicate", 1), Appended("recorded", 3)]
-    rows = owner.execute("SELECT recorded_at FROM touchpoint_log.events ORDER BY position").fetchall()
-    assert rows[2][0] == rows[1][0] + timedelta(microseconds=1)
+    assert log.head().recorded_at == stored(owner)[2][1], "the log's clock goes with it"
+    log.append([item(4)])
+    times = [row[1] for row in stored(owner)]
+    assert times[2:] == [times[1] + timedelta(microseconds=n) for n in (1, 2)]
 
 
 def test_a_clock_more_than_a_minute_behind_refuses_with_its_reason_and_recovers(
@@ -463,6 +465,25 @@ def test_a_key_without_a_hash_is_known_with_another_payload_and_not_with_nobody_
     assert answer is not None
     assert answer[2:] == ([2], [1], [False])
     assert log.append([one]) == [Appended("conflict", 1)]
+
+
+def test_beside_a_known_key_each_new_one_finds_its_own_event(
+    log: LogRecorder, owner: psycopg.Connection[Any]
+) -> None:
+    log.append([item(1)])
+    assert log.append([item(2), item(1), item(3)]) == [
+        Appended("recorded", 2),
+        Appended("duplicate", 1),
+        Appended("recorded", 3),
+    ]
+    assert log.append([item(2), item(3)]) == [Appended("duplicate", 2), Appended("duplicate", 3)]
+    assert_sound(owner, events=3)
+
+
+def test_a_place_in_a_stream_is_known_by_its_version_too(log: LogRecorder) -> None:
+    first, second, third = (item(1)._replace(version=version) for version in (1, 2, 3))
+    assert [a.status for a in log.append([first, second])] == ["recorded"] * 2
+    assert log.append([third, second]) == [Appended("recorded", 3), Appended("duplicate", 2)]
 
 
 def test_answers_are_those_of_a_dict_for_any_batches(new_database: Callable[[], str]) -> None:

@@ -104,6 +104,7 @@ def test_an_instant_beyond_the_calendar_is_its_first_or_its_last(at: datetime, b
         (LAST_INSTANT, WEST, "9999-12-31T11:59:59.999999-12:00"),
         (LAST_INSTANT, EAST, "9999-12-31T23:59:59.999999+00:00"),
         (FIRST, WEST, "0001-01-01T00:00:00+00:00"),
+        (datetime(9999, 12, 31, 20, tzinfo=timezone(timedelta(hours=1))), EAST, "9999-12-31T19:00:00+00:00"),
     ],
 )
 def test_an_instant_is_shown_in_a_zone_and_in_utc_where_it_has_no_date_there(
