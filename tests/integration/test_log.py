@@ -273,6 +273,19 @@ def test_beside_a_known_key_too_a_commit_is_later_than_the_last_while_the_clock_
     assert times[2:] == [times[1] + timedelta(microseconds=n) for n in (1, 2)]
 
 
+def test_the_time_of_a_commit_is_read_where_the_head_is_locked_and_not_where_its_transaction_began(
+    log: LogRecorder, owner: psycopg.Connection[Any]
+) -> None:
+    log.append([item(1)])
+    for group in ([item(2)], [item(1), item(3)]):
+        with owner.transaction():
+            (began,) = owner.execute("SELECT clock_timestamp()").fetchall()
+            answer = owner.execute(APPEND, append_parameters(group, epoch=None, erasures=None)).fetchone()
+            assert answer is not None
+            assert answer[1] >= began[0]
+    assert_sound(owner, events=3)
+
+
 def test_a_clock_more_than_a_minute_behind_refuses_with_its_reason_and_recovers(
     log: LogRecorder, owner: psycopg.Connection[Any], database_url: str
 ) -> None:
