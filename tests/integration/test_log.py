@@ -37,7 +37,7 @@ from adapters.postgres.read_models import ReadModels
 from adapters.postgres.subjects import Subjects
 from adapters.postgres.writer import Writer
 from domain.entry import entry, event_id_of, leaf_hash, moment, uuid_text
-from domain.errors import ClockBehind, FutureTime, StaleEpoch
+from domain.errors import ClockBehind, FutureTime, StaleEpoch, Unavailable
 from projections.contact_history import ContactHistory
 from projections.identities import Identities
 from projections.projector import Projector
@@ -165,6 +165,33 @@ def _checked_inside(conn: psycopg.Connection[Any]) -> list[tuple[int, str]]:
             return conn.execute(statement, *arguments)
 
     return list(check_log(Inside()))  # type: ignore[arg-type]
+
+
+def test_behind_a_head_that_was_set_back_nothing_is_said_to_be_recorded_that_is_not(
+    log: LogRecorder, owner: psycopg.Connection[Any], database_url: str
+) -> None:
+    """Where events stand already, no other can; and of one key given twice none is."""
+    log.append([item(1), item(2)])
+    before = stored(owner)
+    owner.execute("UPDATE touchpoint_log.head SET position = 0")
+
+    async def through_the_writer() -> None:
+        writer = Writer(database_url)
+        try:
+            with pytest.raises(Unavailable, match="nothing was recorded"):
+                await writer.append([item(3)])
+        finally:
+            await writer.close()
+
+    with pytest.raises(IntegrityError, match=r"none of its keys.*\n.*head stand behind"):
+        log.append([item(3)])
+    asyncio.run(through_the_writer())
+    assert log.append([item(2)]) == [Appended("duplicate", 2)]
+    owner.execute("UPDATE touchpoint_log.head SET position = 2")
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        owner.execute(APPEND, append_parameters([item(3), item(3)], epoch=None, erasures=None))
+    assert stored(owner) == before
+    assert log.append([item(3)]) == [Appended("recorded", 3)]
 
 
 # ---- append-only ----------------------------------------------------------------------------------------
@@ -411,7 +438,7 @@ def test_a_fence_that_rises_between_the_two_tries_of_one_append_holds_for_the_se
         "SELECT known_ordinals FROM touchpoint_log.append_with_known(%b, %b, %b::uuid[], %b::bigint[], %b::uuid[], "
         "%b::text[], %b::bytea[])"
     )
-    for epoch, erasures, code in ((2, 0, "TL001"), (1, 1, "TL002")):
+    for epoch, erasures, code in ((2, 0, "TL001"), (0, 0, "TL001"), (1, 1, "TL002"), (1, -1, "TL002")):
         with pytest.raises(psycopg.Error) as refused:
             owner.execute(second, (epoch, erasures, *arrays))
         assert refused.value.sqlstate == code
