@@ -162,6 +162,10 @@ async def test_an_order_belongs_to_whom_it_belonged_at_the_moment_that_is_asked_
     async def told(**moment: Any) -> list[list[str]]:
         return [sorted(await it.ids(ref, **moment)) for ref in (ANN, bob, "order:9", "order:10")]
 
+    async def is_of(ref: str, **moment: Any) -> bool:
+        person = it.core.histories.identities.person
+        return (await person("order:9", **moment)).id == (await person(ref, **moment)).id
+
     anns, bobs = ["placed", "shipped", "tie"], ["sent", "tie"]
     assert await told() == [anns, ["paid", *bobs], anns, ["paid", *bobs]]
     assert await told(known_at=first) == await told(as_of=later) == await told()
@@ -177,6 +181,8 @@ async def test_an_order_belongs_to_whom_it_belonged_at_the_moment_that_is_asked_
     assert await told(known_at=second) == await told(as_of=later) == await told()
     assert await told(known_at=first) == [anns, ["paid", *bobs], anns, ["paid", *bobs]]
     assert await told(known_at=first, as_of=NOON) == [anns, bobs, anns, bobs]
+    assert [await is_of(ANN), await is_of(bob)] == [False, True]
+    assert [await is_of(ANN, known_at=first), await is_of(bob, known_at=second)] == [True, True]
 
 
 @story

@@ -279,7 +279,7 @@ def test_while_the_clock_stands_behind_appends_go_on_by_microseconds_up_to_a_min
     log: LogRecorder, owner: psycopg.Connection[Any]
 ) -> None:
     log.append([item(1)])
-    owner.execute("UPDATE touchpoint_log.head SET recorded_at = clock_timestamp() + interval '30 s'")
+    owner.execute("UPDATE touchpoint_log.head SET recorded_at = clock_timestamp() + interval '55 s'")
     ahead = log.head().recorded_at
     assert ahead is not None
     log.append([item(2)])
