@@ -258,6 +258,21 @@ def test_the_application_can_only_append(log: LogRecorder, owner: psycopg.Connec
     assert_sound(owner, events=1)
 
 
+def test_who_analyses_calls_no_function_of_a_log_and_the_application_those_that_number_and_resolve(
+    owner: psycopg.Connection[Any],
+) -> None:
+    """Also of those that a later migration makes: `append` writes with the rights of the owner."""
+    may = (
+        "SELECT DISTINCT p.proname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = %s "
+        "AND has_function_privilege(%s, p.oid, 'EXECUTE') ORDER BY 1"
+    )
+    for schema in ("touchpoint_log", "records_log"):
+        assert owner.execute(may, (schema, "touchlog_analyst")).fetchall() == []
+        assert [name for (name,) in owner.execute(may, (schema, "touchlog_app"))] == [
+            *("append", "known_at", "position_at", "refuse_change"),
+        ]
+
+
 # ---- the log's clock ------------------------------------------------------------------------------------
 
 
