@@ -404,10 +404,15 @@ def test_an_empty_log_is_closed_too(log: LogRecorder, owner: psycopg.Connection[
     assert stored(owner)[0][1] > at
 
 
-def test_the_future_is_refused(log: LogRecorder) -> None:
+def test_the_future_is_refused(log: LogRecorder, owner: psycopg.Connection[Any]) -> None:
     with pytest.raises(FutureTime, match="future"):
         log.known_at(datetime.now(UTC) + timedelta(seconds=30))
+    with pytest.raises(psycopg.Error, match="lies in the future"):
+        owner.execute("SELECT touchpoint_log.known_at(clock_timestamp() + interval '0.9 s')")
     assert log.append([item(1)]) == [Appended("recorded", 1)]
+    with owner.transaction():  # what was yet to come when its transaction began has passed by now
+        owner.execute("SELECT 1")
+        assert owner.execute("SELECT touchpoint_log.known_at(clock_timestamp())").fetchone() == (1,)
 
 
 # ---- fences ---------------------------------------------------------------------------------------------
