@@ -438,6 +438,13 @@ async def test_pages_of_any_length_put_together_are_the_whole_with_a_text_looked
             assert await put_together(limit, q=q, **moment) == expected, (limit, batch, q, moment)
         assert told == {("2026-03-01T12:00:01.000000Z" if "as_of" in moment else None, head, head)}
 
+    # and whoever asks for more than a page may hold is given that, and the way on
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(history, "LARGEST_PAGE", 5)
+        page = await it.core.histories.page(ANN, limit=99, known_at=head)
+    assert [int(e["provenance"]["source_id"]) for e in page.entries] == newest[:5]
+    assert page.next is not None
+
 
 @story
 async def test_a_cursor_is_not_mixed_with_another_moment(it: House) -> None:
