@@ -418,6 +418,7 @@ async def test_pages_of_any_length_put_together_are_the_whole_with_a_text_looked
         while True:
             page = await it.core.histories.page(ANN, limit=limit, cursor=cursor, **asked)
             assert len(page.entries) == max(1, limit) or page.next is None
+            assert page.entries, "no page is promised that has nothing"
             found += [int(e["provenance"]["source_id"]) for e in page.entries]
             told.add((page.as_of, page.known_at, page.head))
             if (cursor := page.next) is None:
