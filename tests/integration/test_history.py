@@ -15,6 +15,7 @@ import pytest
 
 from adapters import history
 from adapters.ingest import Answer, Principal
+from adapters.moments import READ_MODELS
 from adapters.postgres.schema import migrate
 from bin.compose import Core, core, project_once
 from bin.settings import Settings
@@ -354,6 +355,28 @@ async def test_who_was_just_recorded_is_waited_for(it: House) -> None:
 
     assert await history == ["2"]
     assert (await person).known_at == 2
+
+
+@story
+async def test_while_one_read_model_is_ahead_of_the_other_the_answer_is_of_what_both_have_seen(
+    it: House,
+) -> None:
+    """So that it can be asked again: entries and person are of the one position that is told."""
+    first = (await it.given(event("1"))).head
+    last = (await it.given(event("2", identifiers="user:u-1"))).head
+    seen = "UPDATE touchlog.projections SET position = %s WHERE name = %s AND state = 'live'"
+
+    async def told() -> tuple[Any, ...]:
+        page, person = await it.core.histories.page(ANN), await it.core.histories.identities.person(ANN)
+        ids = [entry["provenance"]["source_id"] for entry in page.entries]
+        return ids, page.known_at, len(person.subjects), person.known_at
+
+    with psycopg.connect(it.core.database_url, autocommit=True) as owner:
+        for behind in READ_MODELS:
+            owner.execute(seen, (first, behind))
+            assert await told() == (["1"], first, 1, first)
+            owner.execute(seen, (last, behind))
+            assert await told() == (["2", "1"], last, 2, last)
 
 
 @story
