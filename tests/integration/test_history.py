@@ -450,11 +450,12 @@ async def test_pages_of_any_length_put_together_are_the_whole_with_a_text_looked
             more = event(f"9{len(found)}{limit}", data={"duration_s": 1, "summary": "tea"})
             await it.given(more, projected=limit == 3)
 
-    for limit, batch, q, moment in (
+    asked_for: tuple[tuple[int, int, str | None, dict[str, Any]], ...] = (
         *((limit, 2, q, {"known_at": head}) for limit in (0, 3, 4, 8) for q in (None, "TEA")),
         *((limit, 1, "tea", {"known_at": head, "as_of": cut}) for limit in (1, 2, 3)),
         (2, 3, None, {"known_at": head, "as_of": cut}),
-    ):
+    )
+    for limit, batch, q, moment in asked_for:
         told: set[tuple[Any, ...]] = set()
         expected = [n for n in newest if ("as_of" not in moment or n < 6) and (q is None or n % 2)]
         with pytest.MonkeyPatch.context() as patched:
