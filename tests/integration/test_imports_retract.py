@@ -252,7 +252,8 @@ def test_a_file_is_imported_listed_taken_back_and_restored_by_commands(
     assert "retracted" in touchlog("imports", "list").stdout
 
     also = [
-        event(str(n), data={"duration_s": 7}, **({"identifiers": "user:u-1"} if n else {})) for n in range(3)
+        event(str(n), data={"duration_s": 7}, **({"identifiers": "phone:+442079460018"} if n else {}))
+        for n in range(3)
     ]
     file.write_text("".join(json.dumps(one) + "\n" for one in also))
     assert touchlog("ingest", file).exit_code == 1, "conflicts, without --correct"
