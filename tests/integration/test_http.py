@@ -902,6 +902,18 @@ def test_persons_are_found_by_their_identifiers(served: Served, http: httpx.Clie
     assert http.get(f"/v1/persons/{person['id']}").json()["id"] == person["id"]
 
 
+def test_an_event_without_a_time_sent_again_is_a_duplicate_and_with_one_a_conflict(
+    http: httpx.Client,
+) -> None:
+    """What is compared is what was sent, not the time of receipt that stands in."""
+    timeless = {name: value for name, value in call().items() if name != "time"}
+    first = only(post(http, timeless))
+    again = [only(post(http, {**timeless, **more})) for more in ({}, {"time": "2026-01-31T12:00:00Z"}, {})]
+    assert first["status"] == "recorded"
+    assert [one["status"] for one in again] == ["duplicate", "conflict", "duplicate"]
+    assert {one["position"] for one in again} == {first["position"]}
+
+
 def test_as_of_takes_a_position_for_the_time_at_which_that_was_recorded(
     served: Served, http: httpx.Client
 ) -> None:

@@ -254,12 +254,17 @@ def test_a_file_is_imported_listed_taken_back_and_restored_by_commands(
     assert json.loads(touchlog("history", "email:ann@example.com", "--json").stdout)["entries"] == []
     assert "retracted" in touchlog("imports", "list").stdout
 
-    file.write_text("".join(json.dumps(event(str(n), data={"duration_s": 7})) + "\n" for n in range(3)))
+    also = [
+        event(str(n), data={"duration_s": 7}, **({"identifiers": "phone:+442079460018"} if n else {}))
+        for n in range(3)
+    ]
+    file.write_text("".join(json.dumps(one) + "\n" for one in also))
     assert touchlog("ingest", file).exit_code == 1, "conflicts, without --correct"
     tried = json.loads(touchlog("ingest", file, "--correct", "--dry-run", "--json").stdout)
-    assert (tried["corrected"], tried["conflicts"]) == (3, 0)
+    assert (tried["corrected"], tried["conflicts"], tried["remarks"]) == (3, 0, 2)
     made = json.loads(touchlog("ingest", file, "--correct", "--json").stdout)
-    assert (made["corrected"], made["conflicts"], made["duplicates"]) == (3, 0, 0)
+    assert (made["corrected"], made["conflicts"], made["duplicates"], made["remarks"]) == (3, 0, 0, 2)
+    assert [(p["status"], p["errors"][0]["code"]) for p in made["problems"]] == [("remark", "left_out")] * 2
     shown = touchlog("history", "email:ann@example.com")
     assert shown.stdout.count("corrected ") == 3
 

@@ -3,11 +3,14 @@
 import errno
 import re
 import shlex
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -15,9 +18,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from adapters.embedded import prepare_folders
 from adapters.embedded.postgres import _reason
-from bin import cli, status
+from bin import cli, serve, status
 from bin.funnel import question_of
+from bin.settings import Settings
 from domain.errors import Misconfigured
 
 ALONE = {"serve"}
@@ -142,6 +147,51 @@ def test_a_full_disk_is_one_line_that_says_what_to_do_and_exit_1(
         cli.main()
     # then no traceback is shown, but what is wrong and what to do next
     assert "The disk is full: make room, then give the same command again" in str(ended.value.code)
+
+
+@pytest.mark.parametrize(
+    ("failed", "told"),
+    [
+        (OSError(errno.EROFS, "Read-only file system", "/d/x"), "/d/x: Read-only file system. The disk can only be read"),
+        (PermissionError(errno.EACCES, "Permission denied", "/d/x"), "/d/x: Permission denied. Whoever gives this command"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "touchlog: Disk quota exceeded. The disk is full: make room"),
+    ],
+)  # fmt: skip
+def test_what_the_operating_system_refuses_is_told_with_its_file_and_a_way_out(
+    monkeypatch: pytest.MonkeyPatch, failed: OSError, told: str
+) -> None:
+    def fails(**_: Any) -> None:
+        raise failed
+
+    monkeypatch.setattr(cli, "app", fails)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert told in str(ended.value.code)
+    # what nobody foresaw keeps its traceback
+    failed.errno = errno.EIO
+    with pytest.raises(OSError, match=str(failed.strerror)):
+        cli.main()
+
+
+def test_serve_says_at_its_start_that_the_bus_does_not_answer_without_its_password_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # given a bus at which nobody listens
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"nats://ann:s3cret@127.0.0.1:{taken.getsockname()[1]}"
+    settings = Settings.load({}, data=tmp_path, database_url="postgresql://none", nats_url=url)
+    prepare_folders(tmp_path)
+    for place in ("adapters.postgres.schema.migrate", "adapters.keys.check_keys"):
+        monkeypatch.setattr(place, lambda *_: None)
+    parts: Any = SimpleNamespace(children=[], watch_until_stopped=lambda: None)
+    # when it is started
+    with ExitStack() as stack:
+        serve._run(settings, (), {}, demo=False, supervisor=parts, stack=stack)
+    # then it is told, and runs
+    told = capsys.readouterr()
+    assert "does not answer: is TOUCHLOG_NATS_URL right? All else works" in told.err
+    assert "s3cret" not in told.err + told.out
+    assert (parts.was_ready, "touchlog runs" in told.out) == (True, True)
 
 
 def test_of_all_that_a_program_of_the_server_says_its_complaint_is_told() -> None:
