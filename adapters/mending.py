@@ -11,6 +11,7 @@ import domain.touchpoints  # noqa: F401 - registers every declared type
 from adapters.channels import CHANNELS, Channel, Delivery, Translated
 from adapters.deliveries import delivery_of, is_letter, take_again
 from adapters.intake.cloudevents import Receipt, draft
+from adapters.intake.import_runs import retracted_at
 from adapters.intake.ingest import Ingest
 from adapters.intake.payloads import read_payload
 from adapters.postgres.api_keys import ApiKeys
@@ -18,7 +19,7 @@ from adapters.postgres.rejected import Rejected, Shown
 from adapters.principal import Principal
 from domain.errors import Invalid
 
-__all__ = ["looked_at", "not_its_own", "retried", "tried"]
+__all__ = ["looked_at", "not_as_sent", "retried", "tried"]
 
 
 def tried(channel: Channel, delivery: Delivery, *, region: str | None) -> list[dict[str, Any]]:
@@ -72,7 +73,26 @@ def looked_at(payload: bytes, *, region: str | None) -> list[dict[str, Any]]:
     ]
 
 
-async def not_its_own(ingest: Ingest, keys: ApiKeys, one: Shown) -> list[dict[str, Any]]:
+async def not_as_sent(ingest: Ingest, rejected: Rejected, keys: ApiKeys, one: Shown) -> list[dict[str, Any]]:
+    """Why a kept item may not be recorded as it was sent: its import was taken back, or it is not its sender's to send."""
+    at = await _taken_back_at(rejected, one)
+    if at is None:
+        return await _not_its_own(ingest, keys, one)
+    detail = (
+        f"The import that brought it ({one.import_id}) was taken back at {at:%Y-%m-%d %H:%M} UTC: it would not hold. "
+        "Dismiss it; where it is right all the same, give it as your own, as a correction."
+    )
+    return [{"pointer": "", "detail": detail, "code": "retracted"}]
+
+
+async def _taken_back_at(rejected: Rejected, one: Shown) -> datetime | None:
+    """When the import that brought an item was taken back."""
+    if one.import_id is None:
+        return None
+    return (await retracted_at(rejected.pool, [one.import_id])).get(one.import_id)
+
+
+async def _not_its_own(ingest: Ingest, keys: ApiKeys, one: Shown) -> list[dict[str, Any]]:
     """Why a kept event may not be recorded as it was sent: it speaks for a source that is not its sender's.
 
     Who tries it again may do so, but has not said it: a forged event would come in with the next `retry --all`.
@@ -109,6 +129,8 @@ async def retried(
     """Try a kept item again, or *corrected* in its place; what is recorded now, or was already, is settled.
 
     As it was sent it is recorded only where its sender's key may do so (SEMANTICS §7); a correction is the word of *who*.
+    What came with an import becomes part of it, and goes with it; of one that was taken back only a correction is
+    recorded, which is then none of it.
 
     Raises:
         Unavailable: the same may be asked again.
@@ -120,19 +142,25 @@ async def retried(
     if payload is None:
         detail = "The key of its payload was destroyed; there is nothing to try again. Dismiss it."
         return outcome | {"errors": [{"pointer": "", "detail": detail, "code": "erased"}]}
+    if corrected is None and (reasons := await not_as_sent(ingest, rejected, keys, one)):
+        return outcome | {"errors": reasons}
     if corrected is None and one.way_in.startswith("csv") and not payload.lstrip().startswith(b"{"):
         detail = (
             f"This is a row of a file ({one.way_in}, {one.place}), not an event. Put the file right and ingest it again: "
             "rows that are recorded are skipped. Or give an event for it: --with FILE."
         )
         return outcome | {"errors": [{"pointer": "", "detail": detail, "code": "not_an_event"}]}
-    if corrected is None and (foreign := await not_its_own(ingest, keys, one)):
-        return outcome | {"errors": foreign}
     if is_letter(payload):
         result = await take_again(ingest, rejected, payload, who, way_in=one.way_in)
     else:
-        places = [one.place or f"rejected {one.id}"]
-        answer = await ingest.accept([payload], who, way_in=one.way_in, places=places, keep=False)
+        answer = await ingest.accept(
+            [payload],
+            who,
+            way_in=one.way_in,
+            import_id=None if await _taken_back_at(rejected, one) else one.import_id,
+            places=[one.place or f"rejected {one.id}"],
+            keep=False,
+        )
         (result,) = answer.results
     if result.status in ("recorded", "duplicate"):
         await rejected.settle(one.id, result.status, result.position)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 __all__ = ["plain_text"]
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# Wide signs are taken for narrow ones where Japanese and Chinese are written; a line's end is skipped by some.
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r", "\n")
 
 
 def plain_text(text: str) -> str:

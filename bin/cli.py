@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 import sys
 from importlib import import_module
 
-import typer
 
-from bin import __version__
-from domain.errors import TouchlogError
+def _interrupted_early(*_: object) -> None:
+    """End at once and without a traceback: while the commands are read nothing is begun yet."""
+    os.write(2, b"touchlog: interrupted\n")
+    os._exit(130)
+
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, _interrupted_early)
+
+import typer  # noqa: E402
+
+from bin import __version__  # noqa: E402
+from domain.errors import TouchlogError  # noqa: E402
 
 # One line for each module that registers commands; what is heavy it imports when a command runs.
 COMMANDS = (
@@ -88,11 +100,15 @@ _ADVICE = {
 
 
 def main() -> None:
-    """Run one command; exits 0, 1 (failed, or answered no) or 2 (wrong use)."""
+    """Run one command; exits 0, 1 (failed, or answered no), 2 (wrong use) or 130 (interrupted)."""
+    if signal.getsignal(signal.SIGINT) is _interrupted_early:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         app(prog_name="touchlog")
     except TouchlogError as error:
         sys.exit(f"touchlog: {error}")
+    except KeyboardInterrupt:  # before the command itself
+        sys.exit(130)
     except OSError as error:
         advice = _ADVICE.get(error.errno or 0)
         if advice is None:

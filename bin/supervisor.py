@@ -28,6 +28,7 @@ STEADY_AFTER_S = 10.0
 READY_FOR_S = 0.5
 """A child that was ready this long has started well, too."""
 LONGEST_PAUSE_S = 5.0
+STUCK_ASKED_EVERY_S = 2.0
 ENDS_AT_START = 6
 """So many ends in a row before everything was ready once: the start has failed."""
 LARGEST_LOG_BYTES = 50 * 2**20
@@ -38,7 +39,8 @@ class Child:
     """One process that has to be there.
 
     `stop_signals` are sent one after the other, each with `stop_timeout_s`. Children of a higher `rank` are
-    stopped before those of a lower one.
+    stopped before those of a lower one. `is_stuck` is asked now and then, where there is one: such a process is
+    killed, and started again as any that ends.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Child:
     stop_signals: Sequence[signal.Signals] = (signal.SIGTERM,)
     stop_timeout_s: float = 10.0
     is_ready: Callable[[subprocess.Popen[bytes]], bool] = field(default=lambda _: True)
+    is_stuck: Callable[[], bool] | None = None
     after_stop: Callable[[], None] = lambda: None
     process: subprocess.Popen[bytes] | None = None
     started_at_s: float = 0.0
@@ -144,7 +147,8 @@ class Supervisor:
         now = time.monotonic()
         due = [child.start_again_at_s - now for child in self.children if child.process is None]
         announcements = [0.05 for child in self.children if not child.announced]
-        span_s = max(0.0, min([longest_s, *due, *announcements]))
+        questions = [STUCK_ASKED_EVERY_S for child in self.children if child.is_stuck is not None]
+        span_s = max(0.0, min([longest_s, *due, *announcements, *questions]))
         if not self._asked_to_stop:
             select.select([self._woken], [], [], span_s)
         with suppress(BlockingIOError):
@@ -162,6 +166,10 @@ class Supervisor:
     def _look_after(self, child: Child) -> bool:
         """Note an end, start again what is due; gives whether anything changed."""
         now = time.monotonic()
+        if child.process is not None and child.process.poll() is None and child.is_stuck and child.is_stuck():
+            log.warning("part_stuck", name=child.name, pid=child.process.pid)
+            child.process.kill()
+            child.process.wait()
         if child.process is not None and child.process.poll() is not None:
             lived_s = now - child.started_at_s
             # One that was ready and then ended was killed, not broken: it is started again at once.

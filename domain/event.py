@@ -287,7 +287,10 @@ def _wrong(name: str, value: Any, wanted: Data, defs: Data, text: str) -> Proble
     if missing:
         return _missing(f"{pointer}/{missing[1]}", missing[1], _step(wanted, missing[1], defs), defs)
     given, right = _shown(value), _schema_words(wanted, defs)
-    if right.startswith(given) or (given == "a text" and right.startswith(("an RFC 3339", "one of"))):
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and right.startswith((given, "a number")):
+        given = "a number out of range"
+    elif right.startswith(given) or (given == "a text" and right.startswith(("an RFC 3339", "one of"))):
         given += " of another form or value"
     return Problem(pointer, f"'{name}' is {given}; it should be {right}")
 

@@ -23,8 +23,10 @@ from adapters.answers.moments import READ_MODELS, Moments
 from adapters.postgres.subjects import Subjects
 from domain.entry import moment
 
-__all__ = ["Histories", "Page"]
+__all__ = ["LARGEST_PAGE", "Histories", "Page"]
 
+LARGEST_PAGE = 1000
+"""Entries; whoever asks for more is given so many."""
 _SEARCHED = 400
 """Entries unsealed at a time while a text is looked for."""
 
@@ -149,7 +151,7 @@ class Histories:
         Raises:
             Invalid, NotFound, FutureTime, Behind.
         """
-        limit = max(1, min(limit, 1000))
+        limit = max(1, min(limit, LARGEST_PAGE))
         place = read_cursor(cursor, _Place) if cursor else None
         if place is not None:
             hold_moment((place.as_of, place.known_at), as_of, await self.moments.resolve_known_at(known_at))

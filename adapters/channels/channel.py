@@ -12,7 +12,7 @@ import msgspec
 import orjson
 import structlog
 
-from adapters.intake.payloads import Payload, event_of
+from adapters.intake.payloads import Payload, event_of, read_payload
 from domain.entry import moment_once
 from domain.errors import Invalid, Problem
 from domain.identity import kind_of
@@ -230,11 +230,13 @@ def json_of(body: bytes) -> Any:
     """The JSON of *body*, integers exact.
 
     Raises:
-        Invalid: it is not JSON, or nested too deeply.
+        Invalid: it is not JSON, or holds what cannot be decoded: that is told with its place.
     """
+    body = body.removeprefix(b"\xef\xbb\xbf")
     try:
-        return msgspec.json.decode(body.removeprefix(b"\xef\xbb\xbf"))
+        return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
+        read_payload(body)  # tells what is wrong, and where
         raise Invalid([Problem("", "The payload is not JSON.", "not_json")]) from None
 
 

@@ -9,7 +9,7 @@ track the orders, e-mails, leads, loyalty and campaigns of Segment's published s
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -41,6 +41,7 @@ from adapters.channels.values import (
     text,
     whole,
 )
+from adapters.intake.payloads import items_of, members_of
 from domain.entry import moment_once
 from domain.errors import Invalid, Problem
 
@@ -79,13 +80,13 @@ def _translate(delivery: Delivery) -> Iterator[Found]:
         yield _item(item, delivery, sent, delivery.call, "")
         yield from _preferences(item, delivery, delivery.call, "")
         return
+    calls: Sequence[bytes | msgspec.Raw]
     try:
         envelope = _envelope(delivery.body)
-        sent = _Sent.of(envelope.sentAt, delivery)
+        calls, sent = envelope.batch, _Sent.of(envelope.sentAt, delivery)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        yield from _slowly(delivery)
-        return
-    for number, raw in enumerate(envelope.batch):
+        calls, sent = _undecoded(delivery)
+    for number, raw in enumerate(calls):
         place = f"/batch/{number}"
         if len(raw) > LARGEST_CALL_BYTES:
             yield _too_large(len(raw), place)
@@ -93,7 +94,7 @@ def _translate(delivery: Delivery) -> Iterator[Found]:
         try:
             item = _decoded(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
-            yield Untranslated(place, [Problem(place, "The payload is not JSON.", "not_json")])
+            yield _unreadable(bytes(raw), place)
             continue
         yield from _call(item, delivery, sent, place)
 
@@ -104,18 +105,31 @@ class _Envelope(msgspec.Struct):
 
 
 _envelope = msgspec.json.Decoder(_Envelope).decode
-_decoded: Callable[[msgspec.Raw], Any] = msgspec.json.Decoder().decode
+_decoded: Callable[[bytes | msgspec.Raw], Any] = msgspec.json.Decoder().decode
 
 
-def _slowly(delivery: Delivery) -> Iterator[Found]:
-    """A batch of which something cannot be decoded, or that is none."""
-    body = json_of(delivery.body)
-    batch = inside(body, "batch")
-    if not isinstance(batch, list):
+def _undecoded(delivery: Delivery) -> tuple[list[bytes], _Sent]:
+    """The calls of a batch of which something cannot be decoded: one of them spoils no other."""
+    members = members_of(delivery.body)
+    batch = members.get("batch", b"")
+    if batch[:1] != b"[":
+        json_of(delivery.body)
         raise _none("/batch", "A batch is a JSON object with the calls in the list 'batch'.", "missing")
-    sent = _Sent.of(inside(body, "sentAt"), delivery)
-    for place, item in enumerate(batch):
-        yield from _call(item, delivery, sent, f"/batch/{place}")
+    sent_at = None
+    with suppress(Invalid):
+        sent_at = json_of(members.get("sentAt", b"null"))
+    return items_of(batch), _Sent.of(sent_at, delivery)
+
+
+def _unreadable(raw: bytes, place: str) -> Untranslated:
+    problems = [Problem("", "The call is not JSON.", "not_json")]
+    try:
+        json_of(raw)
+    except Invalid as wrong:
+        problems = wrong.problems
+    return Untranslated(
+        place, [msgspec.structs.replace(each, pointer=place + each.pointer) for each in problems]
+    )
 
 
 def _too_large(size: int, place: str) -> Untranslated:

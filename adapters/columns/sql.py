@@ -49,16 +49,20 @@ class Running:
                 conn.interrupt()
 
 
+# Each is cut at the moment asked for: the files hold what became known, and who came, behind it.
 _VIEWS = """
 CREATE SCHEMA read;
 CREATE VIEW read.columns AS
-SELECT c.*, (SELECT min(e.known_to) FROM ends e WHERE e.position = c.position AND e.known_to > c.known_from) AS known_to
-  FROM ({rows}) c;
-CREATE VIEW read.persons AS SELECT owner, person FROM owners WHERE person IS NOT NULL;
+SELECT c.*, (SELECT min(e.known_to) FROM ends e
+              WHERE e.position = c.position AND e.known_to > c.known_from AND e.known_to <= {known_at}) AS known_to
+  FROM ({rows}) c WHERE c.known_from <= {known_at};
+CREATE VIEW read.persons AS
+SELECT o.owner, o.person FROM owners o
+ WHERE o.person IS NOT NULL AND o.owner IN (SELECT c.owner FROM read.columns c WHERE true {happened});
 CREATE VIEW read.event_log AS
-SELECT c.* EXCLUDE (known_from, known_to), p.person
-  FROM read.columns c LEFT JOIN read.persons p USING (owner)
- WHERE c.known_from <= {known_at} AND (c.known_to IS NULL OR c.known_to > {known_at}) {happened};
+SELECT c.* EXCLUDE (known_from, known_to), o.person
+  FROM read.columns c LEFT JOIN owners o USING (owner)
+ WHERE c.known_to IS NULL {happened};
 """
 
 
@@ -125,6 +129,8 @@ def _answered(
         conn.execute("SET lock_configuration = true")
         running.begins(conn)
         try:
+            if several := _unheard(conn, query):
+                return several
             found: Any = conn.sql(query)
             if found is None:  # a statement that answers nothing
                 return Result([], [], view.known_at)
@@ -139,6 +145,17 @@ def _answered(
             )
         finally:
             running.ends()
+
+
+def _unheard(conn: duckdb.DuckDBPyConnection, query: str) -> str:
+    """Why a text is refused of which only the last answer would be shown; '' where nothing is left out."""
+    answering = [
+        duckdb.ExpectedResultType.QUERY_RESULT
+    ]  # and nothing else: what only prepares may stand before
+    stated = conn.extract_statements(query)
+    if not any(each.expected_result_type == answering for each in stated[:-1]):
+        return ""
+    return f"Only the answer of the last of {len(stated):,} statements would be shown: ask them one by one."
 
 
 def _by_arrow(table: pa.Table) -> list[tuple[Any, ...]]:

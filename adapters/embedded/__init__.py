@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
@@ -72,10 +73,12 @@ def prepare_folders(data: Path) -> None:
             # Root's PostgreSQL runs as another user, who has to pass (not list) the way to its files.
             folder.chmod(0o711 if os.geteuid() == 0 and folder.name != "logs" else 0o700)
         if not os.access(data / "run", os.W_OK | os.X_OK):
-            raise PermissionError(13, "Permission denied")
+            refused = errno.EROFS if os.statvfs(data / "run").f_flag & os.ST_RDONLY else errno.EACCES
+            raise OSError(refused, os.strerror(refused))
     except OSError as error:
+        mend = "mount its disk so that it can be written, or " if error.errno == errno.EROFS else ""
         raise Misconfigured(
-            f"The data folder {data} cannot be used ({error.strerror}); name another with --data DIR or TOUCHLOG_DATA."
+            f"The data folder {data} cannot be used ({error.strerror}); {mend}name another with --data DIR or TOUCHLOG_DATA."
         ) from error
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -32,6 +33,10 @@ MAX_RESERVED_BYTES = 2**50
 nothing; by default nats-server grants three quarters of the free disk, which the queues of a few keys use up."""
 SERVERS_OWN = ["$JS.>", "$MQTT.>", "$SYS.>", "$KV.>", "$O.>", "_INBOX.>", "_touchlog.>"]
 """Subjects on which nobody but the server and touchlog itself speaks, also in a key's own account."""
+DISK_IS_FULL = (b"no space left on device", b"disk quota exceeded")
+"""What the server says of a stream that could not be written."""
+ROOM_BYTES = 16 * 2**20
+"""So much has to be free before the server is worth starting again."""
 STORE_KEY = "TOUCHLOG_NATS_STORE_KEY"
 """The variable by which the server's own child learns its key; it never stands in a file below DIR/nats."""
 
@@ -125,6 +130,8 @@ class Nats:
         self._mqtt_port_file = self.directory / "mqtt.port"
         self._opened_file = self.directory / "opened.json"
         self._config_file = self.directory / "nats.conf"
+        self._heard_to = 0  # in the log, of this run of the server
+        self._disk_was_full = False
 
     def prepare(self, users: Iterable[NatsUser] = ()) -> None:
         """Write the configuration, and what it needs the first time: key, password, port."""
@@ -218,6 +225,12 @@ class Nats:
         """Remember that the streams of these keys stand; the next `reload` opens MQTT to them."""
         write_private(self._opened_file, json.dumps(sorted(self.opened | set(key_ids))).encode())
 
+    def _close(self) -> None:
+        """Close MQTT to all keys: their streams were lost, and the server would drop what it acknowledged to them."""
+        self._opened_file.unlink()
+        text = self._config_file.read_text()
+        write_private(self._config_file, re.sub(r'"STANDARD",\s*"MQTT"', '"STANDARD"', text).encode())
+
     @property
     def append_subject(self) -> str:
         """The subject of the way in: a request there is answered after the log's commit."""
@@ -248,6 +261,10 @@ class Nats:
 
     def start(self, log: Path) -> subprocess.Popen[bytes]:
         """Start the server; what it says goes to the file *log*."""
+        if self.opened and not (self.directory / "store" / "jetstream").is_dir():
+            self._close()
+        self._heard_to = log.stat().st_size if log.exists() else 0
+        self._disk_was_full = False
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             return spawn(
@@ -258,6 +275,21 @@ class Nats:
             )
         finally:
             os.close(descriptor)
+
+    def is_stuck(self, log: Path) -> bool:
+        """Whether the disk was full and has room again: a stream that could not be written takes nothing more.
+
+        The server remembers the failure for as long as it runs (seen with 2.15), and goes on telling of it.
+        """
+        with suppress(OSError), log.open("rb") as said:
+            size = said.seek(0, os.SEEK_END)
+            if size != self._heard_to:
+                begin = self._heard_to if size > self._heard_to else 0  # it was cut short meanwhile
+                said.seek(max(begin, size - 2**20))
+                new = said.read()
+                self._heard_to = said.tell()
+                self._disk_was_full |= any(words in new for words in DISK_IS_FULL)
+        return self._disk_was_full and shutil.disk_usage(self.directory).free >= ROOM_BYTES
 
     def is_ready(self) -> bool:
         """Whether a server answers on the port with NATS's greeting."""

@@ -41,7 +41,7 @@ from adapters.http import (
     verdicts,
     volumes,
 )
-from adapters.http.auth import missing_parameters, reader, unknown_parameters
+from adapters.http.auth import missing_parameters, reader, readers_only, unknown_parameters
 from adapters.http.browser import is_page, page_of_problem
 from adapters.http.door import Door, Receive, Scope, Send
 from adapters.http.events import Intake
@@ -207,6 +207,7 @@ def build(house: House) -> Front:
     inner = Litestar(
         route_handlers=[*routes(), *docs.ROUTES, *browser.ROUTES, *consent_questions.PAGES],
         dependencies=dependencies,
+        guards=[readers_only],
         middleware=[_slashes],
         exception_handlers={Exception: answer_error},
         openapi_config=None,

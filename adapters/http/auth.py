@@ -33,6 +33,7 @@ __all__ = [
     "needs_key",
     "parameters_are_known",
     "reader",
+    "readers_only",
     "session_cookie",
     "signed_in",
     "unauthorised",
@@ -145,26 +146,39 @@ async def needs_key(connection: ASGIConnection[Any, Any, Any, Any], handler: Bas
     parameters_are_known(connection, handler)
 
 
+async def readers_only(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """Guard of what tells about persons: who may not read hears that, whatever else is wrong with the question."""
+    if "reader" in handler.parsed_fn_signature.parameters:
+        await _may_read(Request(connection.scope))
+
+
 async def reader(request: Request[Any, Any, Any]) -> Principal:
-    """Somebody who may read about persons; who may not is refused, and the refusal is recorded."""
+    """Somebody who may read about persons, as the guard `readers_only` found."""
+    principal = known_principal(request)
+    assert principal is not None, "the application has the guard readers_only"
+    parameters_are_known(request, request.route_handler)
+    return principal
+
+
+async def _may_read(request: Request[Any, Any, Any]) -> None:
+    """Refuse who may not read, and record the refusal."""
     principal = await signed_in(request)
     if principal is None:
         raise unauthorised(_SEND_A_KEY)
-    if principal.role not in MAY_READ:
-        await house_of(request).core.records.access(
-            principal.key_id,
-            action=action_of(request),
-            query=_asked(request),
-            purpose=request.headers.get("touchlog-purpose"),
-            denied=True,
-        )
-        raise Refusal(
-            403,
-            "forbidden",
-            f"The key {principal.key_id} is of role {principal.role} and may not read; use one of role admin.",
-        )
-    parameters_are_known(request, request.route_handler)
-    return principal
+    if principal.role in MAY_READ:
+        return
+    await house_of(request).core.records.access(
+        principal.key_id,
+        action=action_of(request),
+        query=_asked(request),
+        purpose=request.headers.get("touchlog-purpose"),
+        denied=True,
+    )
+    raise Refusal(
+        403,
+        "forbidden",
+        f"The key {principal.key_id} is of role {principal.role} and may not read; use one of role admin.",
+    )
 
 
 @cache

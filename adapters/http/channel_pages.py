@@ -20,7 +20,7 @@ from adapters.http.persons import access_recorded
 from adapters.http.problems import of_exception
 from adapters.http.reading import LARGEST_NUMBER
 from adapters.http.rendering import elsewhere, from_our_page, rendered
-from adapters.mending import looked_at, not_its_own, retried, tried
+from adapters.mending import looked_at, not_as_sent, retried, tried
 from adapters.postgres.channel_counts import channels_shown
 from adapters.postgres.rejected import Shown
 from adapters.principal import Principal
@@ -230,8 +230,10 @@ async def _one(
     payload = None if one.payload is None else _laid_out(read[1].body if read else one.payload)
     asked = corrected.encode() if corrected is not None else one.payload
     would = looked_at(asked, region=house.core.ingest.region) if asked is not None else []
-    if corrected is None and (foreign := await not_its_own(house.core.ingest, house.keys, one)):
-        would = [{"place": "", "errors": foreign}]
+    if corrected is None and (
+        reasons := await not_as_sent(house.core.ingest, house.core.rejected, house.keys, one)
+    ):
+        would = [{"place": "", "errors": reasons}]
     return rendered(
         house,
         "rejected_one.html",

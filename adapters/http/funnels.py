@@ -51,13 +51,16 @@ async def asked(request: Request[Any, Any, Any]) -> Any:
     """The body as JSON."""
     body = await request.body()
     if len(body) > _MOST_BYTES:
-        raise Refusal(413, "too_large", "A question is at most 1 MiB.")
+        raise Refusal(413, "too-large", "A question is at most 1 MiB.")
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise Invalid(
-            [Problem("", 'The body is no JSON; a funnel is {"steps": […], "window": "P14D"}.', "not_json")]
-        ) from None
+        right = (
+            'a funnel is {"steps": […], "window": "P14D"}.'
+            if request.url.path.startswith("/v1/funnels")
+            else "/docs shows what this route takes."
+        )
+        raise Invalid([Problem("", f"The body is no JSON; {right}", "not_json")]) from None
 
 
 @post(

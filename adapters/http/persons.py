@@ -151,7 +151,8 @@ def _persons(house: House) -> Persons:
     description=(
         "With `q`: by a REF, by the value of an identifier (an e-mail address, a phone number in any spelling, a card, an order), or by "
         "words of a name, in any case and without accents, whole or their beginnings from three letters on; those that an identifier names come first. "
-        "Without: all persons in the order of their ids, page by page, each with its first and last contact and its events by channel."
+        "Without: all persons in the order of their ids, page by page, each with its first and last contact and its events by channel; "
+        "all pages are of the moment of the first, whatever is linked, merged or recorded meanwhile."
     ),
     responses={400: _PROBLEMS[400]},
 )

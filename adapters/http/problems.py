@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import structlog
 from litestar import Request, Response
-from litestar.exceptions import HTTPException, ValidationException
+from litestar.exceptions import HTTPException, SerializationException, ValidationException
 from psycopg.errors import DataError, UndefinedTable, UntranslatableCharacter
 from psycopg_pool import PoolTimeout
 
@@ -158,6 +158,9 @@ def of_exception(error: Exception, *, where: str) -> Refusal:
         return found
     if isinstance(error, ValidationException):
         return Refusal(400, "invalid", "The request is not valid; see errors.", errors=_each(error))
+    if isinstance(error.__cause__, SerializationException):
+        what = f"The body is not JSON: {error.__cause__}. /docs shows what this route takes."
+        return Refusal(400, "not-json", what, errors=[Problem("", what, "not_json")])
     if isinstance(error, HTTPException):
         status = error.status_code
         kind, detail = {
@@ -165,6 +168,10 @@ def of_exception(error: Exception, *, where: str) -> Refusal:
             405: (
                 "method-not-allowed",
                 "This address does not take this method; the header Allow names those it takes.",
+            ),
+            413: (
+                "too-large",
+                "The body is larger than 10 MB, which no question is; ask in parts.",
             ),
         }.get(status, ("invalid" if status < 500 else "internal", error.detail))
         return Refusal(status, kind, detail, headers=error.headers)
@@ -193,6 +200,10 @@ def _each(error: ValidationException) -> list[Problem]:
                 str(source), "value"
             )
             message = re.sub(r" - at `.*`$", "", str(found.get("message", "")))
+            if key == "data" and source == "body":  # the framework's name for the body whole
+                place, key = "", ""
+                if message == "'data'":
+                    message = "The body is missing; /docs shows what this route takes."
             problems.append(Problem(place, f"{kind} '{key}': {message}" if key else message, "invalid"))
     return problems or [Problem("", error.detail, "invalid")]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import os
 import time
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ from adapters.http.door import Answered, Door, Headers, Receive, Scope
 from adapters.http.events import appender
 from adapters.http.problems import ProblemDocument
 from adapters.intake.bodies import whole_json
+from adapters.intake.payloads import members_of
 from adapters.principal import Principal
 from adapters.refusal import Refusal
 
@@ -124,8 +126,13 @@ def _without_key(body: bytes) -> bytes:
         return body
     try:
         members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except msgspec.ValidationError:
         return body
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        left = members_of(body)
+        if left.pop("writeKey", None) is None:
+            return body
+        return b"{%b}" % b",".join(json.dumps(name).encode() + b":" + value for name, value in left.items())
     members.pop("writeKey", None)
     return msgspec.json.encode(members)
 
@@ -133,7 +140,16 @@ def _without_key(body: bytes) -> bytes:
 def _key_inside(body: bytes) -> str | None:
     try:
         return msgspec.json.decode(body, type=_Keyed).writeKey
+    except msgspec.ValidationError:
+        return None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _text(members_of(body).get("writeKey", b""))  # a call that cannot be decoded says so itself
+
+
+def _text(written: bytes) -> str | None:
+    try:
+        return msgspec.json.decode(written, type=str)
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 

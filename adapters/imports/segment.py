@@ -16,6 +16,7 @@ from adapters.deliveries import letter
 from adapters.imports.cloudevents import JsonItem, is_segment, json_items
 from adapters.imports.format import Format, Options, Rejection, Row, Rows, register
 from adapters.imports.source_file import SourceFile
+from adapters.intake.payloads import json_error, members_of, not_json
 from domain.errors import Invalid, Problem
 
 __all__ = ["read"]
@@ -41,7 +42,7 @@ def read(file: SourceFile, options: Options) -> Rows:
 
 
 def _called(item: JsonItem, source: str) -> Iterator[Row | Rejection]:
-    is_batch = _is_batch(item.raw)
+    is_batch, no_json = _is_batch(item.raw)
     delivery = Delivery(
         body=item.raw if is_batch else b'{"batch":[%b]}' % item.raw,
         headers={},
@@ -51,6 +52,9 @@ def _called(item: JsonItem, source: str) -> Iterator[Row | Rejection]:
         call="import",  # sent long after: no clock is to blame for that
     )
     channel = CHANNELS[SOURCE]
+    if no_json is not None:
+        yield Rejection(item.place, letter(channel, delivery), [no_json], source)
+        return
     for found in channel.read(delivery):
         place = f"{item.place}{found.place if is_batch else ''}"
         if not isinstance(found, Translated):
@@ -70,11 +74,15 @@ def _alone(problem: Problem) -> Problem:
     return msgspec.structs.replace(problem, pointer=problem.pointer.removeprefix("/batch/0"))
 
 
-def _is_batch(raw: bytes) -> bool:
+def _is_batch(raw: bytes) -> tuple[bool, Problem | None]:
+    """Whether it is a body of the batch route; or that it is no JSON at all."""
     try:
-        return msgspec.json.decode(raw, type=_Envelope).batch is not None
+        return msgspec.json.decode(raw, type=_Envelope).batch is not None, None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False  # the channel says what is wrong with it
+        if (at := json_error(raw)) is not None:
+            told = f"The call is not JSON: {not_json(at)} at character {at.pos}."
+            return False, Problem("", told, "not_json")
+        return members_of(raw).get("batch", b"")[:1] == b"[", None  # the channel says what is wrong in it
 
 
 register(

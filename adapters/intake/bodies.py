@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Iterable
 from urllib.parse import unquote_to_bytes
@@ -11,7 +10,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 import orjson
 
-from adapters.intake.payloads import not_json, split_batch
+from adapters.intake.payloads import json_error, not_json, split_batch
 from adapters.refusal import Refusal
 from domain.errors import Invalid, Problem
 
@@ -113,18 +112,23 @@ def whole_json(body: bytes) -> bytes:
     try:
         msgspec.json.decode(body, type=msgspec.Raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        try:
-            json.loads(body.decode("utf-8", "surrogateescape"))
-        except json.JSONDecodeError as at:
-            what = (
-                "The body is empty"
+        if (at := json_error(body)) is not None:
+            raise _not_json(
+                "The body is empty."
                 if not body.strip()
-                else f"The body is not JSON: {not_json(at)} at character {at.pos}"
-            )
-            raise _not_json(f"{what}.") from None
-        except (ValueError, RecursionError):
-            return body  # nested too deeply, or a number of thousands of digits: told per event
+                else _packed_or_encoded(body)
+                or f"The body is not JSON: {not_json(at)} at character {at.pos}."
+            ) from None
     return body
+
+
+def _packed_or_encoded(body: bytes) -> str | None:
+    """What to do with bytes that were JSON before they were packed, or written in another encoding."""
+    if body.startswith(b"\x1f\x8b"):
+        return "The body is packed by gzip: send it as it is, or over HTTP packed once, with Content-Encoding: gzip."
+    if body.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in body[:4]:
+        return "The body begins as UTF-16 or UTF-32 do; JSON travels as UTF-8."
+    return None
 
 
 def _is_json(media_type: str) -> bool:

@@ -89,6 +89,7 @@ def _text(event: dict[str, Any], name: str, problems: list[Problem], *, limit: i
     if (
         type(value) is str
         and value
+        and not value.isspace()
         and len(value) <= limit
         and (value.isprintable() or not _CONTROL.search(value))
     ):
@@ -103,8 +104,9 @@ def _text(event: dict[str, Any], name: str, problems: list[Problem], *, limit: i
                 "wrong_type",
             )
         )
-    elif not value:
-        problems.append(Problem(f"/{name}", f"'{name}' is empty; it must name something.", "empty"))
+    elif not value or value.isspace():
+        is_ = "blank" if value else "empty"
+        problems.append(Problem(f"/{name}", f"'{name}' is {is_}; it must name something.", "empty"))
     elif len(value) > limit:
         problems.append(
             Problem(
@@ -226,9 +228,14 @@ def draft(payload: Payload, receipt: Receipt, *, inside: bool = False, region: s
         problems.append(_wrong_version(get("specversion")))
     source, id_, name = get("source"), get("id"), get("type")
     # isprintable answers for the many; what it doubts is looked at closely, and told.
-    if type(source) is not str or not source.isprintable() or not 0 < len(source) <= LONGEST_NAME:
+    if (
+        type(source) is not str
+        or not source.isprintable()
+        or not 0 < len(source) <= LONGEST_NAME
+        or source.isspace()
+    ):
         source = _text(event, "source", problems)
-    if type(id_) is not str or not id_.isprintable() or not 0 < len(id_) <= LONGEST_NAME:
+    if type(id_) is not str or not id_.isprintable() or not 0 < len(id_) <= LONGEST_NAME or id_.isspace():
         id_ = _text(event, "id", problems)
     declared = TYPES.get(name) if type(name) is str else None
     if declared is None or not declared.touchpoint:
@@ -245,7 +252,7 @@ def draft(payload: Payload, receipt: Receipt, *, inside: bool = False, region: s
         )
     channel = get("channel")
     if channel is not None and (
-        type(channel) is not str or not channel or len(channel) > 64 or _CONTROL.search(channel)
+        type(channel) is not str or not channel.strip() or len(channel) > 64 or _CONTROL.search(channel)
     ):
         problems.append(
             Problem("/channel", "'channel' is a short text such as phone, email or store.", "wrong_type")
@@ -341,7 +348,7 @@ def _patch(
         _when({"time": patch["time"]}, receipt, found)
         problems.extend(msgspec.structs.replace(p, pointer="/data/patch/time") for p in found)
     channel = patch.get("channel")
-    if type(channel) is str and (not channel or len(channel) > 64 or _CONTROL.search(channel)):
+    if type(channel) is str and (not channel.strip() or len(channel) > 64 or _CONTROL.search(channel)):
         problems.append(
             Problem(
                 "/data/patch/channel",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import orjson
@@ -33,7 +33,7 @@ from domain.correction import (
 from domain.entry import Body, Recorded, decode_body, event_id_of, moment, uuid_text
 from domain.errors import Problem
 
-__all__ = ["SOURCE", "Comparison", "Corrections"]
+__all__ = ["SOURCE", "Comparison", "Correctable", "Corrections"]
 
 SOURCE = "touchlog/corrections"
 
@@ -45,6 +45,16 @@ class _Held(msgspec.Struct, frozen=True):
     entry: dict[str, Any]
     is_retracted: bool
     amendments: list[Amendment]
+
+
+class Correctable(NamedTuple):
+    """A payload of which a correction can be made."""
+
+    draft: Draft
+    result: Result
+    held: _Held
+    patch: dict[str, Any]
+    remarks: list[Problem]  # what was dropped of it, and what a correction cannot say
 
 
 class Comparison:
@@ -62,10 +72,8 @@ class Comparison:
         self._read = 0
         self._behind: dict[str, list[Amendment]] = {}  # those that stand further back, by event or import
 
-    async def compared(
-        self, answered: Sequence[tuple[Draft, Result]]
-    ) -> list[tuple[Draft, Result, _Held, dict[str, Any]]]:
-        """What a correction would make of payloads whose key stands, with its patch; of all others the result says it.
+    async def compared(self, answered: Sequence[tuple[Draft, Result]]) -> list[Correctable]:
+        """What a correction would make of payloads whose key stands; of all others the result says it.
 
         A key stands in it once.
         """
@@ -81,7 +89,8 @@ class Comparison:
             elif not patch and not one.is_retracted:
                 result.status, result.errors = "duplicate", []
             else:
-                found.append((draft, result, one, patch))
+                remarks = [*draft.warnings, *await self._left_out(draft, one, patch)]
+                found.append(Correctable(draft, result, one, patch, remarks))
         return found
 
     async def _difference(self, draft: Draft, held: _Held) -> tuple[dict[str, Any], Problem | None]:
@@ -127,8 +136,7 @@ class Comparison:
         if not patch:
             if held.is_retracted:
                 return {"time": moment(event.occurred_at)}, None
-            told = {**draft.extensions, **draft.personal_extensions}
-            if _canonical(told) != _canonical(entry["provenance"]["extensions"]):
+            if not _extends_the_same(draft, held):
                 return {}, Problem(
                     "",
                     "Only extensions differ, which a correction does not change; give this event an id of its own.",
@@ -141,6 +149,27 @@ class Comparison:
                     "not_correctable",
                 )
         return patch, None
+
+    async def _left_out(self, draft: Draft, held: _Held, patch: dict[str, Any]) -> list[Problem]:
+        """What a payload says beside *patch* that no correction can say: it is recorded nowhere, so it is told."""
+        left = []
+        if not _extends_the_same(draft, held):
+            left.append("its extensions, which stay as they were recorded")
+        if (
+            len({*draft.identifiers, *draft.references}) > 1
+            if "subject" in patch
+            else not await self._names_the_same(draft, held)
+        ):
+            left.append("whom it names beside its first subject")
+        if not left:
+            return []
+        return [
+            Problem(
+                "",
+                f"The correction leaves out {' and '.join(left)}; record that under an id of its own.",
+                "left_out",
+            )
+        ]
 
     async def _names_the_same(self, draft: Draft, held: _Held) -> bool:
         """Whether a payload names all whom the event names, and nobody else; of a corrected subject that one counts alone."""
@@ -271,8 +300,7 @@ class Corrections(Comparison):
 
     async def _settle(self, answered: Sequence[tuple[Draft, Result]], principal: Principal) -> None:
         made = [
-            (result, self._correction(draft, held, patch))
-            for draft, result, held, patch in await self.compared(answered)
+            (one, self._correction(one.draft, one.held, one.patch)) for one in await self.compared(answered)
         ]
         if not made:
             return
@@ -284,13 +312,14 @@ class Corrections(Comparison):
             keep=False,
             import_id=self._import_id,
         )
-        for (result, _), told in zip(made, answer.results, strict=True):
+        for (one, _), told in zip(made, answer.results, strict=True):
+            result = one.result
             if told.status == "rejected":  # what the payload says is nothing that a correction may say
                 result.errors = [*result.errors, *told.errors]
                 continue
             # A conflict of the correction: the same was corrected from the same state at the same moment.
             result.status = "corrected" if told.status == "recorded" else "duplicate"
-            result.position, result.errors = told.position, []
+            result.position, result.errors = told.position, one.remarks
 
     def _correction(self, draft: Draft, held: _Held, patch: dict[str, Any]) -> dict[str, Any]:
         """The event; its id follows from what is corrected, from what state, to which payload: a repeat is a duplicate."""
@@ -318,6 +347,11 @@ class Corrections(Comparison):
         if last is not None and last.recorded.event.occurred_at >= self._ingest.clock():
             event["time"] = moment(last.recorded.event.occurred_at + timedelta(microseconds=1))
         return event
+
+
+def _extends_the_same(draft: Draft, held: _Held) -> bool:
+    told = {**draft.extensions, **draft.personal_extensions}
+    return _canonical(told) == _canonical(held.entry["provenance"]["extensions"])
 
 
 def _amendment(position: int, at: datetime, body: bytes) -> Amendment:

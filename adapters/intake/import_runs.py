@@ -25,7 +25,7 @@ from domain.correction import RETRACTION
 from domain.entry import event_id_of, moment
 from domain.errors import NotFound, Refused
 
-__all__ = ["SOURCE", "STARTED", "ImportRun", "ImportRuns", "Retraction"]
+__all__ = ["SOURCE", "STARTED", "ImportRun", "ImportRuns", "Retraction", "retracted_at"]
 
 SOURCE = "touchlog/imports"
 STARTED = "import.started"
@@ -119,7 +119,7 @@ class ImportRuns:
                     (limit,),
                 )
             ).fetchall()
-        taken_back = await self._retracted_at([str(r[0]) for r in rows])
+        taken_back = await retracted_at(self._pool, [str(r[0]) for r in rows])
         ciphers = await self._ingest.subjects.ciphers({str(r[11]) for r in rows if r[11] is not None})
         return [
             ImportRun(
@@ -196,19 +196,6 @@ class ImportRuns:
             raise NotFound(f"{what} '{text[:60]}'; `touchlog imports list` shows them all.")
         return str(rows[0][0])
 
-    async def _retracted_at(self, import_ids: Sequence[str]) -> dict[str, datetime]:
-        """When each import was first taken back; asked of the log itself, so that no read model need be up."""
-        streams = {UUID(bytes=event_id_of(SOURCE, _retraction_id(one, 1))): one for one in import_ids}
-        async with self._pool.connection() as conn:
-            rows = await (
-                await conn.execute(
-                    "SELECT k.stream, e.recorded_at FROM touchpoint_log.keys k JOIN touchpoint_log.events e ON e.position = k.position "
-                    "WHERE k.stream = ANY(%s) AND k.version = 1",
-                    (list(streams),),
-                )
-            ).fetchall()
-        return {streams[stream]: at for stream, at in rows}
-
     async def _free_id(self, import_id: str) -> str:
         """The id of the next retraction: an import may be taken back again after parts of it were restored."""
         number = 0
@@ -246,7 +233,7 @@ class ImportRuns:
                 types = await (await conn.execute(_BY.format("type"))).fetchall()  # one of two words
                 channels = await (await conn.execute(_BY.format("channel"))).fetchall()
                 last = await (await conn.execute(_LAST, {"import": import_id})).fetchone()
-        before = (await self._retracted_at([import_id])).get(import_id)
+        before = (await retracted_at(self._pool, [import_id])).get(import_id)
         return Retraction(
             import_id=import_id,
             applied=False,
@@ -262,6 +249,20 @@ class ImportRuns:
             channels=dict(channels),
             retracted_at=before,
         ), last[0] if last else None
+
+
+async def retracted_at(pool: AsyncConnectionPool[Any], import_ids: Sequence[str]) -> dict[str, datetime]:
+    """When each import was first taken back; asked of the log itself, so that no read model need be up."""
+    streams = {UUID(bytes=event_id_of(SOURCE, _retraction_id(one, 1))): one for one in import_ids}
+    async with pool.connection() as conn:
+        rows = await (
+            await conn.execute(
+                "SELECT k.stream, e.recorded_at FROM touchpoint_log.keys k JOIN touchpoint_log.events e ON e.position = k.position "
+                "WHERE k.stream = ANY(%s) AND k.version = 1",
+                (list(streams),),
+            )
+        ).fetchall()
+    return {streams[stream]: at for stream, at in rows}
 
 
 def _bound(import_id: str) -> bytes:

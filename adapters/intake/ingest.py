@@ -460,4 +460,5 @@ def _kept(
         problems=problems,
         position=position,
         payload=item.canonical if isinstance(item, Payload) else bytes(item),
+        import_id=call.import_id,
     )

@@ -147,10 +147,12 @@ class Outlines:
             of_type.patience += 1
         groups = found.groups()
         id_, from_source, written_time, subject, data = spelling.head(groups)
-        source, time = from_source.decode(), written_time.decode()
+        source, name, time = from_source.decode(), id_.decode(), written_time.decode()
         occurred_at = time if len(time) == 27 else f"{time[:19]}.000000Z"
         if (
             source.startswith("touchlog/")
+            or source.isspace()
+            or name.isspace()
             or not may_append_from(source)
             or not "1900" <= occurred_at <= receipt.latest
             or (
@@ -176,7 +178,6 @@ class Outlines:
                 return looked_up
             whose = looked_up
         personal = None if spelling.personal is None else spelling.personal % spelling.personal_values(groups)
-        name = id_.decode()
         raw_id = event_id_of(source, name)
         look = spelling.channel, spelling.direction, source, principal, import_id
         body = self._body(
@@ -225,14 +226,21 @@ class Outlines:
             or type(source) is not str
             or not source.isprintable()
             or not 0 < len(source) <= LONGEST_NAME
+            or source.isspace()
             or source.startswith("touchlog/")
             or type(id_) is not str
             or not id_.isprintable()
             or not 0 < len(id_) <= LONGEST_NAME
+            or id_.isspace()
             or (direction is not None and direction not in DIRECTIONS)
             or (
                 channel is not None
-                and (type(channel) is not str or not 0 < len(channel) <= 64 or not channel.isprintable())
+                and (
+                    type(channel) is not str
+                    or not 0 < len(channel) <= 64
+                    or not channel.isprintable()
+                    or channel.isspace()
+                )
             )
             or (outline.has_media_type and not is_media_type(get("datacontenttype")))
             or type(time) is not str

@@ -19,7 +19,17 @@ import orjson
 
 from domain.errors import Invalid, Problem, pointed
 
-__all__ = ["Payload", "event_of", "first_told", "not_json", "read_payload", "split_batch"]
+__all__ = [
+    "Payload",
+    "event_of",
+    "first_told",
+    "items_of",
+    "json_error",
+    "members_of",
+    "not_json",
+    "read_payload",
+    "split_batch",
+]
 
 MOST_NESTED = 254
 """Levels of objects and lists of one event; what is kept of it is written by orjson, which knows no more."""
@@ -90,6 +100,59 @@ def _split_slowly(body: bytes) -> Iterator[bytes]:
                 "The body is not JSON: an item is followed neither by a comma nor by the end of the array."
             )
         at = skip(at + 1)
+
+
+def json_error(body: bytes) -> json.JSONDecodeError | None:
+    """Why *body* is no JSON at all; None where it is, or where only something inside it cannot be decoded."""
+    try:
+        json.loads(body.decode("utf-8", "surrogateescape"))
+    except json.JSONDecodeError as wrong:
+        return wrong
+    except (ValueError, RecursionError):
+        return None  # nested too deeply, or a number of thousands of digits: told per event
+    return None
+
+
+def items_of(raw: bytes) -> list[bytes]:
+    """The items of the JSON array *raw*, none of them decoded: of what holds something that cannot be."""
+    return [item for _, item in _pieces(raw)]
+
+
+def members_of(raw: bytes) -> dict[str, bytes]:
+    """The members of the JSON object *raw*, none of them decoded; empty where it is no object."""
+    return {
+        json.loads(key.decode("utf-8", "surrogateescape"), strict=False): value
+        for key, value in _pieces(raw)
+        if key[:1] == b'"'
+    }
+
+
+def _pieces(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """(key, value) of each member of an object, (nothing, item) of an array, found by their brackets."""
+    depth = begin = 0
+    key = b""
+    for token in _TOKENS.finditer(raw):
+        match token[0]:
+            case b"{" | b"[":
+                depth += 1
+                begin = token.end() if depth == 1 else begin
+                continue
+            case b":" if depth == 1:
+                key, begin = raw[begin : token.start()].strip(), token.end()
+                continue
+            case b"}" | b"]":
+                depth -= 1
+                if depth > 0:
+                    continue
+            case b"," if depth == 1:
+                pass
+            case _:
+                continue
+        if piece := raw[begin : token.start()].strip():
+            yield key, piece
+        key, begin = b"", token.end()
+        if depth < 1:
+            return
 
 
 def read_payload(raw: bytes) -> Payload:

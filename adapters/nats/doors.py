@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import nats
@@ -44,6 +45,9 @@ class Doors:
         self._taker = taker
         self._told = told
         self._open: dict[str, tuple[Client, Inbound]] = {}
+        self._back: set[str] = (
+            set()
+        )  # whose connection was lost: the server may have lost its streams meanwhile
 
     async def keep(self, key_ids: Iterable[str]) -> None:
         """Have a door for each of these keys and no others; one that fails is tried again with the next call."""
@@ -56,7 +60,9 @@ class Doors:
             try:
                 async with asyncio.timeout(WITHIN_S):
                     client = await connected(
-                        self._server.url_in_account(key_id), name=f"touchlog door {key_id}"
+                        self._server.url_in_account(key_id),
+                        name=f"touchlog door {key_id}",
+                        on_return=partial(self._back.add, key_id),
                     )
                     await prepare(client, self._prefix, mqtt=True)
                     inbound = self._taker(client, key_id)
@@ -65,9 +71,22 @@ class Doors:
                 log.warning("door_not_opened", key_id=key_id, reason=type(error).__name__)
                 continue
             self._open[key_id] = (client, inbound)
-        if not self._open.keys() <= self._server.opened:
-            self._server.open(self._open)
+        await self._prepare_again()
+        standing = {key_id for key_id, (client, _) in self._open.items() if client.is_connected} - self._back
+        if not standing <= self._server.opened:
+            self._server.open(standing)
             await asyncio.to_thread(self._told)
+
+    async def _prepare_again(self) -> None:
+        """See to the streams of those who were away; what fails is tried again with the next call."""
+        for key_id in sorted(self._back & self._open.keys()):
+            self._back.discard(key_id)  # before it is looked at: it may be lost again meanwhile
+            try:
+                async with asyncio.timeout(WITHIN_S):
+                    await prepare(self._open[key_id][0], self._prefix, mqtt=True)
+            except (OSError, TimeoutError, Error) as error:
+                self._back.add(key_id)
+                log.warning("door_not_opened", key_id=key_id, reason=type(error).__name__)
 
     async def shut(self) -> None:
         """Take to the end what was begun, and let go."""

@@ -33,6 +33,7 @@ from adapters.channels.cloudevents import CLOUDEVENTS
 from adapters.deliveries import letter, take
 from adapters.http.auth import bearer_of
 from adapters.intake.ingest import Ingest
+from adapters.nats.streams import add_fitting
 from adapters.postgres.api_keys import ApiKeys
 from adapters.postgres.channel_counts import ChannelCounts
 from adapters.postgres.outage import through_outages
@@ -111,7 +112,7 @@ async def _stands(js: JetStreamContext, stream: StreamConfig) -> None:
     try:
         await js.stream_info(stream.name)
     except NotFoundError:
-        await js.add_stream(stream)
+        await add_fitting(js, stream)
     await js.add_consumer(
         stream.name,
         ConsumerConfig(

@@ -31,6 +31,7 @@ from psycopg_pool import AsyncConnectionPool
 from adapters.answers.feed import Encoded, Feed
 from adapters.nats.heads import head_subject
 from adapters.nats.publishing import headers_of, publish_all
+from adapters.nats.streams import add_fitting
 from adapters.priority import LOOKED_AT_EVERY_S, Rush
 
 __all__ = ["Relay", "stream_name", "subject_of"]
@@ -63,7 +64,11 @@ def subject_of(prefix: str, type_: str) -> str:
 
 
 class Relay:
-    """Publishes the log onward, for as long as it runs; appends never wait for it."""
+    """Publishes the log onward, for as long as it runs; appends never wait for it.
+
+    Args:
+        back: set when a lost connection is back: the server may have lost the stream meanwhile, or its end.
+    """
 
     def __init__(
         self,
@@ -72,8 +77,10 @@ class Relay:
         feed: Feed,
         pool: AsyncConnectionPool[Any],
         rush: Rush | None = None,
+        back: asyncio.Event | None = None,
     ) -> None:
         self._client = client
+        self._back = back or asyncio.Event()
         self._prefix = prefix
         self._stream = stream_name(prefix)
         self._feed = feed
@@ -117,6 +124,7 @@ class Relay:
 
     async def _resume(self, js: JetStreamContext) -> int:
         """Make the stream where there is none, and find how far it is; gives its last sequence."""
+        self._back.clear()
         config = StreamConfig(
             name=self._stream,
             description="Every recorded event in log order; a copy, the log is the record",
@@ -133,7 +141,7 @@ class Relay:
         try:
             info = await js.stream_info(self._stream)
         except NotFoundError:
-            info = await js.add_stream(config)
+            info = await add_fitting(js, config)
         async with self._pool.connection() as conn:
             row = await (
                 await conn.execute(
@@ -165,6 +173,8 @@ class Relay:
     async def _step(self, acks: _Acks, sequence: int) -> int:
         """Publish what is new, or wait for it; gives the stream's last sequence."""
         self._news.clear()
+        if self._back.is_set():
+            raise _NotStored("the bus was away")
         if self._rush.is_on(self._head) and self._head - self.position < MOST_BEHIND:
             await asyncio.sleep(LOOKED_AT_EVERY_S)
             return sequence
@@ -209,7 +219,7 @@ class Relay:
 
 
 class _NotStored(Exception):
-    """The stream did not take a message: another relay was quicker, or the stream is another than was thought."""
+    """The stream did not take a message, or may not: another relay was quicker, or it is another than was thought."""
 
 
 class _Reply(msgspec.Struct):

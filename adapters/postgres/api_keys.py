@@ -274,9 +274,8 @@ def _write_private(file: Path, content: bytes) -> None:
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     draft.unlink(missing_ok=True)
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        os.write(descriptor, content)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with os.fdopen(descriptor, "wb") as written:
+        written.write(content)  # all of it: os.write would take what there is room for
+        written.flush()
+        os.fsync(written.fileno())
     draft.replace(file)

@@ -1,7 +1,7 @@
 """The log on the `eventsourcing` library: our recorder, and the factory that chooses it.
 
 The library's recorder locks the table, sends composite arrays and retries blindly. Ours calls the
-function `append` (log_migrations/0005, 0009): a counter row numbers events without gaps, binary arrays
+function `append` (log_migrations/0005, 0009, 0010): a counter row numbers events without gaps, binary arrays
 carry them, and a repeat is told by its key. Everything else of the library holds: its recorder
 protocol, its subscriptions, its test cases.
 """

@@ -34,6 +34,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     problems: list[Problem]
     payload: bytes
     position: int | None = None
+    import_id: str | None = None
 
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,12 +52,11 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     place: str | None
     problems: list[Problem]
     position: int | None
+    import_id: str | None  # the import that brought it, the last of several
     payload: bytes | None = None
 
 
-_COLUMNS = (
-    "id, received_at, status, state, source, source_id, type, way_in, principal, place, reasons, position"
-)
+_COLUMNS = "id, received_at, status, state, source, source_id, type, way_in, principal, place, reasons, position, import_id"
 _PLACE = "key_subject, sealed_place, digest"
 
 
@@ -64,12 +64,12 @@ class Rejected:
     """The kept items of one installation."""
 
     def __init__(self, pool: AsyncConnectionPool[Any], subjects: Subjects, keys: KeyFile) -> None:
-        self._pool = pool
+        self.pool = pool
         self._subjects = subjects
         self._keys = keys
 
     async def keep(self, items: Sequence[Kept]) -> None:
-        """Keep *items*; the same payload refused again for the same reasons is kept once."""
+        """Keep *items*; the same payload refused again for the same reasons is kept once, as of whoever brought it last."""
         day = datetime.now(UTC).date().isoformat()
         named = {("source_day", "", f"{day} {item.source or 'unknown source'}"): None for item in items}
         subjects = await self._subjects.resolve(named)
@@ -107,16 +107,19 @@ class Rejected:
                     place,
                     reasons.decode(),
                     item.position,
+                    item.import_id,
                     keys.subject,
                     sealed,
                     digest,
                 )
             )
         rows.sort(key=lambda row: row[-1])  # two that keep the same items wait for each other in one order
-        async with self._pool.connection() as conn, conn.cursor() as curs:
+        async with self.pool.connection() as conn, conn.cursor() as curs:
             await curs.executemany(
-                "INSERT INTO touchlog.rejected (status, source, source_id, type, way_in, principal, sealed_place, reasons, position, key_subject, payload, digest) "
-                "VALUES (%s, %s, %s, %s, %s, %s, %s, %s::jsonb, %s, encode(%s, 'hex')::uuid, %s, %s) ON CONFLICT (digest) DO NOTHING",
+                "INSERT INTO touchlog.rejected (status, source, source_id, type, way_in, principal, sealed_place, reasons, position, import_id, key_subject, payload, digest) "
+                "VALUES (%s, %s, %s, %s, %s, %s, %s, %s::jsonb, %s, %s, encode(%s, 'hex')::uuid, %s, %s) "
+                "ON CONFLICT (digest) DO UPDATE SET import_id = EXCLUDED.import_id "
+                "WHERE rejected.state = 'open' AND rejected.import_id IS DISTINCT FROM EXCLUDED.import_id",
                 rows,
             )
 
@@ -124,7 +127,7 @@ class Rejected:
         self, *, state: str | None = "open", limit: int = 100, before: int | None = None
     ) -> list[Shown]:
         """Newest first, without payloads."""
-        async with self._pool.connection() as conn:
+        async with self.pool.connection() as conn:
             rows = await (
                 await conn.execute(
                     f"SELECT {_COLUMNS}, {_PLACE} FROM touchlog.rejected WHERE (%s::text IS NULL OR state = %s) "  # noqa: S608 - our own columns
@@ -137,7 +140,7 @@ class Rejected:
 
     async def counts(self) -> dict[str, int]:
         """How many are kept, by state."""
-        async with self._pool.connection() as conn:
+        async with self.pool.connection() as conn:
             rows = await (
                 await conn.execute("SELECT state, count(*) FROM touchlog.rejected GROUP BY state")
             ).fetchall()
@@ -149,7 +152,7 @@ class Rejected:
         Raises:
             NotFound: no item has this number.
         """
-        async with self._pool.connection() as conn:
+        async with self.pool.connection() as conn:
             row = await (
                 await conn.execute(
                     f"SELECT {_COLUMNS}, payload, {_PLACE} FROM touchlog.rejected WHERE id = %s",  # noqa: S608 - our own columns
@@ -167,7 +170,7 @@ class Rejected:
 
     async def settle(self, id_: int, state: str, position: int | None) -> None:
         """Note what became of a retried item: recorded, duplicate or dismissed."""
-        async with self._pool.connection() as conn:
+        async with self.pool.connection() as conn:
             await conn.execute(
                 "UPDATE touchlog.rejected SET state = %s, position = coalesce(%s, position), retried_at = clock_timestamp() WHERE id = %s",
                 (state, position, id_),
@@ -215,4 +218,5 @@ def _shown(row: Sequence[Any], cipher: AESGCM | None) -> Shown:
         place=place,
         problems=msgspec.convert(row[10], list[Problem]),
         position=row[11],
+        import_id=None if row[12] is None else str(row[12]),
     )

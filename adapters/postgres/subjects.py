@@ -17,14 +17,12 @@ from psycopg_pool import AsyncConnectionPool
 
 from adapters.keys import KeyFile, SubjectKeys
 from adapters.postgres import arrays
-from domain.identity import kind_of
+from domain.identity import RULE_VERSION, kind_of
 
 __all__ = ["Named", "Subject", "Subjects", "told_subjects"]
 
 Named = tuple[str, str, str]
 """(kind, namespace, normalised value): an identifier as it is looked up."""
-
-RULE_VERSION = 1
 
 
 class Subject(NamedTuple):
@@ -39,7 +37,9 @@ class Subject(NamedTuple):
 _FIND = b"SELECT lookup, subject, bucket_key, wrapped FROM touchlog.subjects WHERE lookup = ANY(%b::bytea[])"
 _MAKE = (
     b"INSERT INTO touchlog.subjects (subject, lookup, kind, namespace, rule, bucket_key, wrapped, value) "
-    b"SELECT u.subject, u.lookup, u.kind, u.namespace, 1, u.bucket_key, u.wrapped, u.value "
+    b"SELECT u.subject, u.lookup, u.kind, u.namespace, "
+    + str(RULE_VERSION).encode()
+    + b", u.bucket_key, u.wrapped, u.value "
     b"FROM unnest(%b::uuid[], %b::bytea[], %b::text[], %b::text[], %b::bytea[], %b::bytea[], %b::bytea[]) "
     b"AS u (subject, lookup, kind, namespace, bucket_key, wrapped, value) "
     b"ON CONFLICT (lookup) DO NOTHING RETURNING lookup"

@@ -44,7 +44,8 @@ def show_list(runs: Sequence[ImportRun], zone: ZoneInfo) -> None:
         table.add_row(
             f"{run.import_id[:13]}\n{_when(run.started_at, zone)}",
             escape("\n".join([*run.files, f"{run.format or 'no format yet'}, {run.principal}"])),
-            "\n".join(f"{count:,} {name}" for name, count in counts.items() if count) or "none",
+            "\n".join(f"{count:,} {name}" for name, count in counts.items() if count)
+            or ("none" if run.finished_at else "not counted yet"),
             f"retracted\n{_when(run.retracted_at, zone)}"
             if run.retracted_at
             else ("stands" if run.finished_at else "running, or cut off"),

@@ -164,6 +164,7 @@ def show_one(one: Shown) -> None:
         "source": one.source,
         "id": one.source_id,
         "type": one.type,
+        "import": one.import_id,
         "position": None if one.position is None else f"{one.position:,}",
     }
     for name, value in facts.items():

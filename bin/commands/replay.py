@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -30,7 +29,6 @@ FORMATS = ("jsonl", "csv", "parquet", "arrow")
 EXIT_INTERRUPTED = 130
 PLAIN_EVERY_S = 5.0
 _BAR_EVERY_S = 0.1
-_POSITION = re.compile(r"@(\d{1,18})\Z")
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,31 +94,6 @@ class Outcome(msgspec.Struct):
 
 
 # -- what the arguments mean ---------------------------------------------------------------------------
-
-
-def time_of(text: str, option: str) -> datetime:
-    """Read a time that says its zone.
-
-    Raises:
-        typer.BadParameter: it is no time, or one without a zone; says how to write one.
-    """
-    right = "write it with its zone: 2026-01-31T12:00:00Z or 2026-01-31T13:00:00+01:00"
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"'{text}' is no time; {right}.", param_hint=option) from None
-    if at.tzinfo is None:
-        raise typer.BadParameter(f"'{text}' does not say its zone; {right}.", param_hint=option)
-    try:
-        return at.astimezone(UTC)
-    except OverflowError:
-        raise typer.BadParameter(f"'{text}' is out of range.", param_hint=option) from None
-
-
-def known_at_of(text: str) -> datetime | int:
-    """Read what --known-at takes: a time with its zone, or a position as `@123`."""
-    found = _POSITION.match(text)
-    return int(found[1]) if found else time_of(text, "--known-at")
 
 
 def checked_type(name: str) -> str:
@@ -438,19 +411,22 @@ def register(app: typer.Typer) -> None:
 
         Events come as they hold: corrected, and without those whose import was taken back. The summary names the
         --known-at that gives the same bytes again, whatever is recorded later. It goes to standard error where the
-        events go to standard output. Times want a zone, e.g. 2026-01-31T12:00:00Z.
+        events go to standard output. A date is the begin of its day in the installation's time zone.
         """
         from bin import logs
+        from bin.commands.history import known_at_of, moment_of
+        from bin.commands.reading import data_zone
 
+        settings, zone = data_zone(data)
         asked = Asked(
             first=first,
             last=last,
-            since=None if since is None else time_of(since, "--since"),
-            until=None if until is None else time_of(until, "--until"),
+            since=None if since is None else moment_of(since, zone, ends=False),
+            until=None if until is None else moment_of(until, zone, ends=False),
             types=tuple(checked_type(name) for name in type),
             channels=tuple(channel),
             person=person,
-            known_at=None if known_at is None else known_at_of(known_at),
+            known_at=None if known_at is None else known_at_of(known_at, zone),
             as_recorded=as_recorded,
             format=format,
             output=output,
@@ -459,7 +435,6 @@ def register(app: typer.Typer) -> None:
             purpose=purpose,
         )
         check(asked)
-        settings = Settings.load(data=data)
         logs.configure("debug" if settings.log_level == "debug" else "warning", part="replay", form="pairs")
         outcome = answer(settings, asked)
         out = sys.stderr if output is None else sys.stdout

@@ -244,6 +244,7 @@ def start_nats(settings: Settings, supervisor: Supervisor) -> Settings:
             stop_signals=nats.stop_signals,
             stop_timeout_s=settings.stop_timeout_s,
             is_ready=lambda _: nats.is_ready(),
+            is_stuck=lambda: nats.is_stuck(log_file),
         )
         supervisor.add(child)
         supervisor.wait_for(lambda: child.stands)

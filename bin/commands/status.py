@@ -171,6 +171,14 @@ def size(count: int | None) -> str:
     return f"{number:,.1f} TiB"
 
 
+def _bus(url: str | None, *, answers: bool | None) -> str:
+    """Where NATS is reached; without the user, for everybody signs in with a key of their own."""
+    if url is None:
+        return "NATS off"
+    scheme, _, place = url.partition("://")
+    return f"{url} {NO_BUS}" if answers is False else f"{scheme}://{place.rpartition('@')[2]} (NATS)"
+
+
 def render(status: dict[str, Any]) -> None:
     """Print the status for a person to read."""
     from rich.console import Console
@@ -199,7 +207,7 @@ def render(status: dict[str, Any]) -> None:
             if servers["run_by"]
             else "no serve is running (touchlog serve starts it)",
         ),
-        *([("bus", f"{servers['nats_url']} {NO_BUS}")] if servers["nats_answers"] is False else []),
+        ("bus", _bus(servers["nats_url"], answers=servers["nats_answers"])),
         ("tills", f"{servers['mqtt_url']} (MQTT 3.1.1)" if servers["mqtt_url"] else "MQTT off"),
         (
             "database",

@@ -53,7 +53,9 @@ class Outcome(msgspec.Struct):
     duplicates: int = 0
     conflicts: int = 0
     rejected: int = 0
-    remarks: int = 0  # recorded, but an identifier was dropped, or the clocks showed its local time twice
+    remarks: int = (
+        0  # taken, but an identifier or what no correction can say was dropped, or its local time came twice
+    )
     seconds: float = 0.0
     events_per_s: float = 0.0
     interrupted: bool = False

@@ -30,6 +30,8 @@ OUTAGE_S = 30.0
 """How long the counts wait for a database that is being started again, as appends do."""
 NOTED_EVERY_S = 2.0
 """How old the counts of a running import are at most: what is left of one that is killed."""
+_TAKEN = ("recorded", "corrected", "duplicate")
+"""What is wrong with such a row is a remark: the row is in the log."""
 IN_FLIGHT = 3
 """Batches under way at once: one is sealed while another is committed and a third is read."""
 
@@ -109,6 +111,7 @@ class Log:
                     place=one.place,
                     problems=one.problems,
                     payload=one.raw,
+                    import_id=self._import_id,
                 )
                 for one in rejections
             ]
@@ -303,12 +306,12 @@ class Run:
             )
             for row, result in zip(batch.rows, answer.results, strict=True):
                 errors = result.errors
-                if row.remarks and result.status in ("recorded", "duplicate"):
+                if row.remarks and result.status in _TAKEN:
                     errors = [*row.remarks, *errors]
                 if not errors:
                     continue
                 event = row.item.event if isinstance(row.item, Payload) else None
-                if result.status in ("recorded", "duplicate"):
+                if result.status in _TAKEN:
                     outcome.remarks += 1
                     self._told(
                         Told(row.place, "remark", errors, None, result.id, result.position), None, None

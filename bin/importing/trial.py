@@ -88,8 +88,8 @@ class Trial:
             elif result.status == "conflict" and self._correct:
                 result.status = "corrected"
         if stand and self._comparison is not None:
-            for _, result, _, _ in await self._comparison.compared(stand):
-                result.status = "corrected"
+            for made in await self._comparison.compared(stand):
+                made.result.status, made.result.errors = "corrected", made.remarks
         for result in results:
             if result.status == "conflict":
                 where = (

@@ -79,7 +79,13 @@ async def _work(settings: Settings, nats_url: str, stopping: asyncio.Event) -> N
     embedded = _is_embedded(settings, nats_url)
     async with core(settings, settings.database_url or "", pool_size=4) as parts:
         keys = ApiKeys(parts.pool)
-        client = await connected(nats_url, name="touchlog relay")
+        relay_back, inbound_back = asyncio.Event(), asyncio.Event()
+
+        def returned() -> None:
+            relay_back.set()
+            inbound_back.set()
+
+        client = await connected(nats_url, name="touchlog relay", on_return=returned)
         responder = Responder(client, prefix, parts.ingest, keys, parts.feed, subject_names_key=embedded)
         await responder.start()
         counts = ChannelCounts()
@@ -89,13 +95,15 @@ async def _work(settings: Settings, nats_url: str, stopping: asyncio.Event) -> N
 
         tasks = [
             asyncio.create_task(counts.keep_writing(parts.pool)),
-            asyncio.create_task(Relay(client, prefix, parts.feed, parts.pool).run()),
+            asyncio.create_task(Relay(client, prefix, parts.feed, parts.pool, back=relay_back).run()),
             asyncio.create_task(announce(nats_url, prefix, lambda: parts.writer.head)),
         ]
         if embedded:
             tasks.append(asyncio.create_task(_keep_users(settings, keys, taker)))
         else:
-            tasks.append(asyncio.create_task(_take_inbound(client, prefix, taker(client, None))))
+            tasks.append(
+                asyncio.create_task(_take_inbound(client, prefix, taker(client, None), inbound_back))
+            )
         try:
             waiting = asyncio.create_task(stopping.wait())
             await asyncio.wait((waiting, *tasks), return_when=asyncio.FIRST_COMPLETED)
@@ -121,18 +129,22 @@ def _is_embedded(settings: Settings, nats_url: str) -> bool:
     return False
 
 
-async def _take_inbound(client: Client, prefix: str, inbound: Inbound) -> None:
-    """Take what adapters leave on a server that is not ours, until cancelled."""
-    while True:
-        try:
-            await prepare(client, prefix, mqtt=False)
-            break
-        except Error as error:
-            log.warning("inbound_waits", reason=type(error).__name__)
-        await asyncio.sleep(KEYS_LOOKED_AT_EVERY_S)
+async def _take_inbound(client: Client, prefix: str, inbound: Inbound, back: asyncio.Event) -> None:
+    """Take what adapters leave on a server that is not ours, until cancelled.
+
+    Args:
+        back: set when a lost connection is back: the server may have lost the queue meanwhile.
+    """
     await inbound.start()
     try:
-        await asyncio.Event().wait()
+        while True:
+            back.clear()
+            try:
+                await prepare(client, prefix, mqtt=False)
+                await back.wait()
+            except Error as error:
+                log.warning("inbound_waits", reason=type(error).__name__)
+                await asyncio.sleep(KEYS_LOOKED_AT_EVERY_S)
     finally:
         await inbound.finish()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,13 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from adapters.http.verdicts import _moment
-from domain.entry import LAST_INSTANT
+from domain.entry import LAST_INSTANT, in_zone
 from domain.funnels.answer import periods
 from domain.funnels.reading import micros
 from tests.integration.reading_house import event
 from tests.integration.running import served_http
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EDGES = (
     "0001-01-01T00:00:00Z",
     "0001-01-01T00:00:00+14:00",
@@ -102,13 +103,18 @@ def test_no_question_fails_at_the_edges_of_the_calendar_in_the_east_and_in_the_w
 def test_intervals_of_a_trend_reach_from_the_first_to_the_last_day_of_the_calendar(
     zone: str, trend: Any
 ) -> None:
-    """They grow, and the last one ends behind what was asked for, or with the calendar."""
-    for begin in (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 11, 15, tzinfo=UTC)):
+    """They grow, begin with a day, a Monday or a month there, and the last ends behind what was asked for, or with the calendar."""
+    for begin in (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 11, 17, 12, tzinfo=UTC)):
         end = min(begin.replace(year=1 if begin.year == 1 else 9999, month=12), LAST_INSTANT)
         for until in (end, LAST_INSTANT) if begin.year == 9999 else (end,):
             found = [at for at, _ in periods(trend, ZoneInfo(zone), micros(begin), micros(until))]
+            begun = [in_zone(EPOCH + timedelta(microseconds=at), ZoneInfo(zone)) for at in found[:-1]]
+            assert all(at.isoweekday() == 1 for at in begun if trend == "week")
+            assert all(at.day == 1 for at in begun if trend == "month")
+            assert micros(begin) < found[1]
+            assert found[0] <= micros(begin) or begin.year == 1, "before it no zone has a date"
             assert found == sorted(set(found))
-            assert found[-1] >= micros(until)
+            assert found[-2] < micros(until) <= found[-1]
 
 
 def test_a_day_of_twenty_five_hours_is_known_until_its_end() -> None:

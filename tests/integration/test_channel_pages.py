@@ -141,6 +141,9 @@ def test_what_was_rejected_is_corrected_looked_at_and_recorded_or_dismissed_and_
         assert f"/rejected/{second}" not in http.get("/rejected").text
         assert "is open again" in text_of(http.post(f"/rejected/{second}", data={"change": "reopen"}))
         assert http.get("/rejected/999999").status_code == 404
+        for beyond in (0, 2**63, 10**30):  # no number that anything is counted by
+            assert http.get(f"/rejected/{beyond}").status_code == 400
+            assert http.post(f"/rejected/{beyond}", data={"change": "dismiss"}).status_code == 400
         assert http.get("/rejected?state=lost").status_code == 400
 
 

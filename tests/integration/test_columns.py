@@ -537,6 +537,38 @@ def test_sql_sees_the_log_as_it_holds_and_nothing_else_of_the_machine(
         library.close()
 
 
+@pytest.mark.parametrize("table", ["persons", "columns", "event_log"])
+def test_sql_asked_again_at_its_moment_answers_the_same_whatever_came_since(
+    served: Served, http: httpx.Client, table: str
+) -> None:
+    from adapters.columns.sql import ask_sql
+
+    # given what was known then, and what had happened by the second day
+    query = f"SELECT * FROM read.{table} ORDER BY ALL"  # noqa: S608 - our own words
+    then = given(http, web(f"w1{table}", "user:w-1", "/w/a", 1), web(f"w2{table}", "user:w-2", "/w/a", 2))
+    served.project()
+    library = Library(served.database_url, served.settings.data / "columns")
+    day = datetime(2026, 3, 2, tzinfo=UTC)
+    try:
+        told = [ask_sql(library, query, known_at=then, as_of=cut).rows for cut in (None, day)]
+        assert told[0]
+
+        # when others come, are linked, and a correction changes what was
+        correction = {
+            "specversion": "1.0", "id": f"c-w2{table}", "source": "test/office", "type": "correction.recorded", "time": DAY.format(9),
+            "data": {"of": {"source": "test/web", "id": f"w2{table}"}, "patch": {"data": {"path": "/w/b"}}},
+        }  # fmt: skip
+        new = web(f"w3{table}", f"user:w-3{table}", "/w/c", 1, identifiers="anonymous:w-1")
+        head = given(http, correction, new)
+        served.project()
+
+        # then the files hold it, and the answers of then do not
+        assert ask_sql(library, query, known_at=head).rows != told[0]
+        assert [ask_sql(library, query, known_at=then, as_of=cut).rows for cut in (None, day)] == told
+    finally:
+        library.close()
+
+
 @pytest.mark.parametrize(
     "query",
     [
@@ -560,6 +592,32 @@ def test_sql_refuses_a_time_beyond_the_calendar_by_its_words(
         assert ask_sql(library, nanoseconds, known_at=head).rows == [
             (datetime(2026, 3, 1, 12, tzinfo=UTC), datetime(2026, 1, 1, 0, 0, 0, 123456))  # noqa: DTZ001 - as asked
         ]
+    finally:
+        library.close()
+
+
+def test_sql_asks_one_question_and_refuses_two_rather_than_answer_the_last(
+    served: Served, http: httpx.Client
+) -> None:
+    from adapters.columns.sql import ask_sql
+    from domain.errors import Invalid
+
+    # given a log, and statements of which the first has an answer of its own
+    head = given(http, web("one", "user:one", "/one", 1))
+    served.project()
+    library = Library(served.database_url, served.settings.data / "columns")
+    try:
+        for several in (
+            "SELECT 1; SELECT 2",
+            "SHOW TABLES; SELECT 1",
+            "SELECT 1; SET threads = 1; SELECT 2;",
+        ):
+            # when they are asked, then they are refused
+            with pytest.raises(Invalid, match="one by one"):
+                ask_sql(library, several, known_at=head)
+        # and what only prepares may stand before the question
+        prepared = "CREATE TEMP MACRO twice(n) AS 2 * n; SELECT twice(21); -- that is all"
+        assert ask_sql(library, prepared, known_at=head).rows == [(42,)]
     finally:
         library.close()
 

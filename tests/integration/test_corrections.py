@@ -365,6 +365,32 @@ async def test_a_payload_that_names_others_beside_its_first_subject_stays_a_conf
     assert [r.status for r in await _sent_again(it, moved)] == ["duplicate"]
 
 
+@story
+async def test_what_a_correction_leaves_out_of_a_payload_is_told_beside_it(it: House) -> None:
+    """It changes one subject and no extension: what else was sent would be lost without a word."""
+    phone = "phone:+442079460018"
+    await it.given(*(event(str(n), purpose="support") for n in range(6)))
+
+    answers = await _sent_again(
+        it,
+        event("0", purpose="support", channel="store"),
+        event("1", purpose="support", channel="store", identifiers=phone),
+        event("2", purpose="support", subject="user:ann"),
+        event("3", purpose="support", subject="user:ann", identifiers=phone),
+        event("4", purpose="ads", channel="store"),
+        event("5", purpose="support", channel="store", identifiers="user:null"),
+    )
+
+    assert [r.status for r in answers] == ["corrected"] * 6
+    assert [[p.code for p in r.errors] for r in answers] == [
+        *([], ["left_out"], [], ["left_out"], ["left_out"]),
+        ["identifier_refused"],
+    ]
+    assert "whom it names beside its first subject" in answers[1].errors[0].detail
+    assert "whom it names beside its first subject" in answers[3].errors[0].detail
+    assert "its extensions" in answers[4].errors[0].detail
+
+
 def _at(text: str) -> Any:
     from datetime import datetime
 

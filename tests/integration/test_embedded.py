@@ -2,13 +2,15 @@
 
 import asyncio
 import os
+import shutil
 import stat
 import subprocess
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import LiteralString
 
 import nats
@@ -18,11 +20,12 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from adapters.embedded import running, servers
+from adapters.embedded import prepare_folders, running, servers
 from adapters.embedded.nats import Nats, NatsUser, password_hash
 from adapters.embedded.processes import end
 from bin.settings import Settings
-from domain.errors import Unavailable
+from bin.supervisor import Child, Supervisor
+from domain.errors import Misconfigured, Unavailable
 
 SECRET = "a-long-random-secret"
 
@@ -244,6 +247,23 @@ def test_streams_are_sealed_at_rest_and_kept_over_a_restart(tmp_path: Path) -> N
         assert asyncio.run(take(server)) == b"Ann Example, ann@example.com"
 
 
+@pytest.mark.parametrize(
+    ("mounted", "told"),
+    [(os.ST_RDONLY, "Read-only file system.*mount its disk"), (0, "Permission denied.*name another")],
+    ids=["of a disk that can only be read", "of somebody else"],
+)
+def test_a_folder_that_cannot_be_written_is_told_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mounted: int, told: str
+) -> None:
+    # given the folder of an installation, of which the system says that it is not to be written
+    prepare_folders(tmp_path)
+    monkeypatch.setattr("adapters.embedded.os.access", lambda *_: False)
+    monkeypatch.setattr("adapters.embedded.os.statvfs", lambda _: SimpleNamespace(f_flag=mounted))
+    # when something begins there, then it says why not
+    with pytest.raises(Misconfigured, match=told):
+        prepare_folders(tmp_path)
+
+
 def test_a_server_that_does_not_start_says_where_to_look(tmp_path: Path) -> None:
     server = Nats(tmp_path, secret_file=tmp_path / "secret.key", subject_prefix="touchlog")
     server.prepare()
@@ -251,3 +271,49 @@ def test_a_server_that_does_not_start_says_where_to_look(tmp_path: Path) -> None
     process = server.start(tmp_path / "nats.log")
     with pytest.raises(Unavailable, match=r"nats\.log"):
         server.wait_until_ready(process, tmp_path / "nats.log")
+
+
+def test_a_server_that_met_a_full_disk_is_killed_and_started_again_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For as long as it runs, a stream of it that could not be written takes nothing more."""
+    # given a server that tells of a stream that could not be written, and a disk that is full
+    free = 0
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr("adapters.embedded.nats.shutil.disk_usage", lambda _: usage._replace(free=free))
+    log = tmp_path / "nats.log"
+    log.write_bytes(b"no space left on device\n")  # of an earlier run
+    server = Nats(tmp_path, secret_file=tmp_path / "secret.key", subject_prefix="touchlog")
+    server.prepare()
+    (tmp_path / "run").mkdir()
+    supervisor = Supervisor(tmp_path / "run")
+    child = Child(
+        name="nats",
+        rank=1,
+        start=lambda: server.start(log),
+        log_file=log,
+        is_ready=lambda _: server.is_ready(),
+        is_stuck=lambda: server.is_stuck(log),
+    )
+    with supervisor.signals(), ExitStack() as stack:
+        stack.callback(supervisor.stop)
+        supervisor.add(child)
+        supervisor.wait_for(lambda: child.stands)
+        first = child.process
+        free = usage.total
+        supervisor.watch(0)
+        assert child.process is first
+        free = 0
+        with log.open("ab") as said:
+            said.write(b"[ERR] JetStream failed to store a msg: write 4.blk: no space left on device\n")
+        supervisor.watch(0)
+        assert child.process is first
+        # when there is room again
+        free = usage.total
+        supervisor.watch(0)
+        # then another takes its place, which has met none
+        supervisor.wait_for(lambda: child.stands)
+        second = child.process
+        assert second is not first
+        supervisor.watch(0)
+        assert child.process is second

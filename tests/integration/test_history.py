@@ -13,6 +13,8 @@ import orjson
 import psycopg
 import pytest
 
+from adapters.answers import history
+from adapters.answers.moments import READ_MODELS
 from adapters.intake.ingest import Answer
 from adapters.postgres.schema import migrate
 from adapters.principal import Principal
@@ -21,6 +23,7 @@ from bin.settings import Settings
 from domain.errors import Behind, FutureTime, Invalid, NotFound
 
 OFFICE = Principal("key:test", "admin")
+ANN = "email:ann@example.com"
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
@@ -141,6 +144,47 @@ async def test_an_order_belongs_to_the_person_of_the_earliest_event_that_names_b
     assert await it.ids() == ["shipped", "placed"]
     assert await it.ids("email:bob@example.com") == ["later"]
     assert await it.ids("order:9") == ["shipped", "placed"]
+
+
+@story
+async def test_an_order_belongs_to_whom_it_belonged_at_the_moment_that_is_asked_for(it: House) -> None:
+    """The earliest event that had happened and was known by then, both inclusive; a tie is broken by source and id."""
+    bob, later = "email:bob@example.com", NOON + timedelta(days=2)
+    first = (
+        await it.given(
+            event("shipped", type="order.shipped", subject="order:9", data={}),
+            event("placed", type="order.placed", identifiers="order:9", data={}),
+            event("paid", type="order.paid", subject=bob, identifiers="order:9", data={}, at=later),
+            event("tie", identifiers="order:10"),
+            event("tie", source="test/a", subject=bob, identifiers="order:10"),
+            event("sent", type="order.shipped", subject="order:10", data={}),
+        )
+    ).head
+
+    async def told(**moment: Any) -> list[list[str]]:
+        return [sorted(await it.ids(ref, **moment)) for ref in (ANN, bob, "order:9", "order:10")]
+
+    async def is_of(ref: str, **moment: Any) -> bool:
+        person = it.core.histories.identities.person
+        return (await person("order:9", **moment)).id == (await person(ref, **moment)).id
+
+    anns, bobs = ["placed", "shipped", "tie"], ["sent", "tie"]
+    assert await told() == [anns, ["paid", *bobs], anns, ["paid", *bobs]]
+    assert await told(known_at=first) == await told(as_of=later) == await told()
+    assert await told(as_of=NOON) == [anns, bobs, anns, bobs]
+
+    # a correction gives what placed it to somebody else, and the order goes along
+    of = {"source": "test/calls", "id": "placed"}
+    moved = {"of": of, "patch": {"subject": bob}}
+    second = (await it.given(event("c", type="correction.recorded", subject=None, data=moved))).head
+
+    everything = ["paid", "placed", "sent", "shipped", "tie"]
+    assert await told() == [["tie"], everything, everything, everything]
+    assert await told(known_at=second) == await told(as_of=later) == await told()
+    assert await told(known_at=first) == [anns, ["paid", *bobs], anns, ["paid", *bobs]]
+    assert await told(known_at=first, as_of=NOON) == [anns, bobs, anns, bobs]
+    assert [await is_of(ANN), await is_of(bob)] == [False, True]
+    assert [await is_of(ANN, known_at=first), await is_of(bob, known_at=second)] == [True, True]
 
 
 @story
@@ -315,6 +359,28 @@ async def test_who_was_just_recorded_is_waited_for(it: House) -> None:
 
 
 @story
+async def test_while_one_read_model_is_ahead_of_the_other_the_answer_is_of_what_both_have_seen(
+    it: House,
+) -> None:
+    """So that it can be asked again: entries and person are of the one position that is told."""
+    first = (await it.given(event("1"))).head
+    last = (await it.given(event("2", identifiers="user:u-1"))).head
+    seen = "UPDATE touchlog.projections SET position = %s WHERE name = %s AND state = 'live'"
+
+    async def told() -> tuple[Any, ...]:
+        page, person = await it.core.histories.page(ANN), await it.core.histories.identities.person(ANN)
+        ids = [entry["provenance"]["source_id"] for entry in page.entries]
+        return ids, page.known_at, len(person.subjects), person.known_at
+
+    with psycopg.connect(it.core.database_url, autocommit=True) as owner:
+        for behind in READ_MODELS:
+            owner.execute(seen, (first, behind))
+            assert await told() == (["1"], first, 1, first)
+            owner.execute(seen, (last, behind))
+            assert await told() == (["2", "1"], last, 2, last)
+
+
+@story
 async def test_known_at_answers_as_then_although_more_is_known_now(it: House) -> None:
     """A late event and a late link change nothing of what was known."""
     first = await it.given(
@@ -353,6 +419,57 @@ async def test_pages_do_not_shift_while_events_arrive(it: House) -> None:
     assert seen == [f"{n:02}" for n in reversed(range(25))]
     with pytest.raises(Invalid, match="cursor"):
         await it.ids(cursor="nonsense")
+
+
+@story
+async def test_pages_of_any_length_put_together_are_the_whole_with_a_text_looked_for_or_not(
+    it: House,
+) -> None:
+    """At every moment, of events most of which happened at one instant, while others arrive."""
+    of = [
+        (n, f"test/{n % 3}", NOON + timedelta(minutes=n // 6), "tea" if n % 2 else "milk") for n in range(8)
+    ]
+    given = [
+        event(f"{n}", source=source, at=at, data={"duration_s": n, "summary": what})
+        for n, source, at, what in of
+    ]
+    head = (await it.given(*given)).head
+    newest = [n for n, *_ in sorted(of, key=lambda one: (one[2], one[1], str(one[0])), reverse=True)]
+    cut = NOON + timedelta(seconds=1)
+
+    async def put_together(limit: int, **asked: Any) -> list[int]:
+        found, cursor = [], None
+        while True:
+            page = await it.core.histories.page(ANN, limit=limit, cursor=cursor, **asked)
+            assert len(page.entries) == max(1, limit) or page.next is None
+            assert page.entries, "no page is promised that has nothing"
+            found += [int(e["provenance"]["source_id"]) for e in page.entries]
+            told.add((page.as_of, page.known_at, page.head))
+            if (cursor := page.next) is None:
+                return found
+            asked = {"q": asked.get("q")}
+            more = event(f"9{len(found)}{limit}", data={"duration_s": 1, "summary": "tea"})
+            await it.given(more, projected=limit == 3)
+
+    asked_for: tuple[tuple[int, int, str | None, dict[str, Any]], ...] = (
+        *((limit, 2, q, {"known_at": head}) for limit in (0, 3, 4, 8) for q in (None, "TEA")),
+        *((limit, 1, "tea", {"known_at": head, "as_of": cut}) for limit in (1, 2, 3)),
+        (2, 3, None, {"known_at": head, "as_of": cut}),
+    )
+    for limit, batch, q, moment in asked_for:
+        told: set[tuple[Any, ...]] = set()
+        expected = [n for n in newest if ("as_of" not in moment or n < 6) and (q is None or n % 2)]
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(history, "_SEARCHED", batch)
+            assert await put_together(limit, q=q, **moment) == expected, (limit, batch, q, moment)
+        assert told == {("2026-03-01T12:00:01.000000Z" if "as_of" in moment else None, head, head)}
+
+    # and whoever asks for more than a page may hold is given that, and the way on
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(history, "LARGEST_PAGE", 5)
+        page = await it.core.histories.page(ANN, limit=99, known_at=head)
+    assert [int(e["provenance"]["source_id"]) for e in page.entries] == newest[:5]
+    assert page.next is not None
 
 
 @story

@@ -26,7 +26,7 @@ from adapters.answers.feed import Feed
 from adapters.embedded import prepare_folders, set_loading
 from adapters.http.events import Intake
 from adapters.http.house import House
-from adapters.intake.bodies import events_of
+from adapters.intake.bodies import events_of, whole_json
 from adapters.postgres.api_keys import ApiKeys
 from adapters.refusal import Refusal
 from tests.integration.running import Served, served_http
@@ -371,6 +371,25 @@ def test_what_is_no_json_at_all_is_400(http: httpx.Client, content_type: str, bo
     assert problem["errors"][0]["code"] == "not_json"
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (gzip.compress(b"{}", mtime=0), "Content-Encoding: gzip"),
+        ("{}".encode("utf-16"), "UTF-8"),
+        ("{}".encode("utf-16-le"), "UTF-8"),
+        ("[{}]".encode("utf-32-be"), "UTF-8"),
+    ],
+    ids=["gzip", "utf-16 with its mark", "utf-16", "utf-32"],
+)
+def test_what_was_packed_or_encoded_otherwise_is_told_what_to_do(body: bytes, said: str) -> None:
+    # given bytes that were packed without a word of it, or are of another encoding
+    with pytest.raises(Refusal, match="Nothing was recorded") as refused:
+        whole_json(body)
+    # then the cure is told, and not a place that has nothing wrong
+    assert said in refused.value.detail
+    assert "character 0" not in refused.value.detail
+
+
 @pytest.mark.parametrize("content_type", [ONE, BATCH, "application/json"])
 @pytest.mark.parametrize("body", [b'"text"', b"7", b"null", b"{}", b'{"specversion":"1.0"}'])
 def test_json_that_is_no_event_is_rejected_as_an_item(
@@ -459,6 +478,31 @@ def test_without_a_key_nothing_is_told(served: Served) -> None:
                 assert answer.headers["www-authenticate"].startswith("Bearer")
             assert client.get("/healthz").status_code == 200
             assert client.get("/readyz").status_code == 200
+
+
+def test_a_stranger_is_asked_for_a_key_before_being_told_what_the_question_lacks(served: Served) -> None:
+    # given questions that lack what their routes want, and one that cannot be read
+    questions: list[tuple[str, str, bytes]] = [
+        ("GET", "/v1/consent/breaches", b""),
+        ("GET", "/v1/consent/breaches/changes?frm=2026-01-01", b""),
+        ("GET", "/v1/consent/questions/breaches", b""),
+        ("GET", "/v1/events?limit=many", b""),
+        ("POST", "/v1/consent/check", b'{"purpose'),
+    ]
+    # when nobody asks them, then a key comes first
+    with served.client("") as stranger:
+        for method, path, body in questions:
+            answer = stranger.request(method, path, content=body)
+            assert_problem(answer, 401)
+            assert answer.headers["www-authenticate"].startswith("Bearer")
+    # and a key that may not read hears that, which is on record
+    with served.client(made_key(served, "adapter", "shop")) as adapter:
+        before = served.records()
+        assert_problem(adapter.get("/v1/consent/breaches"), 403)
+        assert served.records() == before + 1
+    # while who may read is told what is missing
+    with served.client() as admin:
+        assert_problem(admin.get("/v1/consent/breaches"), 400)
 
 
 @pytest.mark.parametrize(
@@ -858,6 +902,18 @@ def test_persons_are_found_by_their_identifiers(served: Served, http: httpx.Clie
     assert http.get(f"/v1/persons/{person['id']}").json()["id"] == person["id"]
 
 
+def test_an_event_without_a_time_sent_again_is_a_duplicate_and_with_one_a_conflict(
+    http: httpx.Client,
+) -> None:
+    """What is compared is what was sent, not the time of receipt that stands in."""
+    timeless = {name: value for name, value in call().items() if name != "time"}
+    first = only(post(http, timeless))
+    again = [only(post(http, {**timeless, **more})) for more in ({}, {"time": "2026-01-31T12:00:00Z"}, {})]
+    assert first["status"] == "recorded"
+    assert [one["status"] for one in again] == ["duplicate", "conflict", "duplicate"]
+    assert {one["position"] for one in again} == {first["position"]}
+
+
 def test_as_of_takes_a_position_for_the_time_at_which_that_was_recorded(
     served: Served, http: httpx.Client
 ) -> None:
@@ -896,6 +952,46 @@ def test_every_error_is_a_problem_document(
 ) -> None:
     served.project()
     assert_problem(http.get(path), status)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "kind", "pointer", "said"),
+    [
+        (b'{"contact', 400, "not-json", "", "not JSON"),
+        (b"\xff", 400, "not-json", "", "not JSON"),
+        (b"", 400, "invalid", "", "body is missing"),
+        (b"[]", 400, "invalid", "", "Expected `object`, got `array`"),
+        (b'{"contact":5}', 400, "invalid", "/contact", "got `int`"),
+        (b'{"misspelt":5}', 400, "invalid", "", "`misspelt`"),
+        (b" " * 10_000_001, 413, "too-large", None, "10 MB"),
+    ],
+    ids=["cut", "no text", "empty", "a list", "wrong kind", "unknown name", "too large"],
+)
+def test_a_question_that_cannot_be_read_is_told_by_its_place_in_the_body(
+    http: httpx.Client, body: bytes, status: int, kind: str, pointer: str | None, said: str
+) -> None:
+    # given a route whose body the framework reads, when the body is none that it can answer
+    problem = assert_problem(http.post("/v1/consent/unsubscribe-links", content=body), status)
+    # then what is wrong is said by its own name, and where: never in words of the program's inside
+    assert problem["type"] == f"/docs#{kind}"
+    told = problem["errors"][0] if pointer is not None else problem
+    assert said in told["detail"]
+    assert told.get("pointer") == pointer
+    assert "'data'" not in told["detail"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/funnels/query", "/v1/retention/query", "/v1/paths/query", "/v1/segments/query"]
+)
+def test_a_question_of_an_analyst_that_is_no_json_is_not_told_of_another_question(
+    http: httpx.Client, path: str
+) -> None:
+    problem = assert_problem(http.post(path, content=b'{"steps": ['), 400)
+    (told,) = problem["errors"]
+    assert (told["pointer"], told["code"]) == ("", "not_json")
+    assert ("funnel" in told["detail"]) == ("funnels" in path)
+    too_large = assert_problem(http.post(path, content=b" " * (2**20 + 1)), 413)
+    assert too_large["type"] == "/docs#too-large"
 
 
 def test_a_method_that_is_not_taken_names_those_that_are(http: httpx.Client) -> None:

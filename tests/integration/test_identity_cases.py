@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from adapters.answers.identity_why import Whys
+from domain.identity import RULE_VERSION
 from tests.integration.reading_house import OFFICE, House, event, story
 from tests.integration.test_identity import changes, merged, names, refs_of
 
@@ -16,6 +17,12 @@ from tests.integration.test_identity import changes, merged, names, refs_of
 async def refused_words(it: House) -> list[str]:
     page = await Whys(it.core.pool, it.core.histories, it.core.subjects).refused()
     return [one["words"] for one in page.refused]
+
+
+@story
+async def test_what_a_rule_of_spelling_made_is_kept_with_the_version_of_that_rule(it: House) -> None:
+    await it.given(names("1", "user:u1", "email:Ann@Example.com", "phone:020 7946 0123"))
+    assert await it.rows("SELECT rule, count(*) FROM touchlog.subjects GROUP BY rule") == [(RULE_VERSION, 3)]
 
 
 # --- PostHog ------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from adapters.answers.conversations import Conversations
 from adapters.checking.checker import check_now
 from adapters.intake.correcting import Corrections
 from adapters.intake.import_runs import ImportRuns
+from adapters.mending import retried
+from adapters.postgres.api_keys import ApiKeys
 from bin import cli
 from bin.compose import core
 from bin.settings import Settings
@@ -251,12 +254,17 @@ def test_a_file_is_imported_listed_taken_back_and_restored_by_commands(
     assert json.loads(touchlog("history", "email:ann@example.com", "--json").stdout)["entries"] == []
     assert "retracted" in touchlog("imports", "list").stdout
 
-    file.write_text("".join(json.dumps(event(str(n), data={"duration_s": 7})) + "\n" for n in range(3)))
+    also = [
+        event(str(n), data={"duration_s": 7}, **({"identifiers": "phone:+442079460018"} if n else {}))
+        for n in range(3)
+    ]
+    file.write_text("".join(json.dumps(one) + "\n" for one in also))
     assert touchlog("ingest", file).exit_code == 1, "conflicts, without --correct"
     tried = json.loads(touchlog("ingest", file, "--correct", "--dry-run", "--json").stdout)
-    assert (tried["corrected"], tried["conflicts"]) == (3, 0)
+    assert (tried["corrected"], tried["conflicts"], tried["remarks"]) == (3, 0, 2)
     made = json.loads(touchlog("ingest", file, "--correct", "--json").stdout)
-    assert (made["corrected"], made["conflicts"], made["duplicates"]) == (3, 0, 0)
+    assert (made["corrected"], made["conflicts"], made["duplicates"], made["remarks"]) == (3, 0, 0, 2)
+    assert [(p["status"], p["errors"][0]["code"]) for p in made["problems"]] == [("remark", "left_out")] * 2
     shown = touchlog("history", "email:ann@example.com")
     assert shown.stdout.count("corrected ") == 3
 
@@ -384,3 +392,49 @@ async def test_conversations_leave_a_correction_out_that_went_with_its_import(it
     assert (one.entries[0]["data"]["duration_s"], one.entries[0].get("corrections")) == (60, None)
     one = await asked.one("conversation:c1", known_at=there)
     assert (one.conversation["channels"], one.entries) == (["fax"], await it.entries(known_at=there))
+
+
+@story
+async def test_a_refused_row_that_is_recorded_later_goes_with_its_import_and_of_one_taken_back_none_is_tried_again(
+    it: House,
+) -> None:
+    async def refused(import_id: str, *ids: str) -> None:
+        now, it.core.ingest.clock = it.core.ingest.clock, lambda: datetime(2024, 1, 1, tzinfo=UTC)
+        try:  # too far ahead then, and not any more
+            answer = await it.core.ingest.accept(
+                [orjson.dumps(event(id_)) for id_ in ids], OFFICE, way_in="test", import_id=import_id
+            )
+        finally:
+            it.core.ingest.clock = now
+        assert answer.rejected == len(ids)
+
+    async def tried(id_: str, corrected: dict[str, Any] | None = None) -> tuple[str, list[str]]:
+        (one,) = [row for row in await it.core.rejected.list(state=None) if row.source_id == id_]
+        shown = await it.core.rejected.show(one.id)
+        payload = None if corrected is None else orjson.dumps(corrected)
+        outcome = await retried(
+            it.core.ingest, it.core.rejected, ApiKeys(it.core.pool), shown, OFFICE, payload
+        )
+        return outcome["status"], [error["code"] for error in outcome["errors"]]
+
+    # given an import of which one row was recorded and three were refused, and two of these recorded later
+    await imported(it, A, event("1"))
+    await refused(A, "2", "3", "4")
+    assert await tried("2") == ("recorded", [])
+    assert await tried("3", event("3", data={"duration_s": 7})) == ("recorded", [])
+    await it.projected()
+    assert sorted(await it.ids()) == ["1", "2", "3"]
+    # when it is taken back
+    found = await retracted(it, A)
+    # then all three are, and what it left is tried again no more, but as somebody's own
+    assert (found.events, await it.ids()) == (3, [])
+    assert await tried("4") == ("rejected", ["retracted"])
+    # and with another import that brings the same row it may be
+    await imported(it, B)
+    await refused(B, "4")
+    assert await tried("4") == ("recorded", [])
+    await refused(A, "5")
+    assert await tried("5", event("5", data={"duration_s": 8})) == ("recorded", [])
+    await it.projected()
+    assert sorted(await it.ids()) == ["4", "5"]
+    assert await it.built_anew(batch=2) == await it.digests()

@@ -37,7 +37,7 @@ from adapters.postgres.read_models import ReadModels
 from adapters.postgres.subjects import Subjects
 from adapters.postgres.writer import Writer
 from domain.entry import entry, event_id_of, leaf_hash, moment, uuid_text
-from domain.errors import ClockBehind, FutureTime, StaleEpoch
+from domain.errors import ClockBehind, FutureTime, StaleEpoch, Unavailable
 from projections.contact_history import ContactHistory
 from projections.identities import Identities
 from projections.projector import Projector
@@ -167,6 +167,33 @@ def _checked_inside(conn: psycopg.Connection[Any]) -> list[tuple[int, str]]:
     return list(check_log(Inside()))  # type: ignore[arg-type]
 
 
+def test_behind_a_head_that_was_set_back_nothing_is_said_to_be_recorded_that_is_not(
+    log: LogRecorder, owner: psycopg.Connection[Any], database_url: str
+) -> None:
+    """Where events stand already, no other can; and of one key given twice none is."""
+    log.append([item(1), item(2)])
+    before = stored(owner)
+    owner.execute("UPDATE touchpoint_log.head SET position = 0")
+
+    async def through_the_writer() -> None:
+        writer = Writer(database_url)
+        try:
+            with pytest.raises(Unavailable, match="nothing was recorded"):
+                await writer.append([item(3)])
+        finally:
+            await writer.close()
+
+    with pytest.raises(IntegrityError, match=r"none of its keys.*\n.*head stand behind"):
+        log.append([item(3)])
+    asyncio.run(through_the_writer())
+    assert log.append([item(2)]) == [Appended("duplicate", 2)]
+    owner.execute("UPDATE touchpoint_log.head SET position = 2")
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        owner.execute(APPEND, append_parameters([item(3), item(3)], epoch=None, erasures=None))
+    assert stored(owner) == before
+    assert log.append([item(3)]) == [Appended("recorded", 3)]
+
+
 # ---- append-only ----------------------------------------------------------------------------------------
 
 CHANGES = (
@@ -231,6 +258,21 @@ def test_the_application_can_only_append(log: LogRecorder, owner: psycopg.Connec
     assert_sound(owner, events=1)
 
 
+def test_who_analyses_calls_no_function_of_a_log_and_the_application_those_that_number_and_resolve(
+    owner: psycopg.Connection[Any],
+) -> None:
+    """Also of those that a later migration makes: `append` writes with the rights of the owner."""
+    may = (
+        "SELECT DISTINCT p.proname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = %s "
+        "AND has_function_privilege(%s, p.oid, 'EXECUTE') ORDER BY 1"
+    )
+    for schema in ("touchpoint_log", "records_log"):
+        assert owner.execute(may, (schema, "touchlog_analyst")).fetchall() == []
+        assert [name for (name,) in owner.execute(may, (schema, "touchlog_app"))] == [
+            *("append", "known_at", "position_at", "refuse_change"),
+        ]
+
+
 # ---- the log's clock ------------------------------------------------------------------------------------
 
 
@@ -252,7 +294,7 @@ def test_while_the_clock_stands_behind_appends_go_on_by_microseconds_up_to_a_min
     log: LogRecorder, owner: psycopg.Connection[Any]
 ) -> None:
     log.append([item(1)])
-    owner.execute("UPDATE touchpoint_log.head SET recorded_at = clock_timestamp() + interval '30 s'")
+    owner.execute("UPDATE touchpoint_log.head SET recorded_at = clock_timestamp() + interval '55 s'")
     ahead = log.head().recorded_at
     assert ahead is not None
     log.append([item(2)])
@@ -267,8 +309,23 @@ def test_beside_a_known_key_too_a_commit_is_later_than_the_last_while_the_clock_
     owner.execute("UPDATE touchpoint_log.head SET recorded_at = clock_timestamp() + interval '40 seconds'")
     log.append([item(2)])
     assert log.append([item(1), item(3)]) == [Appended("duplicate", 1), Appended("recorded", 3)]
-    rows = owner.execute("SELECT recorded_at FROM touchpoint_log.events ORDER BY position").fetchall()
-    assert rows[2][0] == rows[1][0] + timedelta(microseconds=1)
+    assert log.head().recorded_at == stored(owner)[2][1], "the log's clock goes with it"
+    log.append([item(4)])
+    times = [row[1] for row in stored(owner)]
+    assert times[2:] == [times[1] + timedelta(microseconds=n) for n in (1, 2)]
+
+
+def test_the_time_of_a_commit_is_read_where_the_head_is_locked_and_not_where_its_transaction_began(
+    log: LogRecorder, owner: psycopg.Connection[Any]
+) -> None:
+    log.append([item(1)])
+    for group in ([item(2)], [item(1), item(3)]):
+        with owner.transaction():
+            (began,) = owner.execute("SELECT clock_timestamp()").fetchall()
+            answer = owner.execute(APPEND, append_parameters(group, epoch=None, erasures=None)).fetchone()
+            assert answer is not None
+            assert answer[1] >= began[0]
+    assert_sound(owner, events=3)
 
 
 def test_a_clock_more_than_a_minute_behind_refuses_with_its_reason_and_recovers(
@@ -347,10 +404,15 @@ def test_an_empty_log_is_closed_too(log: LogRecorder, owner: psycopg.Connection[
     assert stored(owner)[0][1] > at
 
 
-def test_the_future_is_refused(log: LogRecorder) -> None:
+def test_the_future_is_refused(log: LogRecorder, owner: psycopg.Connection[Any]) -> None:
     with pytest.raises(FutureTime, match="future"):
         log.known_at(datetime.now(UTC) + timedelta(seconds=30))
+    with pytest.raises(psycopg.Error, match="lies in the future"):
+        owner.execute("SELECT touchpoint_log.known_at(clock_timestamp() + interval '0.9 s')")
     assert log.append([item(1)]) == [Appended("recorded", 1)]
+    with owner.transaction():  # what was yet to come when its transaction began has passed by now
+        owner.execute("SELECT 1")
+        assert owner.execute("SELECT touchpoint_log.known_at(clock_timestamp())").fetchone() == (1,)
 
 
 # ---- fences ---------------------------------------------------------------------------------------------
@@ -369,8 +431,9 @@ def test_what_was_resolved_before_an_erasure_is_refused_and_spoils_no_neighbour(
     log: LogRecorder, owner: psycopg.Connection[Any], database_url: str
 ) -> None:
     owner.execute("UPDATE touchpoint_log.head SET erasures = 1")
-    with pytest.raises(ErasedMeanwhile):
-        log.append([item(1)], erasures=0)
+    for resolved in (0, 2):
+        with pytest.raises(ErasedMeanwhile):
+            log.append([item(1)], erasures=resolved)
 
     async def together() -> list[Any]:
         writer = Writer(database_url, in_flight=1)
@@ -396,7 +459,7 @@ def test_a_fence_that_rises_between_the_two_tries_of_one_append_holds_for_the_se
         "SELECT known_ordinals FROM touchpoint_log.append_with_known(%b, %b, %b::uuid[], %b::bigint[], %b::uuid[], "
         "%b::text[], %b::bytea[])"
     )
-    for epoch, erasures, code in ((2, 0, "TL001"), (1, 1, "TL002")):
+    for epoch, erasures, code in ((2, 0, "TL001"), (0, 0, "TL001"), (1, 1, "TL002"), (1, -1, "TL002")):
         with pytest.raises(psycopg.Error) as refused:
             owner.execute(second, (epoch, erasures, *arrays))
         assert refused.value.sqlstate == code
@@ -449,6 +512,39 @@ def test_of_one_key_thrice_in_a_group_each_is_answered_for_itself(log: LogRecord
     # Now the first of the group is itself in conflict, and a later one repeats what is recorded.
     again = [item(1, "b"), item(1, "a"), item(1, "c"), item(1, "b")]
     assert [a.status for a in log.append(again)] == ["conflict", "duplicate", "conflict", "conflict"]
+
+
+def test_a_key_without_a_hash_is_known_with_another_payload_and_not_with_nobody_knows_which(
+    log: LogRecorder, owner: psycopg.Connection[Any]
+) -> None:
+    """Rows that came past our function may have none: whatever carries their key is a conflict, said as false."""
+    one = item(1)
+    owner.execute(
+        "INSERT INTO touchpoint_log.keys (stream, version, position) VALUES (%s, 1, 1)", (one.stream.hex(),)
+    )
+    answer = owner.execute(APPEND, append_parameters([item(2), one], epoch=None, erasures=None)).fetchone()
+    assert answer is not None
+    assert answer[2:] == ([2], [1], [False])
+    assert log.append([one]) == [Appended("conflict", 1)]
+
+
+def test_beside_a_known_key_each_new_one_finds_its_own_event(
+    log: LogRecorder, owner: psycopg.Connection[Any]
+) -> None:
+    log.append([item(1)])
+    assert log.append([item(2), item(1), item(3)]) == [
+        Appended("recorded", 2),
+        Appended("duplicate", 1),
+        Appended("recorded", 3),
+    ]
+    assert log.append([item(2), item(3)]) == [Appended("duplicate", 2), Appended("duplicate", 3)]
+    assert_sound(owner, events=3)
+
+
+def test_a_place_in_a_stream_is_known_by_its_version_too(log: LogRecorder) -> None:
+    first, second, third = (item(1)._replace(version=version) for version in (1, 2, 3))
+    assert [a.status for a in log.append([first, second])] == ["recorded"] * 2
+    assert log.append([third, second]) == [Appended("recorded", 3), Appended("duplicate", 2)]
 
 
 def test_answers_are_those_of_a_dict_for_any_batches(new_database: Callable[[], str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -421,6 +422,36 @@ def test_a_stream_that_was_lost_is_published_again(tmp_path: Path, database_url:
 
         await eventually(whole, "the stream to be whole again")
         task.cancel()
+
+    running(tmp_path, database_url, bus, test)
+
+
+def test_a_stream_that_was_lost_with_the_server_s_storage_is_whole_again_before_anything_new_is_recorded(
+    tmp_path: Path, database_url: str, bus: Bus
+) -> None:
+    async def test(parts: Core, keys: ApiKeys, client: Client) -> None:
+        # given a relay that has published all there is
+        back = asyncio.Event()
+        own = await connected(bus.url, name="relay", on_return=back.set)
+        relay = Relay(own, "touchlog", parts.feed, parts.pool, back=back)
+        task = asyncio.create_task(relay.run())
+        await record(parts, 20)
+        await at_position(relay, 20)
+        # when the server is killed, and comes back without its storage
+        await asyncio.to_thread(bus.kill)
+        shutil.rmtree(bus.server.directory / "store")
+        await asyncio.to_thread(bus.start_again)
+
+        # then all stands in the stream again
+        async def whole() -> bool:
+            try:
+                return positions(await relayed(client)) == list(range(1, 21))
+            except nats.errors.Error:
+                return False
+
+        await eventually(whole, "the stream to be whole again")
+        task.cancel()
+        await own.close()
 
     running(tmp_path, database_url, bus, test)
 

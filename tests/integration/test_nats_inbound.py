@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from nats.aio.client import Client
 from nats.errors import Error
 from paho.mqtt.enums import CallbackAPIVersion
 
-from adapters.embedded.nats import users_of
+from adapters.embedded.nats import MAX_RESERVED_BYTES, users_of
 from adapters.embedded.processes import end
 from adapters.nats import inbound
 from adapters.nats.connection import connected
@@ -244,6 +245,23 @@ def test_every_key_has_its_queue_however_little_room_the_disk_has(
     running(tmp_path, database_url, bus, test)
 
 
+def test_on_a_server_with_little_room_a_queue_is_as_large_as_it_has_room_for(
+    tmp_path: Path, database_url: str, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(parts: Core, keys: ApiKeys, client: Client) -> None:
+        # given a server that cannot reserve what a queue may ever hold, as one of somebody's own on a small disk
+        monkeypatch.setattr(inbound, "MOST_BYTES", 3 * MAX_RESERVED_BYTES)
+        # when the queue is asked for
+        await prepare(client, "touchlog", mqtt=False)
+        # then there is one, half of a half of that, and it is left as it is the next time
+        for _ in range(2):
+            info = await client.jetstream().stream_info(inbound_stream("touchlog"))
+            assert info.config.max_bytes == 3 * MAX_RESERVED_BYTES // 4
+            await prepare(client, "touchlog", mqtt=False)
+
+    running(tmp_path, database_url, bus, test)
+
+
 def test_nothing_is_lost_or_doubled_while_server_and_consumer_are_killed(
     tmp_path: Path, database_url: str, bus: Bus
 ) -> None:
@@ -291,6 +309,51 @@ def test_nothing_is_lost_or_doubled_while_server_and_consumer_are_killed(
         await ways.doors.shut()
 
     running(tmp_path, database_url, bus, test, within_s=120)
+
+
+def test_queues_that_the_server_lost_stand_again_and_no_till_is_acknowledged_before(
+    tmp_path: Path, database_url: str, bus: Bus
+) -> None:
+    async def test(parts: Core, keys: ApiKeys, client: Client) -> None:
+        # given a key whose queues stand, and a server whose storage is taken away while it is killed
+        key = await adapter(keys)
+        ways = Counter(bus, parts, keys, database_url)
+        await ways.open()
+        await asyncio.to_thread(bus.kill)
+        shutil.rmtree(bus.server.directory / "store")
+        # when it is started again, then it lets no till in: nothing would hold what it acknowledged
+        await asyncio.to_thread(bus.start_again)
+        assert not bus.server.opened
+        with pytest.raises(AssertionError):
+            await asyncio.to_thread(by_mqtt, bus, key, "early")
+
+        # and when the doors are looked at, as the relay does
+        async def opened() -> bool:
+            await ways.doors.keep([key.key_id])
+            return key.key_id in bus.server.opened
+
+        await eventually(opened, "the doors to be open again")
+        # then what is left there by either way is recorded
+        till = await signed_in(bus, key)
+        await till.jetstream().publish("touchlog.inbound", event(id="by JetStream"), timeout=5)
+        await till.close()
+        await asyncio.to_thread(by_mqtt, bus, key, "by MQTT")
+        await at_head(parts, 2)
+        assert sorted(await ids_of(parts)) == ["by JetStream", "by MQTT"]
+        await ways.doors.shut()
+
+    running(tmp_path, database_url, bus, test)
+
+
+def by_mqtt(bus: Bus, key: NewKey, id_: str) -> None:
+    """Sign a till in and publish one event until it is acknowledged."""
+    till = Till(bus.server.mqtt_port, key, f"till-{id_}".replace(" ", "-"))
+    try:
+        while not till.signed_in.wait(0.02):
+            assert not till.refused.is_set()
+        assert till.acknowledged({till.client.publish("pos/1/loyalty", event(id=id_), qos=1).mid}, 20)
+    finally:
+        till.close()
 
 
 def test_a_message_that_waits_is_sealed_on_the_disk(tmp_path: Path, database_url: str, bus: Bus) -> None:

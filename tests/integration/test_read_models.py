@@ -234,6 +234,49 @@ async def test_persons_are_listed_page_by_page(it: House) -> None:
 
 
 @story
+async def test_a_list_of_persons_goes_on_as_of_the_moment_it_began(it: House) -> None:
+    """Whatever is linked, merged, corrected or new between two pages: nobody comes twice, nobody is left out."""
+    # given persons of one to three identifiers, some with an order
+    dice = random.Random(7)
+    await it.given(
+        *(event(f"p{n}", subject=f"email:p{n}@example.com") for n in range(14)),
+        *(
+            event(f"u{n}", subject=f"user:u{n}", identifiers=f"email:p{n}@example.com")
+            for n in range(0, 14, 3)
+        ),
+        *(
+            event(f"c{n}", subject=f"email:p{n}@example.com", identifiers=f"order:{n}")
+            for n in range(0, 14, 2)
+        ),
+        *(event(f"o{n}", type="order.shipped", subject=f"order:{n}", data={}) for n in range(0, 14, 2)),
+    )
+    persons = Persons(it.core.pool, it.core.subjects, it.core.histories)
+    whole = await persons.page()
+    assert len(whole.persons) == 14
+
+    # when between any two pages others are linked to them, corrected, merged, and come anew
+    page = await persons.page(limit=2)
+    seen = list(page.persons)
+    turn = 0
+    while page.next:
+        turn += 1
+        one, two = (f"email:p{n}@example.com" for n in dice.sample(range(14), 2))
+        await it.given(
+            event(f"link{turn}", subject=f"crm:k{turn}", identifiers=f"{one},{two}"),
+            correction(f"cor{turn}", f"p{dice.randrange(14)}", {"channel": f"fax{turn}"}),
+            event(f"new{turn}", subject=f"email:new{turn}@example.com"),
+        )
+        page = await persons.page(limit=2, cursor=page.next)
+        seen += page.persons
+
+    # then the pages together are the list as it was when it began, its figures included
+    assert turn > 1
+    assert page.head == whole.head
+    assert seen == whole.persons
+    assert [p.id for p in (await persons.page()).persons] != [p.id for p in whole.persons]
+
+
+@story
 async def test_an_analyst_reads_every_view_with_the_rights_of_an_analyst(it: House) -> None:
     """Role touchlog_analyst reads all of schema `read` but sealed columns, and is told what each column is."""
     # given read models of somebody with an order

@@ -953,6 +953,25 @@ def test_the_command_writes_events_to_standard_output_and_its_summary_beside(ins
     )
 
 
+def test_a_date_is_the_begin_of_its_day_where_the_installation_stands(
+    installation: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for every other command; a time may say its zone."""
+    # given an installation where the second of March begins an hour before NOON in Greenwich
+    monkeypatch.setenv("TOUCHLOG_TIMEZONE", "Pacific/Auckland")
+
+    def told(*words: str) -> list[int]:
+        result = CliRunner().invoke(cli.app, ["replay", *words])
+        assert result.exit_code == 0, result.output
+        return [json.loads(one)["position"] for one in result.stdout.splitlines()]
+
+    # when that day is asked for, then it begins there, and ends where the next begins
+    assert told("--since", "2026-03-02", "--until", "2026-03-03") == [1, 2, 3]
+    assert told("--since", "2026-03-02T00:00:00Z") == [4]
+    # and what was known by a day is what was known by its end
+    assert told("--known-at", "2026-03-02") == []
+
+
 def test_the_command_tells_its_summary_where_events_go_to_a_file(installation: Path) -> None:
     """With the --known-at that repeats it."""
     out = installation / "orders"
@@ -969,10 +988,10 @@ def test_the_command_tells_its_summary_where_events_go_to_a_file(installation: P
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--since", "2026-01-31"], "does not say its zone"),
-        (["--until", "2026-01-31T12:00:00"], "does not say its zone"),
-        (["--known-at", "2026-01-31T12:00:00"], "does not say its zone"),
         (["--since", "noon"], "is no time"),
+        (["--until", "31.01.2026"], "is no time"),
+        (["--known-at", "@x"], "is no time"),
+        (["--since", "2026-02-01", "--until", "2026-02-01"], "not later than --since"),
         (["--type", "order.place"], "order.placed"),
         (["--format", "xml"], "jsonl, csv, parquet, arrow"),
         (["--format", "parquet"], "name a folder"),

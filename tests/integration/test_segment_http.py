@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from adapters.http.segment import _without_key
 from tests.integration.running import Served, served_http
 from tests.integration.test_http import made_key
 
@@ -68,6 +69,23 @@ def test_the_write_key_may_stand_in_the_body_and_is_not_kept(served: Served) -> 
         assert http.post("/v1/batch", content=b"{}", headers={"Authorization": "Basic %%"}).status_code == 401
     with served.client() as http:
         assert [event["id"] for event in recorded(http, "inside")] == ["k-1"]
+
+
+def test_a_call_that_cannot_be_decoded_spoils_neither_its_neighbours_nor_the_write_key(
+    served: Served,
+) -> None:
+    # given a batch with a call whose text was cut within an emoji, as programs in JavaScript do, and the key inside
+    key = made_key(served, "adapter", "cut")
+    body = {"batch": [track("c-1"), track("c-2", properties={"x": "\ud83d"}), track("c-3")], "writeKey": key}
+    raw = json.dumps(body).encode()
+    # when it is sent
+    with served.client("") as http:
+        assert http.post("/v1/batch", content=raw).status_code == 200
+        assert http.post("/v1/track", content=raw.replace(key.encode(), b"tl_no")).status_code == 401
+    # then its neighbours are recorded, and what is kept of it holds all but the key
+    with served.client() as http:
+        assert [event["id"] for event in recorded(http, "cut")] == ["c-1", "c-3"]
+    assert json.loads(_without_key(raw)) == {"batch": body["batch"]}
 
 
 def test_a_key_that_may_not_append_is_refused(served: Served) -> None:

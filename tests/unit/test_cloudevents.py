@@ -98,6 +98,14 @@ def test_names_of_another_kind_or_form_are_refused(name: str, value: Any) -> Non
     assert f"/{name}" in codes({**GOOD, name: value})
 
 
+@pytest.mark.parametrize("name", ["id", "source", "type", "channel"])
+@pytest.mark.parametrize("blank", [" ", "   ", "\u00a0", "\u3000 "])
+def test_a_name_of_blanks_names_nothing(name: str, blank: str) -> None:
+    # given what a template leaves behind where a value is missing: every event of it would have this one name
+    (told,) = codes({**GOOD, name: blank}).items()
+    assert told == (f"/{name}", "wrong_type" if name == "channel" else "empty")
+
+
 @pytest.mark.parametrize("version", ["0.3", "1", "1.0.2", 1.0, 1, None, ""])
 def test_another_version_of_cloudevents_is_refused(version: Any) -> None:
     assert codes({**GOOD, "specversion": version}) == {"/specversion": "specversion"}

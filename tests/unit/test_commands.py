@@ -3,11 +3,14 @@
 import errno
 import re
 import shlex
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -15,9 +18,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from adapters.embedded import prepare_folders
 from adapters.embedded.postgres import _reason
 from bin import cli
+from bin.commands import serve, status
 from bin.commands.funnel import question_of
+from bin.settings import Settings
 from domain.errors import Misconfigured
 
 ALONE = {"serve"}
@@ -144,6 +150,51 @@ def test_a_full_disk_is_one_line_that_says_what_to_do_and_exit_1(
     assert "The disk is full: make room, then give the same command again" in str(ended.value.code)
 
 
+@pytest.mark.parametrize(
+    ("failed", "told"),
+    [
+        (OSError(errno.EROFS, "Read-only file system", "/d/x"), "/d/x: Read-only file system. The disk can only be read"),
+        (PermissionError(errno.EACCES, "Permission denied", "/d/x"), "/d/x: Permission denied. Whoever gives this command"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "touchlog: Disk quota exceeded. The disk is full: make room"),
+    ],
+)  # fmt: skip
+def test_what_the_operating_system_refuses_is_told_with_its_file_and_a_way_out(
+    monkeypatch: pytest.MonkeyPatch, failed: OSError, told: str
+) -> None:
+    def fails(**_: Any) -> None:
+        raise failed
+
+    monkeypatch.setattr(cli, "app", fails)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert told in str(ended.value.code)
+    # what nobody foresaw keeps its traceback
+    failed.errno = errno.EIO
+    with pytest.raises(OSError, match=str(failed.strerror)):
+        cli.main()
+
+
+def test_serve_says_at_its_start_that_the_bus_does_not_answer_without_its_password_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # given a bus at which nobody listens
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"nats://ann:s3cret@127.0.0.1:{taken.getsockname()[1]}"
+    settings = Settings.load({}, data=tmp_path, database_url="postgresql://none", nats_url=url)
+    prepare_folders(tmp_path)
+    for place in ("adapters.postgres.schema.migrate", "adapters.keys.check_keys"):
+        monkeypatch.setattr(place, lambda *_: None)
+    parts: Any = SimpleNamespace(children=[], watch_until_stopped=lambda: None)
+    # when it is started
+    with ExitStack() as stack:
+        serve._run(settings, (), {}, demo=False, supervisor=parts, stack=stack)
+    # then it is told, and runs
+    told = capsys.readouterr()
+    assert "does not answer: is TOUCHLOG_NATS_URL right? All else works" in told.err
+    assert "s3cret" not in told.err + told.out
+    assert (parts.was_ready, "touchlog runs" in told.out) == (True, True)
+
+
 def test_of_all_that_a_program_of_the_server_says_its_complaint_is_told() -> None:
     said = "creating files ... ok\nFATAL:  could not extend file\nHINT:  Check free disk space.\nAborted\ninitdb: removing contents"
     assert _reason(said) == "FATAL:  could not extend file  Check free disk space."
@@ -184,6 +235,25 @@ def test_help_is_quick_for_it_imports_nothing_heavy() -> None:
     assert time.monotonic() - started_s < 3
 
 
+def test_a_command_that_is_interrupted_while_it_is_read_says_so_in_one_line_and_exits_130() -> None:
+    # given Ctrl-C in the first second, when the commands are still being imported
+    hurried = """
+import os, runpy, signal, sys
+class Hurried:
+    def find_spec(self, name, *_):
+        if name == "bin.commands.status":
+            os.kill(os.getpid(), signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Hurried())
+sys.argv = ["touchlog", "status"]
+runpy.run_module("bin.cli", run_name="__main__")
+"""
+    # when it comes
+    done = subprocess.run([sys.executable, "-c", hurried], capture_output=True, text=True, check=False)
+    # then there is no traceback
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "touchlog: interrupted\n")
+
+
 def test_a_question_in_a_file_is_toml_or_the_body_of_the_route(tmp_path: Path) -> None:
     # given one question in both spellings, and a text that is neither
     toml, body, broken = (tmp_path / name for name in ("q.toml", "q.json", "broken.json"))
@@ -221,3 +291,39 @@ def test_a_long_answer_of_sql_is_written_line_by_line_and_not_drawn(
     assert lines[0].split() == ["n", "nothing", "text"]
     assert lines[2_000].split() == ["1999", "line", "1999"]
     assert lines[2_001:] == ["2,000 rows · known at position 7"]
+
+
+@pytest.mark.parametrize(
+    ("nats_url", "answers", "told"),
+    [
+        ("nats://touchlog:***@127.0.0.1:4222", True, "bus        nats://127.0.0.1:4222 (NATS)"),
+        ("nats://bus.example:4222", False, "bus        nats://bus.example:4222 does not answer"),
+        (None, None, "bus        NATS off"),
+    ],
+)
+def test_the_status_tells_where_the_bus_and_the_tills_are_reached(
+    nats_url: str | None, answers: bool | None, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # given an installation, and a bus that answers, does not, or is off
+    servers = {"run_by": "serve", "http_url": "http://127.0.0.1:8080", "database": "embedded"}
+    bus = {"nats_url": nats_url, "nats_answers": answers, "mqtt_url": "mqtt://127.0.0.1:1883"}
+    counts = dict.fromkeys(("head", "recorded_last_minute", "imports", "subjects", "links_refused"), 0)
+    sizes = dict.fromkeys(("database_bytes", "log_bytes", "data_bytes", "disk_free_bytes"), 0)
+    versions = {"touchlog": "1", "postgres": "18", "python": "3"}
+    # when its status is printed
+    status.render(
+        {
+            **counts,
+            **sizes,
+            "recorded_at": None,
+            "rejected": {},
+            "servers": servers | bus,
+            "data": "data",
+            "versions": versions,
+            "projections": [{}],
+        }
+    )
+    # then a stranger finds there both addresses that the README speaks of
+    printed = capsys.readouterr().out
+    assert told in printed
+    assert "tills      mqtt://127.0.0.1:1883" in printed

@@ -13,16 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.entry import (
+    LAST_INSTANT,
     Body,
     decode_body,
     entry,
     event_id_of,
     first_line,
+    in_zone,
     leaf_hash,
     moment,
     recorded,
     uuid_bytes,
     uuid_text,
+    within_calendar,
 )
 
 LOG_ID = "0197f0c5-1111-7000-8000-000000000001"
@@ -74,6 +77,46 @@ def test_a_time_has_one_spelling_in_every_zone(at: datetime, offset_min: int) ->
     assert moment(at.astimezone(timezone(timedelta(minutes=offset_min)))) == text
     assert len(text) == 27
     assert datetime.fromisoformat(text) == at
+
+
+EAST, WEST = timezone(timedelta(hours=14)), timezone(timedelta(hours=-12))
+FIRST = datetime(1, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("at", "becomes"),
+    [
+        (datetime(2026, 1, 31, 14, 0, 0, 5, tzinfo=timezone(timedelta(hours=2))), AT),
+        (datetime(1, 1, 1, tzinfo=EAST), FIRST),
+        (datetime(1, 1, 1, tzinfo=WEST), datetime(1, 1, 1, 12, tzinfo=UTC)),
+        (datetime(9999, 12, 31, 23, tzinfo=WEST), LAST_INSTANT),
+        (datetime(9999, 12, 31, 23, tzinfo=EAST), datetime(9999, 12, 31, 9, tzinfo=UTC)),
+    ],
+)
+def test_an_instant_beyond_the_calendar_is_its_first_or_its_last(at: datetime, becomes: datetime) -> None:
+    assert (within_calendar(at), within_calendar(at).tzinfo) == (becomes, UTC)
+
+
+@pytest.mark.parametrize(
+    ("at", "zone", "shown"),
+    [
+        (AT, EAST, "2026-02-01T02:00:00.000005+14:00"),
+        (LAST_INSTANT, WEST, "9999-12-31T11:59:59.999999-12:00"),
+        (LAST_INSTANT, EAST, "9999-12-31T23:59:59.999999+00:00"),
+        (FIRST, WEST, "0001-01-01T00:00:00+00:00"),
+        (datetime(9999, 12, 31, 20, tzinfo=timezone(timedelta(hours=1))), EAST, "9999-12-31T19:00:00+00:00"),
+    ],
+)
+def test_an_instant_is_shown_in_a_zone_and_in_utc_where_it_has_no_date_there(
+    at: datetime, zone: timezone, shown: str
+) -> None:
+    assert in_zone(at, zone).isoformat() == shown
+
+
+def test_an_event_is_of_its_first_subject_by_its_surrogate() -> None:
+    facts = dict.fromkeys(("event_id", "source", "id", "type", "channel"), "x")
+    named = {"version": 1, "occurred_at": moment(AT), "subjects": [["s", "email", ""], ["t", "user", "web"]]}
+    assert recorded(3, AT, orjson.dumps(facts | named)).subject == "s"
 
 
 def test_a_body_is_read_by_the_names_that_stand_in_it_for_ever() -> None:

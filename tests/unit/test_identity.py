@@ -402,6 +402,25 @@ def test_a_split_stores_both_sides_as_they_were() -> None:
     assert groups(resolved) == {person_side, subject_side, together("user2")}
 
 
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("evidence", [False, True])
+def test_of_a_person_that_was_split_before_another_subject_is_split_off_as_well(
+    turned: bool, evidence: bool
+) -> None:
+    """What had joined both sides of the earlier split touches this person with one end only, and is left out."""
+    known = kinds("user1", "email1", "phone1")
+    links = [link("user1", "phone1", 2)]
+    merges: list[Merge[str]] = []
+    ends = ("email1", "user1") if turned else ("user1", "email1")
+    if evidence:
+        links.append(link(*ends, 3))
+    else:
+        merges.append(Merge(*ends, day(3), "cli", "m", "m", position=3))
+    apart = [Split(position=4, subject="email1", person_side=together("user1", "phone1"))]
+    sides = split_sides("user1", "phone1", known, links, merges=merges, splits=apart)
+    assert sides == (together("user1"), together("phone1"))
+
+
 def test_a_split_of_what_is_apart_is_refused() -> None:
     known = kinds("user1", "user2")
     with pytest.raises(Invalid, match="nothing to split"):

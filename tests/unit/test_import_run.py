@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 
 from adapters.imports import Rejection
 from adapters.imports.format import Row
 from adapters.imports.source_file import Stopped
+from adapters.intake.import_runs import ImportRun
 from adapters.intake.ingest import Answer, Result
 from adapters.intake.payloads import event_of
+from bin.commands.imports import show_list
 from bin.importing import run as import_run
 from bin.importing.outcome import Outcome
 from bin.importing.progress import Progress
@@ -163,3 +168,23 @@ def test_three_batches_are_under_way_at_once_and_one_that_holds_a_key_again_wait
         assert log.most <= 3
 
     asyncio.run(whole())
+
+
+def test_of_an_import_that_was_cut_off_before_it_was_counted_the_list_does_not_say_that_it_brought_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # given an import that ended and brought nothing, and one that was killed in its first two seconds
+    at = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    ended = ImportRun(
+        import_id="aaaa", started_at=at, finished_at=at, principal="cli:x", format="cloudevents", files=["f"],
+        recorded=0, corrected=0, duplicates=0, conflicts=0, rejected=0, retracted_at=None,
+    )  # fmt: skip
+    killed = msgspec.structs.replace(ended, import_id="bbbb", finished_at=None)
+    # when they are listed
+    show_list([ended, killed], ZoneInfo("UTC"))
+    # then the counts of the second are told to be unknown
+    first, second = (
+        line for line in capsys.readouterr().out.splitlines() if "aaaa" in line or "bbbb" in line
+    )
+    assert "none" in first
+    assert "not counted yet" in second

@@ -135,6 +135,23 @@ def test_calls_in_bodies_of_the_batch_route_have_places_of_their_own_and_their_c
     assert not any("corrected_at" in p.event["data"] for p in read.payloads)
 
 
+def test_a_call_that_cannot_be_decoded_spoils_no_neighbour_in_its_body(tmp_path: Path) -> None:
+    # given a body of which one call holds half a character, as programs in JavaScript cut them
+    cut = {**PAGE, "messageId": "cut", "properties": {"path": "/\ud83d"}}
+    body = json.dumps({"batch": [ORDER, cut, PAGE]})
+    # when it is read, beside lines that are no JSON, also where they would close what is opened around them
+    read = Read(tmp_path / "calls.jsonl", "\n".join([body, json.dumps(PAGE) + "]", '{"type":']), "segment")
+    # then the others are there, and what is wrong is told where it stands in the file
+    assert [payload.event["type"] for payload in read.payloads] == ["order.placed", "web.page_viewed"]
+    told = [(r.place, r.problems[0].pointer, r.problems[0].code) for r in read.rejected]
+    assert told == [
+        ("calls.jsonl line 1/batch/1", "/batch/1/properties/path", "lone_surrogate"),
+        ("calls.jsonl line 2", "", "not_json"),
+        ("calls.jsonl line 3", "", "not_json"),
+    ]
+    assert "at character 8." in read.rejected[2].problems[0].detail
+
+
 def test_cloudevents_are_never_taken_for_calls(tmp_path: Path) -> None:
     event = {"specversion": "1.0", "id": "1", "source": "s", "type": "call.ended", "data": {"userId": "u"}}
     path = tmp_path / "events.jsonl"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 import os
+import resource
 import stat
 import subprocess
 import sys
@@ -176,3 +177,19 @@ def test_hashes_are_keyed_and_tell_their_parts_apart(two_files: tuple[KeyFile, K
         == 4
     )
     assert one.digest("email") != one.lookup("email", "", "").hex()
+
+
+def test_where_there_is_room_for_half_of_a_key_file_none_is_made(tmp_path: Path) -> None:
+    # given a disk that takes the first part of it, as a nearly full one does
+    path = tmp_path / "secret.key"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        # when it is made, then that fails by name
+        with pytest.raises(OSError, match="File too large"):
+            KeyFile.open_or_make(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    # and nothing is left that the next start would take for a damaged one
+    assert list(tmp_path.iterdir()) == []
+    assert KeyFile.open_or_make(path).fingerprint

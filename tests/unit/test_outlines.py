@@ -179,7 +179,7 @@ ODD: list[Any] = [
     "ann@example.com", "+442071838750", "write to +44 20 7183 8750", "203.0.113.7", "::1", "https://a.example/?q=1&utm_source=b",
     "https://a.example/p", "2026-05-31T10:00:00Z", "a.b.c.d", "%", "100 %b %s", 'quo"te', "back\\slash", "x" * 1025, "x" * 65, 2**53 + 1,
     {"email": "a@b.example"}, [{"phone": "+442071838750"}], ["a@b.example"], {"a@b.example": 1}, "touchlog/x", "application/json", "1.0",
-    "ann\ud800",
+    "ann\ud800", "\u00a0", "\u3000 ",
 ]  # fmt: skip
 TIMES = [
     "2026-05-31T10:00:00Z", "2026-05-31T10:00:00.5Z", "2026-05-31T10:00:00.123456Z", "2026-05-31T10:00:00.1234567Z", "2026-05-31T10:00:00",

@@ -129,6 +129,45 @@ def test_what_no_event_may_hold_is_told_of_its_call_alone(bad: dict[str, Any], c
     assert [problem.code for problem in wrong.problems] == [code]
 
 
+@pytest.mark.parametrize(
+    ("value", "place", "code"),
+    [
+        (rb'"cut \ud83d"', "/batch/1/properties/a", "lone_surrogate"),
+        (b"NaN", "/batch/1/properties/a", "not_json"),
+        (b"1e999", "/batch/1/properties/a", "number_too_large"),
+        (b'"gr\xfcn"', "/batch/1", "not_utf8"),
+        (b"[" * 2_000 + b"]" * 2_000, "/batch/1/properties/a" + "/0" * 8, "nested_too_deeply"),
+        (b"9" * 5_000, "/batch/1/properties/a", "integer_too_large"),
+    ],
+    ids=["half a pair", "NaN", "beyond a float", "no UTF-8", "too deep", "beyond 64 bits"],
+)
+@pytest.mark.parametrize(
+    "head", [b'{"sentAt":"2026-11-22T10:00:00Z","batch":[', b'\xef\xbb\xbf{"x":{"batch":[1]},"batch": [ ']
+)
+def test_a_call_that_cannot_be_decoded_spoils_none_of_a_batch(
+    head: bytes, value: bytes, place: str, code: str
+) -> None:
+    # given a batch of which one call holds what some languages write and JSON has not
+    call = b'{"type":"track","event":"x, \\"y","userId":"u","timestamp":"2026-11-22T10:00:00Z","messageId":"%b","properties":{"a":%b}}'
+    batch = b" , ".join([call % (b"1", b"[1,{}]"), call % (b"2", value), call % (b"3", b'"]}"')])
+    tail = b"]}" if b"sentAt" in head else b' ],"sentAt":"2026-11-22T10:00:00Z"}\n'
+    # when it is read
+    first, wrong, last = read(head + batch + tail)
+    # then that one is told with its place, and its neighbours are touchpoints, their times corrected as ever
+    assert isinstance(wrong, Untranslated)
+    assert [(problem.pointer, problem.code) for problem in wrong.problems] == [(place, code)]
+    for good, id_ in ((first, "1"), (last, "3")):
+        assert isinstance(good, Translated)
+        assert good.event["id"] == id_
+        assert good.event["data"]["corrected_at"] == "2026-11-22T12:00:00.000000Z"
+
+
+def test_a_lone_call_that_cannot_be_decoded_is_told_with_its_place() -> None:
+    (found,) = read(rb'{"event":"x","userId":"u","properties":{"name":"cut \ud83d"}}', "track")
+    assert isinstance(found, Untranslated)
+    assert [(p.pointer, p.code) for p in found.problems] == [("/properties/name", "lone_surrogate")]
+
+
 def test_all_calls_say_whom_they_are_about() -> None:
     tracked = one({"event": "x", "anonymousId": "a-1", "context": {"traits": {"email": "ann@example.com"}}})
     assert refs(tracked) == ["user:u-1", "anonymous:a-1", "email:ann@example.com"]

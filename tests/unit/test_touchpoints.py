@@ -406,7 +406,13 @@ def test_data_that_does_not_fit_its_type_any_more_is_told_by_its_name() -> None:
             "call.ended",
             {"duration_s": -1},
             "/data/duration_s",
-            "'duration_s' is a whole number; it should be a number (a span in seconds; >= 0)",
+            "'duration_s' is a number out of range; it should be a number (a span in seconds; >= 0)",
+        ),
+        (
+            "call.ended",
+            {"duration_s": -0.5},
+            "/data/duration_s",
+            "'duration_s' is a number out of range; it should be a number (a span in seconds; >= 0)",
         ),
         (
             "order.placed",

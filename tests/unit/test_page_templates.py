@@ -1,0 +1,68 @@
+"""Pages as they are written: what they owe to a small screen, a keyboard, a screen reader, and a name in any script."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import adapters.http
+
+PAGES = Path(adapters.http.__file__).parent / "pages"
+TEMPLATES = sorted(PAGES.glob("*.html"))
+STYLE = (PAGES / "style.css").read_text(encoding="utf-8")
+
+
+def declared(selector: str) -> dict[str, str]:
+    """What the style sheet says of exactly *selector*, outside of any medium."""
+    (body,) = re.findall(rf"(?m)^{re.escape(selector)} \{{([^}}]*)\}}", STYLE)
+    return dict(re.findall(r"([\w-]+):\s*([^;]+);", body))
+
+
+@pytest.mark.parametrize("page", TEMPLATES, ids=lambda p: p.name)
+def test_every_column_of_a_table_has_a_name(page: Path) -> None:
+    assert not re.search(r"<th[^>]*>\s*</th>", page.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("page", TEMPLATES, ids=lambda p: p.name)
+def test_what_scrolls_sideways_can_be_scrolled_with_the_keyboard(page: Path) -> None:
+    assert not re.search(r"<pre(?![^>]*tabindex)", page.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("page", TEMPLATES, ids=lambda p: p.name)
+def test_a_control_that_is_not_seen_is_no_stop_of_the_tabulator(page: Path) -> None:
+    for control in re.findall(
+        r"<(?:button|a|input)\b[^>]*\bclass=\"hidden\"[^>]*>", page.read_text(encoding="utf-8")
+    ):
+        assert 'tabindex="-1"' in control
+
+
+def test_what_is_for_screen_readers_only_widens_no_page() -> None:
+    # given that a button has padding, a border and a least height, and a card scrolls sideways
+    hidden = declared(".hidden")
+
+    # then a hidden one has none of them, and scrolls along with its card
+    assert (hidden["padding"], hidden["border"], hidden["min-height"]) == ("0", "0", "0")
+    assert declared("main .card") == {"overflow-x": "auto", "position": "relative"}
+
+
+def test_a_word_of_ten_thousand_letters_breaks_and_widens_no_page() -> None:
+    assert declared("body")["overflow-wrap"] == "anywhere"
+    # A column is not to be a letter wide for it; its widest is bounded instead.
+    assert declared("table")["overflow-wrap"] == "break-word"
+    assert "max-width" in declared("td, th")
+
+
+@pytest.mark.parametrize(
+    ("page", "told"),
+    [
+        ("found.html", "s.value"),
+        ("duplicates.html", "s.value"),
+        ("why.html", "e.ref"),
+        ("refused.html", "e.ref"),
+    ],
+)
+def test_a_name_of_another_direction_does_not_turn_the_words_around_it(page: str, told: str) -> None:
+    text = (PAGES / page).read_text(encoding="utf-8")
+    assert re.search(rf"<bdi>\{{\{{ {re.escape(told)}\b[^}}]*\}}\}}</bdi>", text)
