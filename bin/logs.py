@@ -75,6 +75,11 @@ def configure(level: str, *, part: str, form: Literal["json", "pairs"]) -> None:
     )
 
 
+def of_command(level: str, *, part: str) -> None:
+    """Send the logs of a command to standard error: warnings only, for what it answers is not a log; all for debugging."""
+    configure("debug" if level == "debug" else "warning", part=part, form="pairs")
+
+
 def _dotted_name_of_library(
     _logger: object, _method: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:

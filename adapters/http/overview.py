@@ -27,7 +27,8 @@ from domain.units import span
 __all__ = ["ROUTES"]
 
 _SAMPLED = (2_000, 20_000, 200_000)
-"""Of so many newest events the overview counts the channels; of more where none of these is a contact (verdicts, say)."""
+"""Of so many newest events the overview counts the channels; of more where few of these are contacts (verdicts, say)."""
+_ENOUGH = 500
 _MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 _MINUTES = """
@@ -95,7 +96,7 @@ async def _status(house: House, *, whole: bool) -> Status:
             try:
                 for looked_at in _SAMPLED:
                     channels = await (await conn.execute(_CHANNELS, (looked_at,))).fetchall()
-                    if channels or looked_at >= head:
+                    if sum(count for _, count, _ in channels) >= _ENOUGH or looked_at >= head:
                         break
             except UndefinedTable:
                 channels = []  # no projector has run yet

@@ -313,7 +313,11 @@ class IdentityChanges:
     async def _both(self, a: str, b: str) -> tuple[int, Reach, UUID, UUID]:
         """(position, what bears on both, the two subjects) as known at the head."""
         position = await self._at_head()
-        one, two = await self._subject(a), await self._subject(b)
+        one = await self._subject(a)
+        try:
+            two = await self._subject(b)
+        except NotFound as error:
+            raise NotFound(f"The first of the two is known; of the second: {error}") from None
         return position, await self._histories.identities.resolutions.reach([one, two], position), one, two
 
     async def _without(self, reach: Reach, merge: Merged) -> tuple[Side, Side]:

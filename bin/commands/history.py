@@ -286,7 +286,7 @@ def register(app: typer.Typer) -> None:
         from domain.identity import parse_ref
 
         settings = Settings.load(data=data)
-        logs.configure("debug" if settings.log_level == "debug" else "warning", part="history", form="pairs")
+        logs.of_command(settings.log_level, part="history")
         zone = ZoneInfo(settings.timezone)
         happened_by = None if as_of is None else known_at_of(as_of, zone)
         known_by = None if known_at is None else known_at_of(known_at, zone)

@@ -152,7 +152,7 @@ def register(app: typer.Typer) -> None:
                 "say why: --reason 'wrong file'; or look first: --dry-run.", param_hint="--reason"
             )
         settings = Settings.load(data=data)
-        logs.configure("debug" if settings.log_level == "debug" else "warning", part="imports", form="pairs")
+        logs.of_command(settings.log_level, part="imports")
 
         async def work(database_url: str) -> Retraction:
             async with core(settings, database_url) as parts:

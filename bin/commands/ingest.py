@@ -187,7 +187,7 @@ def register(app: typer.Typer) -> None:
                 f"There is no format '{format}'; there are: auto, {', '.join(sorted(FORMATS))}."
             )
         settings = Settings.load(data=data)
-        logs.configure("debug" if settings.log_level == "debug" else "warning", part="ingest", form="pairs")
+        logs.of_command(settings.log_level, part="ingest")
         options = Options(source=source, encoding=encoding, map_file=map)
         outcome = ingest(
             settings,

@@ -108,9 +108,11 @@ def _with_keys(
     from adapters.embedded import servers
     from adapters.nats.doors import let_in
     from adapters.postgres.schema import migrate
+    from bin import logs
     from bin.compose import act_recorded
     from bin.principal import principal
 
+    logs.of_command(settings.log_level, part=by)
     with servers(settings, by=by, begins=by == "keys add") as (database_url, _):
         migrate(database_url)
         done = asyncio.run(_done(database_url, work))

@@ -20,8 +20,10 @@ def register(app: typer.Typer) -> None:
         """Migrate the database, as `serve` does at each start; what is done already is left alone."""
         from adapters.embedded import servers
         from adapters.postgres import schema
+        from bin import logs
 
         settings = Settings.load(data=data)
+        logs.of_command(settings.log_level, part="migrate")
         with servers(settings, by="migrate") as (database_url, _):
             applied = schema.migrate(database_url)
         names = [str(name) for name in applied or ()]

@@ -276,7 +276,7 @@ def _retry(settings: Settings, name: str | None) -> dict[str, Any]:
     from bin.compose import act_recorded, project_once
     from bin.principal import principal
 
-    logs.configure("debug" if settings.log_level == "debug" else "warning", part="parked", form="pairs")
+    logs.of_command(settings.log_level, part="parked")
     with servers(settings, by="parked retry", begins=False) as found:
         migrate(found.database_url)
         store = ReadModels(found.database_url)

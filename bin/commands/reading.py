@@ -32,7 +32,7 @@ def asked(settings: Settings, by: str, models: Sequence[str], work: Callable[[Co
     from bin.commands.history import catch_up
     from bin.compose import core
 
-    logs.configure("debug" if settings.log_level == "debug" else "warning", part=by, form="pairs")
+    logs.of_command(settings.log_level, part=by)
 
     async def run(database_url: str) -> T:
         async with core(settings, database_url) as parts:

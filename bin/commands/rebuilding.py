@@ -43,7 +43,7 @@ def run(settings: Settings, wish: Wish, *, quiet: bool = False) -> dict[str, Any
     from bin.principal import principal
     from projections.projection import load_foreign
 
-    logs.configure("debug" if settings.log_level == "debug" else "warning", part="rebuild", form="pairs")
+    logs.of_command(settings.log_level, part="rebuild")
     load_foreign()
     say = _silent if quiet else _say
     with servers(settings, by="rebuild", begins=False) as found:

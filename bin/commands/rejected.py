@@ -41,7 +41,7 @@ def on_core(data: Path | None, by: str, work: Callable[[Core], Awaitable[T]], *,
     from bin.compose import core
 
     settings = Settings.load(data=data)
-    logs.configure("debug" if settings.log_level == "debug" else "warning", part=by, form="pairs")
+    logs.of_command(settings.log_level, part=by)
 
     async def run(database_url: str) -> T:
         async with core(settings, database_url) as parts:

@@ -435,7 +435,7 @@ def register(app: typer.Typer) -> None:
             purpose=purpose,
         )
         check(asked)
-        logs.configure("debug" if settings.log_level == "debug" else "warning", part="replay", form="pairs")
+        logs.of_command(settings.log_level, part="replay")
         outcome = answer(settings, asked)
         out = sys.stderr if output is None else sys.stdout
         if json:

@@ -265,7 +265,7 @@ def register(app: typer.Typer) -> None:
         from bin import logs
 
         settings = Settings.load(data=data)
-        logs.configure("debug" if settings.log_level == "debug" else "warning", part="status", form="pairs")
+        logs.of_command(settings.log_level, part="status")
         status = gather(settings)
         if json:
             import orjson

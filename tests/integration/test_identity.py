@@ -242,6 +242,11 @@ async def test_what_cannot_be_done_is_refused_with_the_reason(it: House) -> None
     (call_id,) = (await it.rows("SELECT stream FROM touchpoint_log.keys WHERE position = 1"))[0]
     refused: list[tuple[Any, type[Exception], str]] = [
         (change.merge("email:nobody@example.com", ANN, OFFICE, reason="x"), NotFound, "Nobody was recorded"),
+        (
+            change.merge(ANN, "email:nobody@example.com", OFFICE, reason="x"),
+            NotFound,
+            "of the second: Nobody",
+        ),
         (change.merge("ann", ANN, OFFICE, reason="x"), Invalid, "no REF"),
         (change.merge("order:77", ANN, OFFICE, reason="x"), NotFound, "never named together with a person"),
         (change.merge(ANN, BOB, OFFICE, reason=" "), Invalid, "Say why"),

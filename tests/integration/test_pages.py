@@ -120,6 +120,19 @@ def test_the_overview_shows_how_the_log_stands(served: Served, browser: httpx.Cl
     assert status["lag"] == 0
 
 
+def test_the_overview_looks_further_back_while_few_of_the_newest_are_contacts(
+    served: Served, browser: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given contacts, of which the newest position alone holds one
+    for _ in range(3):
+        recorded(served, channel="shop_floor")
+    monkeypatch.setattr("adapters.http.overview._SAMPLED", (1, 3, 4))
+    for enough, counted in ((1, 1), (2, 3), (3, 3)):
+        # when so many are enough, then no more is looked at than holds as many
+        monkeypatch.setattr("adapters.http.overview._ENOUGH", enough)
+        assert f"of the newest {counted} ·" in browser.get("/").text
+
+
 def test_the_overview_shows_a_rebuild_until_it_is_done(served: Served, browser: httpx.Client) -> None:
     # given a rebuild that was asked for and that no projector has begun
     recorded(served)

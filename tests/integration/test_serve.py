@@ -95,9 +95,9 @@ def servings() -> Iterator[list[Serve]]:
         each.process.communicate()
 
 
-def answers(url: str, *, within_s: float = 5) -> bool:
+def answers(url: str, *, path: str = "/readyz", within_s: float = 5) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=within_s) as answer:
+        with urllib.request.urlopen(f"{url}{path}", timeout=within_s) as answer:
             return bool(answer.status == 200)
     except (OSError, HTTPException):
         return False
@@ -158,7 +158,7 @@ def test_it_starts_heals_stops_and_continues(tmp_path: Path, servings: list[Serv
         pid = told["pids"][name]
         os.kill(pid, signal.SIGKILL)
         if name == "http":
-            assert answers(told["http_url"], within_s=60), (
+            assert answers(told["http_url"], path="/healthz", within_s=60), (
                 "a connection waits while its process is started again"
             )
 
