@@ -101,34 +101,34 @@ def run_projectors(settings: Settings, pace: Pace | None = None, names: Sequence
     memory.settle()
     stopping = threading.Event()
     waiting = threading.Event()  # set while a rush is let pass
-    listener = HeadListener(settings.nats_url, settings.subject_prefix)
+    with HeadListener(settings.nats_url, settings.subject_prefix) as listener:
 
-    def stop(*_: Any) -> None:
-        stopping.set()
-        listener.news.set()
+        def stop(*_: Any) -> None:
+            stopping.set()
+            listener.news.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
-    Rebuilder(settings, stopping).start()
-    if pace != "live":
-        indexer(settings, stopping, waiting).start()
-        judging(settings, stopping, waiting).start()
-    first = True
-    pause_s = 0.1
-    while not stopping.is_set():
-        started_s = time.monotonic()
-        try:
-            if first:
-                _release_of_the_dead(settings.database_url or "")
-                first = False
-            _project(settings.database_url or "", chosen, way, listener, stopping, waiting)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is told and tried again
-            if time.monotonic() - started_s > LONGEST_PAUSE_S:
-                pause_s = 0.1
-            _tell(error)
-        if not stopping.is_set():
-            stopping.wait(pause_s)
-            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop)
+        Rebuilder(settings, stopping).start()
+        if pace != "live":
+            indexer(settings, stopping, waiting).start()
+            judging(settings, stopping, waiting).start()
+        first = True
+        pause_s = 0.1
+        while not stopping.is_set():
+            started_s = time.monotonic()
+            try:
+                if first:
+                    _release_of_the_dead(settings.database_url or "")
+                    first = False
+                _project(settings.database_url or "", chosen, way, listener, stopping, waiting)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is told and tried again
+                if time.monotonic() - started_s > LONGEST_PAUSE_S:
+                    pause_s = 0.1
+                _tell(error)
+            if not stopping.is_set():
+                stopping.wait(pause_s)
+                pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
 
 
 def _release_of_the_dead(database_url: str) -> None:

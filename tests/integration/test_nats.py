@@ -473,9 +473,8 @@ def test_any_type_has_a_subject(type_: str, subject: str) -> None:
 
 def test_the_head_is_told_and_heard(bus: Bus) -> None:
     head = 0
-    listener = HeadListener(bus.url, "touchlog")
 
-    async def tell() -> None:
+    async def tell(listener: HeadListener) -> None:
         nonlocal head
         telling = asyncio.create_task(announce(bus.url, "touchlog", lambda: head))
         for _ in range(200):
@@ -486,10 +485,17 @@ def test_the_head_is_told_and_heard(bus: Bus) -> None:
         telling.cancel()
         await asyncio.gather(telling, return_exceptions=True)
 
-    thread = threading.Thread(target=lambda: asyncio.run(tell()))
-    thread.start()
-    assert listener.wait(10)
-    thread.join()
+    with HeadListener(bus.url, "touchlog") as listener:
+        thread = threading.Thread(target=lambda: asyncio.run(tell(listener)))
+        thread.start()
+        assert listener.wait(10)
+        thread.join()
+    # and it ends with its context, as it does where nobody answers: it would call there for ever
+    assert "head-listener" not in [each.name for each in threading.enumerate()]
+    bus.kill()
+    with HeadListener(bus.url, "touchlog") as listener:
+        assert not listener.wait(0.01)
+    assert "head-listener" not in [each.name for each in threading.enumerate()]
 
 
 def test_without_a_bus_the_listener_only_waits() -> None:
