@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 
 from adapters.postgres.amendments import StoredAmendments
-from adapters.postgres.read_models import tables_of
+from adapters.postgres.declared_tables import tables_of
 from domain.correction import Amendment, amended
 from domain.entry import Recorded, decode_body
 from projections.projection import Effective, Projection, Step

@@ -13,7 +13,7 @@ from adapters.checking import identities, positions, stories, sums
 from adapters.checking.findings import Checked, keep, remembered
 from adapters.checking.rows import Found
 from adapters.checking.snapshot import Snapshot, snapshot
-from adapters.postgres.read_models import tables_of
+from adapters.postgres.declared_tables import tables_of
 from projections.contact_history import ContactHistory
 from projections.identities import Identities
 from projections.projection import Counting, Keyed, Projection

@@ -1,4 +1,4 @@
-"""Read models in PostgreSQL: tables made from declarations, rows and tracking position in one transaction.
+"""Read models in PostgreSQL: rows and tracking position in one transaction.
 
 A read model lives in schema `read`. Exactly once: the transaction that changes rows moves the tracking
 position from the one that was read, under the lease's epoch; whoever lost the lease changes nothing.
@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import struct
-import types
-import typing
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import cache
@@ -24,26 +22,17 @@ from psycopg.errors import ProgramLimitExceeded
 
 from adapters.postgres.amendments import StoredAmendments
 from adapters.postgres.binary_copy import pack_known, pack_rows
+from adapters.postgres.declared_tables import declared_columns, make_tables, tables_of
 from domain.errors import Unavailable
 from projections.projection import Changes, Effective, Projection, Table
 from projections.projector import Waiting
 
-__all__ = ["LeaseLost", "ReadModels", "Tracking", "make_tables"]
+__all__ = ["LeaseLost", "ReadModels", "Tracking"]
 
 log = structlog.get_logger()
 
 R = TypeVar("R", bound=msgspec.Struct)
 
-_SQL_TYPES: dict[Any, str] = {
-    str: 'text COLLATE "C"',
-    int: "bigint",
-    float: "double precision",
-    bool: "boolean",
-    bytes: "bytea",
-    datetime: "timestamptz",
-    UUID: "uuid",
-    dict: "jsonb",
-}
 _MAKING = 7_021_905_117_300_002  # any number, the same in every touchlog
 LEASE_S = 10
 """How long a projector that stops answering holds its projections, in seconds."""
@@ -83,118 +72,6 @@ class Parked(NamedTuple):
     reason: str
     culprit: bool
     parked_at: datetime
-
-
-def _column(hint: Any) -> tuple[str, bool, str]:
-    """(SQL type, nullable, comment) of one field of a row."""
-    comment = ""
-    if typing.get_origin(hint) is typing.Annotated:
-        hint, *marks = typing.get_args(hint)
-        comment = next((m.description for m in marks if isinstance(m, msgspec.Meta) and m.description), "")
-    nullable = False
-    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
-        members = [a for a in typing.get_args(hint) if a is not type(None)]
-        nullable = len(members) < len(typing.get_args(hint))
-        hint = members[0]
-    origin = typing.get_origin(hint) or hint
-    if origin in (list, tuple):
-        inner = _SQL_TYPES[typing.get_args(hint)[0]]
-        return inner.replace(' COLLATE "C"', "") + "[]", nullable, comment
-    return _SQL_TYPES[origin], nullable, comment
-
-
-def declared_columns(table: Table[Any]) -> list[tuple[str, str]]:
-    """(column, SQL type) of a table as PostgreSQL names them."""
-    hints = typing.get_type_hints(table.row, include_extras=True)
-    found = [(field, _column(hint)[0].replace(' COLLATE "C"', "")) for field, hint in hints.items()]
-    found += [("known_from", "bigint"), ("known_to", "bigint")] if table.known else []
-    return [(c, "timestamp with time zone" if k == "timestamptz" else k) for c, k in found]
-
-
-def tables_of(projection: Projection) -> tuple[Table[Any], ...]:
-    """The tables of a projection with those that the projector keeps beside them."""
-    return (*projection.tables, *projection.beside)
-
-
-def make_tables(
-    conn: psycopg.Connection[Any], projection: Projection, *, schema: str = "read", indexed: bool = True
-) -> None:
-    """Create the tables and comments of *projection* where they do not exist, and unless told not to, their indexes."""
-    for table in tables_of(projection):
-        name = sql.Identifier(schema, table.name)
-        columns: list[sql.Composable] = []
-        comments = []
-        hints = typing.get_type_hints(table.row, include_extras=True)
-        for field, hint in hints.items():
-            kind, nullable, comment = _column(hint)
-            columns.append(
-                sql.SQL("{} {}{}").format(
-                    sql.Identifier(field), sql.SQL(kind), sql.SQL("" if nullable else " NOT NULL")
-                )
-            )
-            if comment:
-                comments.append((field, comment))
-        if table.known:
-            columns.append(sql.SQL("known_from bigint NOT NULL, known_to bigint"))
-            comments.append(("known_from", "Position from which this was known"))
-            comments.append(
-                (
-                    "known_to",
-                    "Position from which it was no longer so: corrected or taken back; null: it still is",
-                )
-            )
-        conn.execute(sql.SQL("CREATE TABLE IF NOT EXISTS {} ({})").format(name, sql.SQL(", ").join(columns)))
-        doc = (table.row.__doc__ or "").strip().splitlines()[0]
-        conn.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(name, sql.Literal(doc)))
-        for field, comment in comments:
-            conn.execute(
-                sql.SQL("COMMENT ON COLUMN {} IS {}").format(
-                    sql.Identifier(schema, table.name, field), sql.Literal(comment)
-                )
-            )
-        # Analysts read what holds no personal field: sealed bytes are of no use to them.
-        plain = [f for f, h in hints.items() if not _column(h)[0].startswith("bytea")]
-        plain += ["known_from", "known_to"] if table.known else []
-        conn.execute(
-            sql.SQL("GRANT SELECT ({}) ON {} TO touchlog_analyst").format(
-                sql.SQL(", ").join(map(sql.Identifier, plain)), name
-            )
-        )
-    if indexed:
-        make_indexes(conn, projection, schema=schema)
-
-
-def make_indexes(
-    conn: psycopg.Connection[Any], projection: Projection, *, schema: str = "read", only_needed: bool = False
-) -> None:
-    """Create the keys and indexes of *projection* where they do not exist.
-
-    Args:
-        only_needed: those that folding needs (keys, and what finds rows by position), for a rebuild.
-    """
-    for table in tables_of(projection):
-        name = sql.Identifier(schema, table.name)
-        if table.key:
-            conn.execute(
-                sql.SQL("CREATE UNIQUE INDEX IF NOT EXISTS {} ON {} ({})").format(
-                    sql.Identifier(f"{table.name}_key"),
-                    name,
-                    sql.SQL(", ").join(map(sql.Identifier, table.key)),
-                )
-            )
-        for index in table.indexes:
-            by_position = index.method == "brin" or index.columns == ("position",)
-            if only_needed and not table.key and not by_position:
-                continue
-            title = f"{table.name}_{'_'.join(index.columns)}"[:60]
-            conn.execute(
-                sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} USING {} ({})").format(
-                    sql.Identifier(title),
-                    name,
-                    sql.SQL(index.method),
-                    sql.SQL(", ").join(map(sql.Identifier, index.columns)),
-                )
-            )
 
 
 @cache

@@ -18,8 +18,9 @@ import psycopg
 import structlog
 from psycopg import sql
 
+from adapters.postgres.declared_tables import make_indexes, make_tables, tables_of
 from adapters.postgres.event_log import LogRecorder
-from adapters.postgres.read_models import ReadModels, Tracking, make_indexes, make_tables, tables_of
+from adapters.postgres.read_models import ReadModels, Tracking
 from adapters.rebuilds.stripes import Stripes, forget_stripes
 from domain.errors import NotFound, Refused, Unavailable
 from projections.projection import PROJECTIONS, Projection, foldable_apart

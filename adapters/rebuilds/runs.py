@@ -26,7 +26,7 @@ import psycopg
 import structlog
 from psycopg import sql
 
-from adapters.postgres.read_models import declared_columns, tables_of
+from adapters.postgres.declared_tables import declared_columns, tables_of
 from adapters.postgres.schema import APP_ROLE
 from adapters.rebuilds.rebuild import schema_for
 from domain.entry import moment

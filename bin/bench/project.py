@@ -19,8 +19,9 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 import projections  # noqa: F401 - registers every projection
+from adapters.postgres.declared_tables import tables_of
 from adapters.postgres.event_log import connect_log
-from adapters.postgres.read_models import ReadModels, tables_of
+from adapters.postgres.read_models import ReadModels
 from bin.bench.load import described, parts_of, templates
 from bin.bench.report import Report
 from bin.bench.scratch import Scratch

@@ -19,8 +19,8 @@ import uvloop
 from psycopg import sql
 
 from adapters.answers.moments import READ_MODELS
+from adapters.postgres.declared_tables import make_indexes, make_tables
 from adapters.postgres.event_log import connect_log
-from adapters.postgres.read_models import make_indexes, make_tables
 from bin.bench.command import run_command
 from bin.bench.load import (
     PERSONS,

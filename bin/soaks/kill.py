@@ -335,8 +335,9 @@ def _wait_for(conn: psycopg.Connection[Any], head: int) -> None:
 def _differing(conn: psycopg.Connection[Any], url: str) -> list[str]:
     """The tables that differ from those that a projector builds from zero in a database of its own."""
     import projections  # noqa: F401 - registers every projection
+    from adapters.postgres.declared_tables import tables_of
     from adapters.postgres.event_log import connect_log
-    from adapters.postgres.read_models import ReadModels, tables_of
+    from adapters.postgres.read_models import ReadModels
     from adapters.postgres.schema import migrate
     from projections.projection import PROJECTIONS
     from projections.projector import Projector

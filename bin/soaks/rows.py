@@ -9,8 +9,9 @@ import psycopg
 from psycopg import sql
 
 import projections  # noqa: F401 - registers every projection
+from adapters.postgres.declared_tables import tables_of
 from adapters.postgres.event_log import connect_log
-from adapters.postgres.read_models import ReadModels, tables_of
+from adapters.postgres.read_models import ReadModels
 from adapters.postgres.schema import APP_ROLE
 from projections.projection import PROJECTIONS, Table
 from projections.projector import Projector

@@ -21,8 +21,8 @@ from adapters.answers.audit_trail import AuditTrails
 from adapters.answers.conversations import Conversations
 from adapters.answers.persons import Persons
 from adapters.answers.volumes import Volumes
+from adapters.postgres.declared_tables import tables_of
 from adapters.postgres.event_log import connect_log
-from adapters.postgres.read_models import tables_of
 from adapters.rebuilds.rebuild import Rebuild, drop
 from domain.entry import moment
 from domain.errors import Behind, Invalid, NotFound

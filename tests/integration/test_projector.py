@@ -16,8 +16,9 @@ from eventsourcing.persistence import StoredEvent
 from psycopg import sql
 
 import projections  # noqa: F401 - registers every projection
+from adapters.postgres.declared_tables import tables_of
 from adapters.postgres.event_log import Item, LogRecorder, connect_log
-from adapters.postgres.read_models import LeaseLost, ReadModels, tables_of
+from adapters.postgres.read_models import LeaseLost, ReadModels
 from domain.entry import event_id_of, moment, uuid_text
 from projections.projection import PROJECTIONS, Projection
 from projections.projector import Projector

@@ -10,8 +10,9 @@ import pytest
 from psycopg import sql
 
 from adapters.postgres import schema
+from adapters.postgres.declared_tables import tables_of
 from adapters.postgres.event_log import LogRecorder, connect_log
-from adapters.postgres.read_models import ReadModels, tables_of
+from adapters.postgres.read_models import ReadModels
 from adapters.rebuilds import rebuild as rebuilds
 from adapters.rebuilds.rebuild import Rebuild, drop
 from domain.errors import Refused, Unavailable
