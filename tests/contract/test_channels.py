@@ -6,6 +6,7 @@ A new channel is tested here by being there. Samples of its vendor are files in 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ import adapters.channels
 from adapters.channels import CHANNELS, Channel, Delivery, Translated, Untranslated
 from adapters.channels.channel import touchpoint
 from adapters.signatures import SCHEMES
-from bin.soaks.fuzz import broken, delivery, run_fuzz
+from bin.soaks.fuzz import broken, delivery, run_fuzz, tried
 from bin.soaks.payloads import FORM, JSON, Sample, added, samples
 
 SAMPLES = list(samples())
@@ -119,6 +120,16 @@ def test_of_a_list_that_is_cut_off_nothing_is_taken(name: str) -> None:
     (told,) = CHANNELS[name].read(_sent(name, body))
     assert isinstance(told, Untranslated)
     assert told.place == ""
+
+
+@pytest.mark.parametrize("mute", [[], ["m"], ["m", "n"]], ids=len)
+def test_mutated_payloads_are_tried_on_each_channel_alike_however_many_there_are(mute: list[str]) -> None:
+    for many in range(1, 60):
+        names = [str(n) for n in range(many)]
+        turns = Counter(tried(number, names, mute) for number in range(1_200))
+        of_names = [turns[name] for name in names]
+        assert max(of_names) - min(of_names) <= 1, many
+        assert sum(turns[name] for name in mute) == (60 if mute else 0)
 
 
 def test_mutated_payloads_never_raise_and_never_lose_key_or_time() -> None:
