@@ -315,7 +315,13 @@ def _messaging(delivery: Delivery, service: str, item: dict[str, Any], place: st
     )
 
 
+def _service(body: bytes) -> str:
+    """Whose messages they are; of a body that need not be decodable. Looked for once: it is read whole for that."""
+    return "instagram" if members_of(body).get("object") == b'"instagram"' else "messenger"
+
+
 def _translate(delivery: Delivery) -> Iterator[Found]:
+    service = ""
     for place, entry in items_in(delivery.body, "entry"):
         if place == "/entry":
             raise Invalid(
@@ -331,8 +337,7 @@ def _translate(delivery: Delivery) -> Iterator[Found]:
             yield from _change(delivery, entry, change, f"{place}/changes/{at}")
         for at, item in enumerate(listed(entry.get("messaging"))):
             if isinstance(item, dict):
-                of_instagram = members_of(delivery.body).get("object") == b'"instagram"'
-                service = "instagram" if of_instagram else "messenger"
+                service = service or _service(delivery.body)
                 yield _messaging(delivery, service, item, f"{place}/messaging/{at}")
 
 
