@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -12,9 +12,10 @@ import msgspec
 import orjson
 import structlog
 
-from adapters.intake.payloads import Payload, event_of, read_payload
+from adapters.channels.values import inside
+from adapters.intake.payloads import Payload, event_of, items_of, json_error, members_of, read_payload
 from domain.entry import moment_once
-from domain.errors import Invalid, Problem
+from domain.errors import Invalid, Problem, pointed
 from domain.identity import kind_of
 
 __all__ = [
@@ -27,9 +28,11 @@ __all__ = [
     "Untranslated",
     "compared",
     "compared_soundly",
+    "items_in",
     "json_of",
     "register",
     "touchpoint",
+    "undecodable",
     "unnamed",
 ]
 
@@ -238,6 +241,59 @@ def json_of(body: bytes) -> Any:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
         read_payload(body)  # tells what is wrong, and where
         raise Invalid([Problem("", "The payload is not JSON.", "not_json")]) from None
+
+
+def items_in(body: bytes, *path: str | int) -> Iterator[tuple[str, Any]]:
+    """(place, item) of each item of the list under *path*; where no list stands, what is there, alone.
+
+    An item that cannot be decoded is `Untranslated` and spoils none of its neighbours.
+
+    Raises:
+        Invalid: *body* is not JSON at all, or what cannot be decoded stands outside the list.
+    """
+    root = "".join(f"/{pointed(str(step))}" for step in path)
+    try:
+        found = inside(json_of(body), *path)
+    except Invalid:
+        raw = body.removeprefix(b"\xef\xbb\xbf").strip()
+        if json_error(raw) is not None:
+            raise
+        for step in path:
+            raw = _piece(raw, step)
+        if raw[:1] != b"[":
+            raise
+        for number, item in enumerate(items_of(raw)):
+            place = f"{root}/{number}"
+            try:
+                yield place, json_of(item)
+            except Invalid:
+                yield place, undecodable(item, place)
+        return
+    if not isinstance(found, list):
+        yield root, found
+        return
+    for number, item in enumerate(found):
+        yield f"{root}/{number}", item
+
+
+def _piece(raw: bytes, step: str | int) -> bytes:
+    """What stands at *step* of an object or a list, as it was sent; nothing where nothing does."""
+    if isinstance(step, str):
+        return members_of(raw).get(step, b"") if raw[:1] == b"{" else b""
+    items = items_of(raw) if raw[:1] == b"[" else []
+    return items[step] if -len(items) <= step < len(items) else b""
+
+
+def undecodable(raw: bytes, place: str) -> Untranslated:
+    """An item that is no JSON, or holds what cannot be decoded, with what is wrong in it."""
+    problems = [Problem("", "The item is not JSON.", "not_json")]
+    try:
+        json_of(raw)
+    except Invalid as wrong:
+        problems = wrong.problems
+    return Untranslated(
+        place, [msgspec.structs.replace(each, pointer=place + each.pointer) for each in problems]
+    )
 
 
 def unnamed(canonical: bytes) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from adapters.channels.channel import Channel, Delivery, Found, Translated, Untranslated, register
-from adapters.intake.bodies import events_of
+from adapters.intake.bodies import events_of_message
 from adapters.intake.cloudevents import Receipt, draft
 from adapters.intake.payloads import read_payload
 from adapters.refusal import Refusal
@@ -20,14 +20,8 @@ __all__ = ["CLOUDEVENTS"]
 
 
 def _translate(delivery: Delivery) -> Iterator[Found]:
-    headers = delivery.headers
-    binary = any(name.startswith("ce-") for name in headers)
-    media_type = headers.get("content-type") or headers.get("ce-datacontenttype")
-    attributes = [
-        (name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in headers.items()
-    ]
     try:
-        items = events_of(attributes, media_type or (None if binary else "application/json"), delivery.body)
+        items = events_of_message(delivery.headers, delivery.body)
     except Refusal as refused:
         yield Untranslated("", refused.errors or [Problem("", refused.detail, refused.kind)])
         return

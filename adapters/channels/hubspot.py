@@ -16,7 +16,7 @@ from adapters.channels.channel import (
     Found,
     Untranslated,
     compared,
-    json_of,
+    items_in,
     register,
     touchpoint,
 )
@@ -81,10 +81,10 @@ def _item(delivery: Delivery, item: dict[str, Any], kind: str, place: str) -> Fo
 
 
 def _translate(delivery: Delivery) -> Iterator[Found]:
-    body = json_of(delivery.body)
-    items = body if isinstance(body, list) else [body]
-    for number, item in enumerate(items):
-        place = f"/{number}" if isinstance(body, list) else ""
+    for place, item in items_in(delivery.body):
+        if isinstance(item, Untranslated):
+            yield item
+            continue
         kind = first(item.get("subscriptionType"), item.get("eventType")) if isinstance(item, dict) else None
         if kind is None or item.get("eventId") is None:
             problem = Problem(place, "A change has subscriptionType and eventId.", "missing")

@@ -15,7 +15,7 @@ from adapters.channels.channel import (
     Found,
     Untranslated,
     compared,
-    json_of,
+    items_in,
     register,
     touchpoint,
 )
@@ -113,15 +113,15 @@ def _item(delivery: Delivery, item: dict[str, Any], place: str) -> Found:
 
 def _translate(delivery: Delivery) -> Iterator[Found]:
     form = dict(fields_of(delivery.body, delivery.headers.get("content-type", "")))
-    events = json_of(form.get("mandrill_events", "").encode("utf-8", "replace"))
-    if not isinstance(events, list):
-        raise Invalid([Problem("", "The field 'mandrill_events' is no list.", "wrong_type")])
-    for number, item in enumerate(events):
-        if isinstance(item, dict):
-            yield _item(delivery, item, f"/{number}")
+    for place, item in items_in(form.get("mandrill_events", "").encode("utf-8", "replace")):
+        if not place:
+            raise Invalid([Problem("", "The field 'mandrill_events' is no list.", "wrong_type")])
+        if isinstance(item, Untranslated):
+            yield item
+        elif isinstance(item, dict):
+            yield _item(delivery, item, place)
         else:
-            problem = Problem(f"/{number}", "An event is a JSON object.", "not_an_object")
-            yield Untranslated(f"/{number}", [problem])
+            yield Untranslated(place, [Problem(place, "An event is a JSON object.", "not_an_object")])
 
 
 MANDRILL = register(

@@ -28,6 +28,7 @@ from adapters.channels.channel import (
     json_of,
     register,
     touchpoint,
+    undecodable,
 )
 from adapters.channels.consent_fact import consent_fact
 from adapters.channels.values import (
@@ -94,7 +95,7 @@ def _translate(delivery: Delivery) -> Iterator[Found]:
         try:
             item = _decoded(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
-            yield _unreadable(bytes(raw), place)
+            yield undecodable(bytes(raw), place)
             continue
         yield from _call(item, delivery, sent, place)
 
@@ -119,17 +120,6 @@ def _undecoded(delivery: Delivery) -> tuple[list[bytes], _Sent]:
     with suppress(Invalid):
         sent_at = json_of(members.get("sentAt", b"null"))
     return items_of(batch), _Sent.of(sent_at, delivery)
-
-
-def _unreadable(raw: bytes, place: str) -> Untranslated:
-    problems = [Problem("", "The call is not JSON.", "not_json")]
-    try:
-        json_of(raw)
-    except Invalid as wrong:
-        problems = wrong.problems
-    return Untranslated(
-        place, [msgspec.structs.replace(each, pointer=place + each.pointer) for each in problems]
-    )
 
 
 def _too_large(size: int, place: str) -> Untranslated:

@@ -15,7 +15,7 @@ from adapters.channels.channel import (
     Found,
     Untranslated,
     compared,
-    json_of,
+    items_in,
     register,
     touchpoint,
     unnamed,
@@ -71,10 +71,10 @@ def _data(type_: str, kind: str, item: dict[str, Any]) -> dict[str, Any]:
 
 
 def _translate(delivery: Delivery) -> Iterator[Found]:
-    body = json_of(delivery.body)
-    items = body if isinstance(body, list) else [body]
-    for number, item in enumerate(items):
-        place = f"/{number}" if isinstance(body, list) else ""
+    for place, item in items_in(delivery.body):
+        if isinstance(item, Untranslated):
+            yield item
+            continue
         kind = text(item.get("event")) if isinstance(item, dict) else None
         if kind is None:
             yield Untranslated(place, [Problem(f"{place}/event", "An event has 'event'.", "missing")])

@@ -17,7 +17,7 @@ from adapters.channels.channel import (
     Setting,
     Untranslated,
     compared,
-    json_of,
+    items_in,
     register,
     touchpoint,
 )
@@ -31,10 +31,13 @@ _MILLISECOND = Decimal("0.001")
 
 def _at(body: Any, path: str) -> Any:
     """What stands at a path such as `event.items.0.id`; `header:webhook-id` is told apart before."""
-    value = body
-    for step in path.split("."):
-        value = inside(value, int(step) if step.isdigit() and len(step) < 9 else step)
-    return value
+    return inside(body, *_steps(path))
+
+
+def _steps(path: str) -> list[str | int]:
+    return (
+        [int(step) if step.isdigit() and len(step) < 9 else step for step in path.split(".")] if path else []
+    )
 
 
 def _given(delivery: Delivery, body: Any, name: str, default: str) -> Any:
@@ -57,12 +60,11 @@ def _time(value: Any) -> datetime | None:
 
 
 def _translate(delivery: Delivery) -> Iterator[Found]:
-    whole = json_of(delivery.body)
     where = delivery.settings.get("items", "")
-    listed = _at(whole, where) if where else whole
-    items = listed if isinstance(listed, list) else [listed]
-    for place, body in enumerate(items):
-        at = f"/{place}" if isinstance(listed, list) else ""
+    for at, body in items_in(delivery.body, *_steps(where)):
+        if isinstance(body, Untranslated):
+            yield body
+            continue
         if not isinstance(body, dict):
             yield Untranslated(at, [Problem(at, "An item is a JSON object.", "not_an_object")])
             continue

@@ -18,13 +18,14 @@ from adapters.channels.channel import (
     Setting,
     Untranslated,
     compared,
-    json_of,
+    items_in,
     register,
     touchpoint,
     unnamed,
 )
 from adapters.channels.consent_fact import State, consent_fact
 from adapters.channels.values import at_epoch, first, inside, listed, seconds, text
+from adapters.intake.payloads import members_of
 from domain.errors import Invalid, Problem
 
 __all__ = ["WHATSAPP"]
@@ -314,16 +315,21 @@ def _messaging(delivery: Delivery, service: str, item: dict[str, Any], place: st
     )
 
 
+def _service(body: bytes) -> str:
+    """Whose messages they are; of a body that need not be decodable. Looked for once: it is read whole for that."""
+    return "instagram" if members_of(body).get("object") == b'"instagram"' else "messenger"
+
+
 def _translate(delivery: Delivery) -> Iterator[Found]:
-    body = json_of(delivery.body)
-    entries = inside(body, "entry")
-    if not isinstance(entries, list):
-        raise Invalid(
-            [Problem("/entry", "The body has no list 'entry': it is no webhook of Meta.", "missing")]
-        )
-    service = "instagram" if inside(body, "object") == "instagram" else "messenger"
-    for number, entry in enumerate(entries):
-        place = f"/entry/{number}"
+    service = ""
+    for place, entry in items_in(delivery.body, "entry"):
+        if place == "/entry":
+            raise Invalid(
+                [Problem("/entry", "The body has no list 'entry': it is no webhook of Meta.", "missing")]
+            )
+        if isinstance(entry, Untranslated):
+            yield entry
+            continue
         if not isinstance(entry, dict):
             yield Untranslated(place, [Problem(place, "An entry is a JSON object.", "not_an_object")])
             continue
@@ -331,6 +337,7 @@ def _translate(delivery: Delivery) -> Iterator[Found]:
             yield from _change(delivery, entry, change, f"{place}/changes/{at}")
         for at, item in enumerate(listed(entry.get("messaging"))):
             if isinstance(item, dict):
+                service = service or _service(delivery.body)
                 yield _messaging(delivery, service, item, f"{place}/messaging/{at}")
 
 

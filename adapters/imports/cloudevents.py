@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -87,7 +88,7 @@ def _lines(file: SourceFile, encoding: str, options: Options) -> Iterator[JsonIt
     for line in file.lines("utf-8-sig" if plain else encoding):
         place = f"{file.name} line {number}"
         whole = line.endswith(("\n", "\r")) or len(line) < LONGEST_LINE
-        raw = line.encode("utf-8", "surrogateescape").strip(_BLANK)
+        raw = _bare(line.encode("utf-8", "surrogateescape").strip(_BLANK))
         if cut or not whole:
             if not cut:
                 told = Problem(
@@ -108,9 +109,14 @@ def _items(
     for number, (raw, problem) in enumerate(split(chunks, array=array), start=1):
         place = f"{file.name} item {number}"
         if problem is None:
-            yield JsonItem(place, number, raw)
+            yield JsonItem(place, number, _bare(raw))
         else:
             yield Rejection(place, raw[:65536], [problem], options.source)
+
+
+def _bare(raw: bytes) -> bytes:
+    """An item without the mark of an encoding before it: files that begin with one were put together to this one."""
+    return raw.removeprefix(codecs.BOM_UTF8).lstrip(_BLANK) if raw[:1] == b"\xef" else raw
 
 
 Item = tuple[bytes, Problem | None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -14,9 +14,11 @@ from adapters.intake.payloads import json_error, not_json, split_batch
 from adapters.refusal import Refusal
 from domain.errors import Invalid, Problem
 
-__all__ = ["LARGEST_BATCH", "events_of", "whole_json"]
+__all__ = ["LARGEST_BATCH", "events_of", "events_of_message", "whole_json"]
 
 LARGEST_BATCH = 10_000
+_LOST = "\ufffd".encode()
+"""What a client library of the bus puts where bytes of a header were not UTF-8."""
 _NAME = re.compile(r"[a-z0-9]{1,64}\Z")
 _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
 _QUOTED = re.compile(r'\A"((?:[^"\\]|\\.)*)"\Z', re.DOTALL)
@@ -52,6 +54,24 @@ def events_of(headers: Iterable[tuple[bytes, bytes]], content_type: str | None, 
         "or in binary mode with ce-… headers"
         + (f"; {media_type[:80]!r} is not taken." if media_type else "; the request has no Content-Type."),
     )
+
+
+def events_of_message(headers: Mapping[str, str], body: bytes) -> list[bytes]:
+    """The events of a message of a bus, each as JSON; *headers* by their names in lower case, decoded by its library.
+
+    A header that was not UTF-8 is told as such: the sign in it stands for any bytes, so that two ids would be one.
+
+    Raises:
+        Refusal: as `events_of`.
+    """
+    media_type = headers.get("content-type") or headers.get("ce-datacontenttype") or None
+    if media_type is None and not any(name.startswith("ce-") for name in headers):
+        media_type = "application/json"
+    attributes = [
+        (name.encode(), value.encode("utf-8", "surrogateescape").replace(_LOST, b"\xff"))
+        for name, value in headers.items()
+    ]
+    return events_of(attributes, media_type, body)
 
 
 def _batch(body: bytes) -> list[bytes]:

@@ -11,6 +11,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from math import isfinite
 from typing import Any
 
@@ -120,11 +121,15 @@ def items_of(raw: bytes) -> list[bytes]:
 
 def members_of(raw: bytes) -> dict[str, bytes]:
     """The members of the JSON object *raw*, none of them decoded; empty where it is no object."""
-    return {
-        json.loads(key.decode("utf-8", "surrogateescape"), strict=False): value
-        for key, value in _pieces(raw)
-        if key[:1] == b'"'
-    }
+    return {name: value for key, value in _pieces(raw) if (name := _named(key)) is not None}
+
+
+def _named(key: bytes) -> str | None:
+    """The name of a member; None where none stands: *key* is whatever came before a colon."""
+    with suppress(ValueError):
+        name = json.loads(key.decode("utf-8", "surrogateescape"), strict=False)
+        return name if isinstance(name, str) else None
+    return None
 
 
 def _pieces(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -213,9 +218,7 @@ def _undecodable(raw: bytes, wrong: Exception) -> Problem:
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as at:
-        return Problem(
-            "", f"The event holds bytes that are not UTF-8 (at byte {at.start}); send UTF-8.", "not_utf8"
-        )
+        return _not_utf8(raw, at.start)
     if deep := _too_deep(raw):
         return deep
     event: Any = None
@@ -241,6 +244,41 @@ def _undecodable(raw: bytes, wrong: Exception) -> Problem:
     return Problem("", f"The event cannot be read: {wrong}.", "not_json")
 
 
+def _not_utf8(raw: bytes, at: int) -> Problem:
+    """Where the bytes stand that are not UTF-8, as deep as people look; of an attribute how a header carries it."""
+    place, value = "", raw
+    for _ in range(_STEPS_TOLD):
+        if value[:1] not in (b"{", b"["):
+            break
+        broken = (
+            (number, *pair) for number, pair in enumerate(_pieces(value)) if not all(map(_is_utf8, pair))
+        )
+        number, key, piece = next(broken, (0, b"", b""))
+        step = str(number) if value[:1] == b"[" else _named(key)
+        if not piece or step is None or not _is_utf8(key):
+            break  # a name that is no Unicode has no place that could be told
+        place, value = f"{place}/{pointed(step)}", piece
+    if not place:
+        return Problem(
+            "", f"The event holds bytes that are not UTF-8 (at byte {at}); send UTF-8.", "not_utf8"
+        )
+    detail = "The text holds bytes that are not UTF-8; send UTF-8."
+    if place.count("/") == 1 and place != "/data":
+        detail += (
+            f" In binary mode the header ce-{place[1:]} carries what is not ASCII percent-encoded "
+            "(CloudEvents HTTP binding, 3.1.3.2)."
+        )
+    return Problem(place, detail, "not_utf8")
+
+
+def _is_utf8(raw: bytes) -> bool:
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 class _Constant(str):
     """NaN, Infinity or -Infinity, which many write and JSON does not have."""
 
@@ -253,7 +291,9 @@ def _whole(digits: str) -> int:
 
 
 def not_json(wrong: json.JSONDecodeError) -> str:
-    """What is wrong, in words that a place follows: some of Python's end in "at" themselves."""
+    """What is wrong, in words that a place follows: some of Python's end in "at" themselves, one speaks of Python."""
+    if wrong.doc.startswith("\ufeff"):
+        return "a byte order mark stands before it, which belongs to the beginning of a file alone,"
     return wrong.msg.removesuffix(" at")
 
 

@@ -20,7 +20,7 @@ from adapters.http.auth import bearer_of, unauthorised
 from adapters.http.events import LARGEST_BODY_BYTES, encode_answer, may_append, tell_head
 from adapters.http.problems import MEDIA_TYPE, document, of_exception
 from adapters.intake.batches import accept
-from adapters.intake.bodies import events_of
+from adapters.intake.bodies import events_of_message
 from adapters.intake.ingest import Ingest
 from adapters.postgres.api_keys import ApiKeys
 from adapters.postgres.outage import through_outages
@@ -93,10 +93,7 @@ class Responder:
             if len(message.data) > LARGEST_BODY_BYTES:
                 raise Refusal(413, "too-large", "The request is larger than 16 MiB; split it.")
             headers = {name.lower(): value for name, value in (message.headers or {}).items()}
-            attributes = [(name.encode(), value.encode()) for name, value in headers.items()]
-            binary = any(name.startswith("ce-") for name in headers)
-            media_type = headers.get("content-type") or (None if binary else "application/json")
-            items = events_of(attributes, media_type, message.data)
+            items = events_of_message(headers, message.data)
             answer = await accept(self._ingest, items, principal, way_in="nats")
             await tell_head(answer, self._feed)
             body = encode_answer(answer)

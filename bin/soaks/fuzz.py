@@ -11,7 +11,7 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from adapters.intake.cloudevents import Receipt, draft
 from bin.soaks.payloads import FORM, JSON, Sample, samples, strangers
 from domain.errors import Invalid
 
-__all__ = ["RECEIVED", "Fuzz", "broken", "delivery", "mutated_body", "run_fuzz"]
+__all__ = ["RECEIVED", "Fuzz", "broken", "delivery", "mutated_body", "run_fuzz", "tried"]
 
 RECEIVED = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 STRANGE_ONE_IN = 10
@@ -76,11 +76,7 @@ def run_fuzz(
     items: Counter[bool] = Counter()
     started = time.monotonic()
     for number in range(cases):
-        # Most cases are for those that translate; those that only keep are given some, too.
-        some = mute if mute and (number % KEPT_ONE_IN == 0 or not names) else names
-        turn = number // KEPT_ONE_IN
-        # The turn shifts the names, so that none falls always on a case of those that only keep.
-        name = some[turn % len(some)] if some is mute else some[(number + turn) % len(some)]
+        name = tried(number, names, mute)
         chance = random.Random(f"{seed}:{number}")  # noqa: S311 - a case that can be made again
         one = _case(name, known[name], foreign, chance)
         counts[name] += 1
@@ -100,6 +96,15 @@ def run_fuzz(
         dict(counts),
         found,
     )
+
+
+def tried(number: int, names: Sequence[str], mute: Sequence[str]) -> str:
+    """Whose turn a case is: each as often as the others of *names*; of those that only keep, *mute*, one case in twenty."""
+    if not mute or not names:
+        return (names or mute)[number % len(names or mute)]
+    kept, rest = divmod(number, KEPT_ONE_IN)
+    # Each kind counts its own cases: a turn taken from the number of all falls on some channel never, where they are 21.
+    return names[(number - kept - 1) % len(names)] if rest else mute[kept % len(mute)]
 
 
 def _case(name: str, known: list[Sample], foreign: list[bytes], chance: random.Random) -> Delivery:

@@ -15,6 +15,7 @@ import projections  # noqa: F401 - registers every projection
 from adapters.postgres.event_log import Item, connect_log
 from adapters.postgres.read_models import LeaseLost, ReadModels, Tracking
 from adapters.postgres.schema import APP_ROLE
+from bin import logs
 from bin.compose import core
 from bin.settings import Settings
 from bin.soaks.mixed import mixed, prepared
@@ -150,6 +151,9 @@ def _done(conn: psycopg.Connection[Any], head: int) -> bool:
 
 def _project(url: str, apart: bool, batch: int, turn: Any, ready: Any, stop: Any, told: Any) -> None:
     """One projector process: folds what it holds, and steals when it is its turn."""
+    logs.configure(
+        "warning", part="soak", form="pairs"
+    )  # a process of its own: else each lease is told among the figures
     reader, store = connect_log(url, pool=1, role=APP_ROLE), _Thief(url)
     projector = Projector(reader, store, [type(each)() for each in PROJECTIONS.values()], batch=batch)
     steals = lost = batches = 0

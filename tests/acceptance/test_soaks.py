@@ -24,13 +24,15 @@ SAMPLES = ROOT / "tests" / "data"
 
 @pytest.mark.parametrize("apart", [False, True], ids=["all at once", "one at a time"])
 def test_two_projectors_that_steal_the_lease_from_each_other_write_what_one_would(
-    tmp_path: Path, database_url: str, apart: bool
+    tmp_path: Path, database_url: str, capfd: pytest.CaptureFixture[str], apart: bool
 ) -> None:
     found = run_steal(database_url, tmp_path, seconds=4, rate=500, every_s=0.25, apart=apart, batch=50)
 
     assert found.steals >= 8, found
     assert found.batches >= 40, found  # 2,000 events by 50: whatever was lost is not counted
     assert found.differs == [], found
+    # `bin/soak steal --json` prints one object: a stolen lease (its second epoch) is told in no other process's words there.
+    assert "epoch=2" not in capfd.readouterr().out
 
 
 def test_a_projector_killed_at_any_statement_of_a_batch_loses_and_doubles_nothing(

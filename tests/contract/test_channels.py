@@ -6,18 +6,20 @@ A new channel is tested here by being there. Samples of its vendor are files in 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import adapters.channels
-from adapters.channels import CHANNELS, Channel, Delivery, Translated
+from adapters.channels import CHANNELS, Channel, Delivery, Translated, Untranslated
 from adapters.channels.channel import touchpoint
 from adapters.signatures import SCHEMES
-from bin.soaks.fuzz import broken, delivery, run_fuzz
+from bin.soaks.fuzz import broken, delivery, run_fuzz, tried
 from bin.soaks.payloads import FORM, JSON, Sample, added, samples
 
 SAMPLES = list(samples())
@@ -57,6 +59,77 @@ def test_a_sample_is_translated_whole_and_the_same_each_time(sample: Sample) -> 
     assert list(broken(channel, one)) == []
     assert found
     assert all(isinstance(each, Translated) for each in found), found
+
+
+_LISTS = {
+    "sendgrid": (b"[%b]", b'{"event":"open","sg_event_id":"%b","timestamp":1,"useragent":"%b"}', ""),
+    "hubspot": (
+        b"[%b]",
+        b'{"subscriptionType":"deal.creation","eventId":"%b","occurredAt":1,"changeSource":"%b"}',
+        "",
+    ),
+    "mandrill": (b"mandrill_events=[%b]", b'{"event":"open","_id":"%b","ts":1,"user_agent":"%b"}', ""),
+    "webhook": (b'{"a":{"b":[%b]}}', b'{"id":"%b","text":"%b"}', "/a/b"),
+    "whatsapp": (
+        b'{"object":"instagram","entry":[%b]}',
+        b'{"messaging":[{"sender":{"id":"7"},"recipient":{"id":"8"},"timestamp":1,"message":{"mid":"%b","text":"%b"}}]}',
+        "/entry",
+    ),
+}
+"""Of each channel that takes several in one body: the body around them, one of them, where they stand."""
+
+
+def _sent(name: str, body: bytes) -> Delivery:
+    if name == "mandrill":
+        return delivery(body, FORM)
+    came = delivery(body, JSON)
+    return msgspec.structs.replace(came, settings={"items": "a.b"}) if name == "webhook" else came
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "code"),
+    [(name, rb"cut \ud83d", "lone_surrogate") for name in sorted(_LISTS)]
+    # a form is read with a sign for what is not UTF-8 in it
+    + [(name, b"gr\xfcn", "not_utf8") for name in sorted(_LISTS.keys() - {"mandrill"})],
+)
+def test_an_item_that_cannot_be_decoded_spoils_none_of_its_list(name: str, text: bytes, code: str) -> None:
+    # given a delivery of three, of which one holds a text that is no Unicode
+    around, item, root = _LISTS[name]
+    body = around % b" , ".join([item % (b"1", b"a"), item % (b"2", text), item % (b"3", b'], {\\"')])
+    # when it is read
+    first, wrong, last = CHANNELS[name].read(_sent(name, body))
+    # then that one is told with its place, and its neighbours are touchpoints as ever
+    assert isinstance(wrong, Untranslated)
+    assert wrong.place == f"{root}/1"
+    assert [problem.code for problem in wrong.problems] == [code]
+    assert all(problem.pointer.startswith(f"{root}/1/") for problem in wrong.problems)
+    alone = around % item % (b"3", b'], {\\"')
+    (same,) = CHANNELS[name].read(_sent(name, alone))
+    assert isinstance(same, Translated)
+    assert isinstance(first, Translated)
+    assert isinstance(last, Translated)
+    assert last.event == same.event
+
+
+@pytest.mark.parametrize("name", sorted(_LISTS))
+def test_of_a_list_that_is_cut_off_nothing_is_taken(name: str) -> None:
+    # given a body that ends in the middle, with a text that could not be decoded anyhow
+    around, item, _ = _LISTS[name]
+    body = (around % (item % (b"1", b"a") + b"," + item % (b"2", rb"\ud83d")))[:-9]
+    # when it is read, then it is refused as a whole: what came of it is no delivery
+    (told,) = CHANNELS[name].read(_sent(name, body))
+    assert isinstance(told, Untranslated)
+    assert told.place == ""
+
+
+@pytest.mark.parametrize("mute", [[], ["m"], ["m", "n"]], ids=len)
+def test_mutated_payloads_are_tried_on_each_channel_alike_however_many_there_are(mute: list[str]) -> None:
+    for many in range(1, 60):
+        names = [str(n) for n in range(many)]
+        turns = Counter(tried(number, names, mute) for number in range(1_200))
+        of_names = [turns[name] for name in names]
+        assert max(of_names) - min(of_names) <= 1, many
+        assert sum(turns[name] for name in mute) == (60 if mute else 0)
 
 
 def test_mutated_payloads_never_raise_and_never_lose_key_or_time() -> None:

@@ -223,6 +223,19 @@ def test_a_binary_header_that_comes_twice_is_refused(http: httpx.Client) -> None
     assert only(answer)["status"] == "rejected"
 
 
+def test_a_binary_header_that_is_not_utf_8_is_named_with_the_cure(http: httpx.Client) -> None:
+    # given a client that writes what is not ASCII into a header as it is (Node: as Latin-1)
+    headers = [(f"ce-{k}".encode(), str(v).encode()) for k, v in call().items() if k != "data"]
+    headers += [(b"ce-shopname", "Café".encode("latin-1")), (b"Content-Type", b"application/json")]
+    # when it posts
+    told = only(http.post("/v1/events", content=b"{}", headers=headers))
+    # then the answer names the header and what the specification asks for
+    assert told["status"] == "rejected"
+    assert [(each["pointer"], each["code"]) for each in told["errors"]] == [("/shopname", "not_utf8")]
+    assert "header ce-shopname" in told["errors"][0]["detail"]
+    assert "percent-encoded" in told["errors"][0]["detail"]
+
+
 # ---- the specification's own cases ----------------------------------------------------------------------
 
 

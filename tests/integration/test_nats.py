@@ -153,6 +153,16 @@ def test_a_request_is_answered_as_http_answers(tmp_path: Path, database_url: str
         }
         assert json.loads((await ask(b'{"duration_s":1}', binary)).data)["recorded"] == 1
 
+        # and of data that is no JSON, whichever header names its kind
+        text = {**binary, "ce-id": "b2", "ce-type": "till.note", "ce-datacontenttype": "text/plain"}
+        assert json.loads((await ask(b"grown quiet", text)).data)["recorded"] == 1
+
+        # and a header that is not UTF-8, in which the client library puts a sign for what it lost
+        lost = b"Caf\xe9".decode("utf-8", "replace")
+        (told,) = json.loads((await ask(b"{}", {**binary, "ce-id": "b3", "ce-shop": lost})).data)["results"]
+        assert told["status"] == "rejected"
+        assert [(each["pointer"], each["code"]) for each in told["errors"]] == [("/shop", "not_utf8")]
+
     running(tmp_path, database_url, bus, test)
 
 

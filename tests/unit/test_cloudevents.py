@@ -83,8 +83,26 @@ def test_what_is_nested_too_deeply_is_refused(deep: int) -> None:
 
 
 def test_bytes_that_are_no_utf8_are_refused() -> None:
-    assert codes(b'{"id":"\xff\xfe"}') == {"": "not_utf8"}
-    assert codes(orjson.dumps(GOOD).replace(b"shop", "shöp".encode("latin-1"))) == {"": "not_utf8"}
+    assert codes(b'{"id":"\xff\xfe"}') == {"/id": "not_utf8"}
+    assert codes(orjson.dumps(GOOD).replace(b"shop", "shöp".encode("latin-1"))) == {"/source": "not_utf8"}
+
+
+@pytest.mark.parametrize(
+    ("raw", "place"),
+    [
+        (b'{"a":{"b":[1,{"c/d":"\xfc"}]}}', "/a/b/1/c~1d"),
+        (b'{"a":1,"\xfc":2}', ""),
+        (b'{"a":{"x":1,"\xfc":2}}', "/a"),
+        (b'{"\\u00fc":"\xfc"}', "/ü"),
+        (b'["a","\xfc"]', "/1"),
+        (b'"\xfc"', ""),
+        (b'{"a":"\xfc', ""),
+        (b"\xfc", ""),
+        (b'{"a":' * 300 + b'"\xfc"' + b"}" * 300, "/a" * 10),
+    ],
+)
+def test_bytes_that_are_no_utf8_are_told_with_their_place(raw: bytes, place: str) -> None:
+    assert codes(raw) == {place: "not_utf8"}
 
 
 @pytest.mark.parametrize("name", ["specversion", "id", "source", "type"])
@@ -194,7 +212,7 @@ def test_of_a_batch_one_with_bytes_that_are_no_utf8_is_refused_and_the_others_ar
     good = orjson.dumps(GOOD)
     found = split_batch(b"[" + b" ,\n".join([good, good.replace(b"shop", b"sh\xf6p"), good]) + b"]")
     assert found == [good, good.replace(b"shop", b"sh\xf6p"), good]
-    assert codes(found[1]) == {"": "not_utf8"}
+    assert codes(found[1]) == {"/source": "not_utf8"}
     assert drafted(found[2]).id == "1"
 
 

@@ -550,6 +550,19 @@ def test_events_stand_one_a_line(read: Reads) -> None:
     assert [row.place for row in got.rows] == ["events.jsonl line 1", "events.jsonl line 3"]
 
 
+@pytest.mark.parametrize("between", ["\n", "\n\n", "\r\n"])
+@pytest.mark.parametrize("laid_out", [False, True], ids=["lines", "objects over several lines"])
+def test_files_with_a_mark_of_their_encoding_may_be_put_together_to_one(
+    read: Reads, between: str, laid_out: bool
+) -> None:
+    # given files of events, each with the mark at its beginning, of which `cat` made one
+    files = [json.dumps(json.loads(event(n)), indent=1) if laid_out else event(n) for n in range(3)]
+    got = read(between.join(f"\ufeff{file}" for file in files), name="events.jsonl")
+    # when it is read, then every event is one
+    assert [row.item for row in got.rows if not isinstance(row.item, Payload)] == []
+    assert got.ids == ["0", "1", "2"]
+
+
 def test_a_line_that_is_no_event_is_left_to_ingest_to_tell(read: Reads) -> None:
     got = read(f'{event(1)}\nnot json\n{{"a":1,"a":2}}\n{event(2)}\n', name="events.jsonl")
     assert got.ids == ["1", "2"]

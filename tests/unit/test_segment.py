@@ -135,7 +135,7 @@ def test_what_no_event_may_hold_is_told_of_its_call_alone(bad: dict[str, Any], c
         (rb'"cut \ud83d"', "/batch/1/properties/a", "lone_surrogate"),
         (b"NaN", "/batch/1/properties/a", "not_json"),
         (b"1e999", "/batch/1/properties/a", "number_too_large"),
-        (b'"gr\xfcn"', "/batch/1", "not_utf8"),
+        (b'"gr\xfcn"', "/batch/1/properties/a", "not_utf8"),
         (b"[" * 2_000 + b"]" * 2_000, "/batch/1/properties/a" + "/0" * 8, "nested_too_deeply"),
         (b"9" * 5_000, "/batch/1/properties/a", "integer_too_large"),
     ],
