@@ -40,7 +40,6 @@ def is_page(request: Request[Any, Any, Any]) -> bool:
 def page_of_problem(request: Request[Any, Any, Any], error: Exception) -> Response[str]:
     """An error as a page; who is not signed in comes to the door."""
     refused = of_exception(error, where=f"{request.method} {request.scope.get('path_template') or 'unknown'}")
-    house = house_of(request)
     if refused.status == 401:
         query = request.scope.get("query_string", b"").decode("latin-1")
         # As it was asked for: decoded, the ? or # of an identifier would end the path.
