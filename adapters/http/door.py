@@ -15,6 +15,7 @@ import msgspec
 from adapters.http.house import House
 from adapters.http.problems import MEDIA_TYPE, document, of_exception
 from adapters.refusal import Refusal
+from domain.errors import ClockBehind, NoRoom
 
 __all__ = [
     "LARGEST_BODY_BYTES",
@@ -98,6 +99,8 @@ class Door:
         except _Gone:
             return
         except Exception as error:  # noqa: BLE001 - every error becomes a problem document
+            if isinstance(error, NoRoom | ClockBehind):
+                self._house.append_refused(error)
             refused = of_exception(error, where=self.route(scope))
             answered = Answered(document(refused), refused.status, MEDIA_TYPE.encode())
             extra = [(n.lower().encode(), v.encode()) for n, v in refused.headers.items()]
