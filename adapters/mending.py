@@ -75,7 +75,7 @@ def looked_at(payload: bytes, *, region: str | None) -> list[dict[str, Any]]:
 
 async def not_as_sent(ingest: Ingest, rejected: Rejected, keys: ApiKeys, one: Shown) -> list[dict[str, Any]]:
     """Why a kept item may not be recorded as it was sent: its import was taken back, or it is not its sender's to send."""
-    at = await _taken_back_at(rejected, one)
+    _, at = await _standing(rejected, one)
     if at is None:
         return await _not_its_own(ingest, keys, one)
     detail = (
@@ -85,11 +85,16 @@ async def not_as_sent(ingest: Ingest, rejected: Rejected, keys: ApiKeys, one: Sh
     return [{"pointer": "", "detail": detail, "code": "retracted"}]
 
 
-async def _taken_back_at(rejected: Rejected, one: Shown) -> datetime | None:
-    """When the import that brought an item was taken back."""
-    if one.import_id is None:
-        return None
-    return (await retracted_at(rejected.pool, [one.import_id])).get(one.import_id)
+async def _standing(rejected: Rejected, one: Shown) -> tuple[str | None, datetime | None]:
+    """(the import that an item becomes part of, when the last that brought it was taken back, where none stands).
+
+    As what several imports brought and was recorded is of the first, so this is of the first that stands.
+    """
+    back = await retracted_at(rejected.pool, [each for each in one.brought_by if each is not None])
+    for each in one.brought_by:
+        if each not in back:
+            return each, None
+    return None, back[one.import_id or ""]
 
 
 async def _not_its_own(ingest: Ingest, keys: ApiKeys, one: Shown) -> list[dict[str, Any]]:
@@ -157,7 +162,7 @@ async def retried(
             [payload],
             who,
             way_in=one.way_in,
-            import_id=None if await _taken_back_at(rejected, one) else one.import_id,
+            import_id=(await _standing(rejected, one))[0],
             places=[one.place or f"rejected {one.id}"],
             keep=False,
         )

@@ -11,6 +11,7 @@ TouchlogError
 │   └── FutureTime          nobody knows yet what will be known then
 └── Unavailable             touchlog or the world around it must recover first
     ├── ClockBehind         the clock stands more than a minute behind the log's head
+    ├── NoRoom              the disk of the database is full
     ├── StaleEpoch          this writer belongs to an earlier generation of the database
     ├── Behind              a read model has not yet seen the position that was asked for
     └── Misconfigured       a setting or file cannot work as it is
@@ -30,6 +31,7 @@ __all__ = [
     "FutureTime",
     "Invalid",
     "Misconfigured",
+    "NoRoom",
     "NotFound",
     "Problem",
     "Refused",
@@ -110,6 +112,10 @@ class Unavailable(TouchlogError):
 
 class ClockBehind(Unavailable):
     """The database's clock stands more than 60 s behind the log's head; set the clock right."""
+
+
+class NoRoom(Unavailable):
+    """The disk of the database is full: make room; touchlog goes on by itself."""
 
 
 class StaleEpoch(Unavailable):

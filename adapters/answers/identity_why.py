@@ -185,6 +185,9 @@ class Whys:
     async def refused(self, *, limit: int = 50, cursor: str | None = None, after: int = 0) -> Refusals:
         """Links that are refused as resolved now, with the reason of each.
 
+        Each page is of its own moment: who is found refusing at an earlier one would take resolving all that changed
+        since. What a change between two pages does not touch comes once all the same.
+
         Raises:
             Invalid: the cursor was not made here.
             Behind.

@@ -15,6 +15,7 @@ import msgspec
 from adapters.http.house import House
 from adapters.http.problems import MEDIA_TYPE, document, of_exception
 from adapters.refusal import Refusal
+from domain.errors import ClockBehind, NoRoom, Unavailable
 
 __all__ = [
     "LARGEST_BODY_BYTES",
@@ -68,6 +69,9 @@ class Headers:
                 self.encoding = f"{self.encoding},{text}" if self.encoding else text
 
 
+_CLOSING = "touchlog is stopping: nothing of this request was acknowledged; send the same again in a moment."
+
+
 class Door:
     """The ASGI application of one route, or of a family of them.
 
@@ -97,7 +101,13 @@ class Door:
             answered = await self.answer(scope, incoming)
         except _Gone:
             return
-        except Exception as error:  # noqa: BLE001 - every error becomes a problem document
+        except (Exception, asyncio.CancelledError) as error:  # every error becomes a problem document
+            if isinstance(error, asyncio.CancelledError):
+                if not self._house.closing.is_set():
+                    raise
+                error = Unavailable(_CLOSING)  # the server's own answer would be 500, in plain text
+            if isinstance(error, NoRoom | ClockBehind):
+                self._house.append_refused(error)
             refused = of_exception(error, where=self.route(scope))
             answered = Answered(document(refused), refused.status, MEDIA_TYPE.encode())
             extra = [(n.lower().encode(), v.encode()) for n, v in refused.headers.items()]
@@ -105,7 +115,7 @@ class Door:
             waits = not incoming.begun and any(
                 name == b"expect" and value.lower() == b"100-continue" for name, value in scope["headers"]
             )
-            if waits or not await incoming.drained():
+            if waits or self._house.closing.is_set() or not await incoming.drained():
                 extra.append((b"connection", b"close"))
         self._house.figures.requests.labels(self.route(scope), str(answered.status)).inc()
         headers = [

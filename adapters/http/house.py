@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,6 +29,10 @@ from adapters.records import Records
 from adapters.refusal import Refusal
 
 __all__ = ["Core", "House", "HttpSettings"]
+
+
+REFUSAL_TOLD_S = 30.0
+"""How long a refusal is told of while nobody tries anew: where nothing is sent, nobody knows whether there is room again."""
 
 
 class HttpSettings(Protocol):
@@ -91,6 +96,7 @@ class House:
         self._core: Core | None = None
         self._keys: ApiKeys | None = None
         self._endpoints: Endpoints | None = None
+        self._refused: tuple[str, float, int] | None = None
 
     def opened(self, core: Core, keys: ApiKeys) -> None:
         """Serve from *core* from now on."""
@@ -112,6 +118,21 @@ class House:
     def is_open(self) -> bool:
         """Whether there is something to serve from."""
         return self._core is not None
+
+    def append_refused(self, error: Exception) -> None:
+        """Note that an append was refused, as any other would have been."""
+        if self._core is not None:
+            self._refused = (str(error), time.monotonic(), self._core.writer.commits)
+
+    @property
+    def appends_refused(self) -> str | None:
+        """Why appends are refused, by the last that was; None once another was recorded, or nobody tried for a while."""
+        if self._core is None or self._refused is None:
+            return None
+        why, at_s, commits = self._refused
+        if self._core.writer.commits > commits or time.monotonic() - at_s > REFUSAL_TOLD_S:
+            return None
+        return why
 
     @property
     def core(self) -> Core:

@@ -264,7 +264,11 @@ async def show_why(
     "/v1/persons/refused",
     tags=["persons"],
     summary="Links that are refused, and why",
-    description="As resolved now: a limit per kind would be passed, or a split keeps two sides apart. A merge joins in spite of it.",
+    description=(
+        "As resolved now: a limit per kind would be passed, or a split keeps two sides apart. A merge joins in spite of it. "
+        "Each page is as resolved at its own `head`: where that is another than the page before had, the links of "
+        "identifiers that became known together meanwhile may come twice or not at all; all others come once."
+    ),
     responses={400: _PROBLEMS[400]},
 )
 async def list_refused(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, Response, get
 from litestar.openapi import ResponseSpec
+from litestar.params import QueryParameter
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from adapters.columns.manifest import VERSION, written_to
@@ -22,6 +23,7 @@ from adapters.http.rebuilds import rebuilds
 from adapters.postgres.channel_counts import channels_shown
 from adapters.postgres.outage import DATABASE_AWAY
 from adapters.postgres.schema import pending
+from domain.errors import ClockBehind
 
 __all__ = ["ROUTES", "ProjectionShown", "projections"]
 
@@ -106,6 +108,7 @@ async def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
+_CLOCK_BEHIND = "SELECT clock_timestamp() < recorded_at - interval '60 seconds' FROM touchpoint_log.head"  # as `append` asks
 _migrated: set[str] = set()
 
 
@@ -115,7 +118,9 @@ _migrated: set[str] = set()
     summary="Whether it can work",
     description=(
         "200 when the database answers and is migrated, and no demonstration history is being loaded; with the lags of "
-        "the read models. 503 otherwise."
+        "the read models. 503 otherwise. `appends` is `refused` while the disk of the database is full, by the last append "
+        "that was tried within half a minute, or its clock stands too far behind, and `why` says so: what was recorded is "
+        "answered from all the same. With `?appends=true` that is 503, too, for whoever sends on what is to be recorded."
     ),
     responses={
         503: ResponseSpec(
@@ -125,7 +130,10 @@ _migrated: set[str] = set()
         )
     },
 )
-async def readyz(request: Request[Any, Any, Any]) -> Response[bytes]:
+async def readyz(
+    request: Request[Any, Any, Any],
+    appends: Annotated[bool, QueryParameter(description="503 while appends are refused, too")] = False,
+) -> Response[bytes]:
     """Answer."""
     house = house_of(request)
     url = house.core.database_url
@@ -137,11 +145,24 @@ async def readyz(request: Request[Any, Any, Any]) -> Response[bytes]:
                 if lacking:
                     return _not_ready(f"Migrations wait: {', '.join(lacking)}; run `touchlog migrate`.")
                 _migrated.add(url)
+            why = await _appends_refused(house)
     except (*DATABASE_AWAY, TimeoutError):
         return _not_ready("The database does not answer.")
     if what := loading(house.core.settings.data):
         return _not_ready(f"{what}; {head:,} events are there so far.")
-    return json_answer({"status": "ready", "version": house.version, "head": head, "projections": shown})
+    if why and appends:
+        return _not_ready(why)
+    told = {"appends": "refused", "why": why} if why else {"appends": "taken"}
+    return json_answer(
+        {"status": "ready", "version": house.version, "head": head, **told, "projections": shown}
+    )
+
+
+async def _appends_refused(house: House) -> str | None:
+    """Why the log takes nothing now."""
+    async with house.core.pool.connection(timeout=3) as conn:
+        row = await (await conn.execute(_CLOCK_BEHIND, prepare=True)).fetchone()
+    return str(ClockBehind()) if row and row[0] else house.appends_refused
 
 
 def _not_ready(detail: str) -> Response[bytes]:

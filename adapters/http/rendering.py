@@ -92,7 +92,18 @@ def _told(value: Any, name: str, siblings: Mapping[str, Any]) -> str:
             return span(value)
         if name.endswith("_pct"):
             return f"{value:,} %"
-    return str(value)
+    return _in_order(str(value))
+
+
+_OVERRIDES = {0x202D: "\N{REPLACEMENT CHARACTER}", 0x202E: "\N{REPLACEMENT CHARACTER}"}
+
+
+def _in_order(text: str) -> str:
+    """A sender's text in the order in which it is written: an override (U+202D, U+202E) would show `gpj.exe` as `exe.jpg`.
+
+    What right-to-left scripts need, marks and isolates, is left as it is.
+    """
+    return text.translate(_OVERRIDES)
 
 
 class _Named(Protocol):
@@ -112,10 +123,10 @@ def _called(person: _Named) -> str:
     for kind in _CALLED:
         for subject in person.subjects:
             if subject["kind"] == kind and subject["value"]:
-                return str(subject["value"])
+                return _in_order(str(subject["value"]))
     for subject in person.subjects:
         if subject["value"]:
-            return f"{words(subject['kind'])} {subject['value']}"
+            return _in_order(f"{words(subject['kind'])} {subject['value']}")
     return f"Person {person.id[:8]}"
 
 
@@ -169,6 +180,7 @@ def _pages(timezone: str) -> Environment:
         "clock_full": clock.full,
         "field": _field,
         "icon": _icon,
+        "in_order": _in_order,
         "marked": _marked,
         "span": span,
         "thousands": _thousands,

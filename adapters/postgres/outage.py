@@ -9,7 +9,7 @@ from typing import TypeVar
 import psycopg
 from psycopg_pool import PoolTimeout
 
-from domain.errors import Unavailable
+from domain.errors import NoRoom, Unavailable
 
 __all__ = ["DATABASE_AWAY", "DATABASE_BACK_WITHIN_S", "through_outages"]
 
@@ -34,9 +34,7 @@ async def through_outages(call: Callable[[], Awaitable[T]], *, within_s: float) 
             return await call()
         except DATABASE_AWAY as error:
             if isinstance(error, psycopg.errors.DiskFull):
-                raise Unavailable(
-                    "The disk of the database is full: make room; touchlog goes on by itself."
-                ) from None
+                raise NoRoom from None
             if loop.time() + pause_s > deadline:
                 raise Unavailable(
                     "The database does not answer; send the same request again in a moment."

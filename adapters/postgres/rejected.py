@@ -52,11 +52,18 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     place: str | None
     problems: list[Problem]
     position: int | None
-    import_id: str | None  # the import that brought it, the last of several
+    brought_by: tuple[
+        str | None, ...
+    ]  # the imports that brought it, in that order; None: it came by another way
     payload: bytes | None = None
 
+    @property
+    def import_id(self) -> str | None:
+        """The import that brought it, the last of several."""
+        return self.brought_by[-1]
 
-_COLUMNS = "id, received_at, status, state, source, source_id, type, way_in, principal, place, reasons, position, import_id"
+
+_COLUMNS = "id, received_at, status, state, source, source_id, type, way_in, principal, place, reasons, position, brought_by"
 _PLACE = "key_subject, sealed_place, digest"
 
 
@@ -69,7 +76,7 @@ class Rejected:
         self._keys = keys
 
     async def keep(self, items: Sequence[Kept]) -> None:
-        """Keep *items*; the same payload refused again for the same reasons is kept once, as of whoever brought it last."""
+        """Keep *items*; the same payload refused again for the same reasons is kept once, with every import that brought it."""
         day = datetime.now(UTC).date().isoformat()
         named = {("source_day", "", f"{day} {item.source or 'unknown source'}"): None for item in items}
         subjects = await self._subjects.resolve(named)
@@ -107,7 +114,7 @@ class Rejected:
                     place,
                     reasons.decode(),
                     item.position,
-                    item.import_id,
+                    [item.import_id],
                     keys.subject,
                     sealed,
                     digest,
@@ -116,10 +123,10 @@ class Rejected:
         rows.sort(key=lambda row: row[-1])  # two that keep the same items wait for each other in one order
         async with self.pool.connection() as conn, conn.cursor() as curs:
             await curs.executemany(
-                "INSERT INTO touchlog.rejected (status, source, source_id, type, way_in, principal, sealed_place, reasons, position, import_id, key_subject, payload, digest) "
-                "VALUES (%s, %s, %s, %s, %s, %s, %s, %s::jsonb, %s, %s, encode(%s, 'hex')::uuid, %s, %s) "
-                "ON CONFLICT (digest) DO UPDATE SET import_id = EXCLUDED.import_id "
-                "WHERE rejected.state = 'open' AND rejected.import_id IS DISTINCT FROM EXCLUDED.import_id",
+                "INSERT INTO touchlog.rejected (status, source, source_id, type, way_in, principal, sealed_place, reasons, position, brought_by, key_subject, payload, digest) "
+                "VALUES (%s, %s, %s, %s, %s, %s, %s, %s::jsonb, %s, %s::uuid[], encode(%s, 'hex')::uuid, %s, %s) "
+                "ON CONFLICT (digest) DO UPDATE SET brought_by = rejected.brought_by || EXCLUDED.brought_by "
+                "WHERE rejected.state IN ('open', 'dismissed') AND array_position(rejected.brought_by, EXCLUDED.brought_by[1]) IS NULL",
                 rows,
             )
 
@@ -218,5 +225,5 @@ def _shown(row: Sequence[Any], cipher: AESGCM | None) -> Shown:
         place=place,
         problems=msgspec.convert(row[10], list[Problem]),
         position=row[11],
-        import_id=None if row[12] is None else str(row[12]),
+        brought_by=tuple(None if each is None else str(each) for each in row[12]),
     )

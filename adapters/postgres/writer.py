@@ -26,7 +26,7 @@ from adapters.postgres.event_log import (
     without_repeats,
 )
 from adapters.postgres.lane import Lane
-from domain.errors import TouchlogError, Unavailable
+from domain.errors import NoRoom, TouchlogError, Unavailable
 
 __all__ = ["Writer"]
 
@@ -253,7 +253,7 @@ def _unavailable(error: psycopg.Error, strict: bool) -> Exception:
     if strict and isinstance(error, psycopg.errors.UniqueViolation):
         return error
     if isinstance(error, psycopg.errors.DiskFull):
-        return Unavailable(
+        return NoRoom(
             "The disk of the database is full: nothing was recorded. Make room; appends go on by themselves."
         )
     return Unavailable(

@@ -31,8 +31,6 @@ def run_checking(settings: Settings) -> None:
     """Check until SIGTERM; a database that is away is waited for, and of several processes one checks."""
     import domain.touchpoints  # noqa: F401 - registers every declared type
     import projections  # noqa: F401 - registers every projection
-    from adapters.checking.checker import Checker
-    from adapters.postgres.outage import DATABASE_AWAY
     from adapters.priority import stand_back
     from bin import memory
     from projections.projection import load_foreign
@@ -41,8 +39,23 @@ def run_checking(settings: Settings) -> None:
     load_foreign()
     memory.settle()
     stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+
+    def stop(*_: Any) -> None:
+        """End in the midst of a piece, be it folded here or a statement, which is cancelled; it is compared anew next time."""
+        if not stopping.is_set():
+            stopping.set()
+            raise KeyboardInterrupt
+
+    with suppress(KeyboardInterrupt):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop)
+        _check_until(stopping, settings)
+
+
+def _check_until(stopping: threading.Event, settings: Settings) -> None:
+    from adapters.checking.checker import Checker
+    from adapters.postgres.outage import DATABASE_AWAY
+
     pause_s = 1.0
     while not stopping.is_set():
         started_s = time.monotonic()

@@ -7,8 +7,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import structlog
@@ -101,11 +101,15 @@ def run_projectors(settings: Settings, pace: Pace | None = None, names: Sequence
     memory.settle()
     stopping = threading.Event()
     waiting = threading.Event()  # set while a rush is let pass
-    with HeadListener(settings.nats_url, settings.subject_prefix) as listener:
+    with (
+        _until_late(),
+        HeadListener(settings.nats_url, settings.subject_prefix) as listener,
+    ):
 
         def stop(*_: Any) -> None:
             stopping.set()
             listener.news.set()
+            signal.setitimer(signal.ITIMER_REAL, settings.stop_timeout_s / 2)
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stop)
@@ -129,6 +133,24 @@ def run_projectors(settings: Settings, pace: Pace | None = None, names: Sequence
             if not stopping.is_set():
                 stopping.wait(pause_s)
                 pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+
+
+@contextmanager
+def _until_late() -> Iterator[None]:
+    """What lasts longer than the timer of whoever was told to end is left as it is: a database that is away, say, is
+    waited for by the library for half a minute, and nothing that was folded is lost.
+    """
+
+    def late(*_: Any) -> None:
+        raise KeyboardInterrupt  # which psycopg takes as the wish to cancel a statement
+
+    signal.signal(signal.SIGALRM, late)
+    try:
+        yield
+    except KeyboardInterrupt:
+        log.warning("projecting_cut_off")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _release_of_the_dead(database_url: str) -> None:

@@ -3,7 +3,9 @@
 # ruff: noqa: S608 - the statements are our own
 from __future__ import annotations
 
+import os
 import random
+import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +25,8 @@ from adapters.postgres.event_log import Item, LogRecorder, connect_log
 from adapters.postgres.read_models import ReadModels
 from adapters.rebuilds.rebuild import Rebuild
 from bin import cli
+from bin.processes.checking import run_checking
+from bin.settings import Settings
 from domain.entry import event_id_of, moment, uuid_text
 from projections.contact_history import ContactHistory
 from projections.projection import PROJECTIONS, Changes, Step
@@ -535,6 +539,49 @@ def test_no_more_than_the_share_of_a_core_is_used() -> None:
     # then a tenth was used, and what may be used at once
     assert budget.used_s <= 0.1 * now_s + BURST_S
     assert budget.used_s > 0.09 * now_s
+
+
+@pytest.mark.parametrize("busy", ["folding", "with a statement"])
+def test_a_check_that_is_told_to_end_does_so_in_the_midst_of_a_piece(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, busy: str
+) -> None:
+    went_on: list[Checker] = []
+
+    def turn(self: Checker) -> bool:
+        """Be told to end, and have much to do yet."""
+        if busy == "folding":
+            signal.raise_signal(signal.SIGTERM)
+        else:
+            teller.start()
+            self._conn.execute("SELECT pg_sleep(30)")
+        went_on.append(self)
+        return True
+
+    def tell() -> None:
+        with psycopg.connect(database_url, autocommit=True) as conn:
+            while not conn.execute(_ASLEEP).fetchall():
+                pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    # given a check that is in a piece that takes long
+    teller = threading.Thread(target=tell)
+    monkeypatch.setattr(Checker, "turn", turn)
+    monkeypatch.setattr("adapters.priority.stand_back", lambda _: None)
+    monkeypatch.setattr("bin.memory.settle", lambda: None)
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        # when it is told to end
+        run_checking(Settings.load({"TOUCHLOG_DATABASE_URL": database_url}, data=tmp_path))
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    # then it does not go on with it, and leaves no statement behind
+    assert went_on == []
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        assert conn.execute(_ASLEEP).fetchall() == []
+
+
+_ASLEEP = "SELECT pid FROM pg_stat_activity WHERE application_name = 'touchlog check' AND wait_event = 'PgSleep' AND datname = current_database()"
 
 
 @pytest.mark.parametrize("is_short", [True, False])

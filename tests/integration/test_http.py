@@ -19,6 +19,7 @@ from urllib.parse import quote
 from uuid import uuid4
 
 import httpx
+import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
@@ -28,6 +29,7 @@ from adapters.http.events import Intake
 from adapters.http.house import House
 from adapters.intake.bodies import events_of, whole_json
 from adapters.postgres.api_keys import ApiKeys
+from adapters.postgres.lane import Lane
 from adapters.refusal import Refusal
 from tests.integration.running import Served, served_http
 from tests.waiting import wait_until
@@ -546,6 +548,55 @@ def test_it_is_not_ready_while_a_demonstration_history_is_being_loaded(served: S
         finally:
             set_loading(served.settings.data, "")
         assert client.get("/readyz").status_code == 200
+
+
+@pytest.mark.parametrize("lacks", ["room", "time"])
+def test_whoever_asks_whether_it_is_ready_hears_that_appends_are_refused_and_that_they_are_taken_again(
+    served: Served, monkeypatch: pytest.MonkeyPatch, lacks: str
+) -> None:
+    def statements(*each: str) -> None:
+        with psycopg.connect(served.database_url, autocommit=True) as conn:
+            for one in each:
+                conn.execute(one)
+
+    async def full(*_: Any) -> None:
+        raise psycopg.errors.DiskFull
+
+    with served.client() as client:
+        assert only(post(client, call()))["status"] == "recorded"
+        assert client.get("/readyz").json()["appends"] == "taken"
+        # given a log whose disk is full, or whose clock was set back, so that an append was refused
+        statements("CREATE TABLE public.kept_head AS SELECT recorded_at FROM touchpoint_log.head")
+        try:
+            if lacks == "time":
+                statements(
+                    "UPDATE touchpoint_log.head SET recorded_at = clock_timestamp() + interval '1 hour'"
+                )
+            else:
+                monkeypatch.setattr(Lane, "append", full)
+            refused = post(client, call())
+            assert_problem(refused, 503)
+            # when somebody asks whether it is ready, then it is, to answer, and says what it does not take and why
+            told = client.get("/readyz")
+            assert (told.status_code, told.json()["status"], told.json()["appends"]) == (
+                200,
+                "ready",
+                "refused",
+            )
+            assert told.json()["why"].startswith("The disk" if lacks == "room" else "The database's clock")
+            # and who would send on what is to be recorded is told to send it elsewhere
+            for_appends = client.get("/readyz", params={"appends": "true"})
+            assert_problem(for_appends, 503)
+            assert for_appends.json()["detail"] == told.json()["why"]
+        finally:
+            monkeypatch.undo()
+            statements(
+                "UPDATE touchpoint_log.head SET recorded_at = (SELECT recorded_at FROM public.kept_head)",
+                "DROP TABLE public.kept_head",
+            )
+        # and once one is recorded all is well
+        assert only(post(client, call()))["status"] == "recorded"
+        assert client.get("/readyz", params={"appends": "true"}).json()["appends"] == "taken"
 
 
 def test_an_adapter_appends_from_its_own_sources_and_reads_nothing(served: Served) -> None:

@@ -346,6 +346,45 @@ async def test_refused_links_are_listed_page_by_page_each_once(it: House) -> Non
 
 
 @story
+async def test_of_refused_links_those_come_once_whose_identifiers_nothing_changes_between_two_pages(
+    it: House,
+) -> None:
+    # given refused links in six clusters, of which one page after the other is asked for
+    await it.given(
+        *(
+            names(f"{n}-{m}", f"user:u{m}", f"email:{n}@example.com")
+            for n in range(6)
+            for m in range(n, n + 3)
+        )
+    )
+    await it.given(
+        *(names(f"{n}+{m}", f"user:{n}v{m}", f"email:v{n}@example.com") for n in range(6) for m in range(3))
+    )
+    whys = Whys(it.core.pool, it.core.histories, it.core.subjects)
+    whole = (await whys.refused(limit=1000)).refused
+    found: list[dict[str, Any]] = []
+    cursor, heads = None, set()
+    for number in range(100):
+        page = await whys.refused(limit=2, cursor=cursor)
+        found += page.refused
+        heads.add(page.head)
+        cursor = page.next
+        if cursor is None:
+            break
+        # when between two pages some clusters are joined, and one hears of an earlier link
+        early = f"2025-12-{1 + number:02}T00:00:00Z"
+        await it.given(
+            names(f"x{number}", f"email:{number % 2}@example.com", "email:v0@example.com", time=early)
+        )
+    # then all links of the others come once, and each page tells of which moment it is
+    changed = {f"email:{n}@example.com" for n in range(6)} | {"email:v0@example.com"}
+    others = [r for r in whole if r["b"]["ref"] not in changed]
+    assert len(others) == 10
+    assert [r for r in found if r["b"]["ref"] not in changed] == others
+    assert len(heads) > 3
+
+
+@story
 async def test_a_bot_with_one_address_is_stopped_at_a_hundred_and_reported(it: House) -> None:
     bot = [names(f"b{n}", "email:bot@example.com", f"anonymous:v{n}") for n in range(1_500)]
     await it.given(names("u1", "user:1", "anonymous:v3"), names("u2", "user:2", "anonymous:v4"), *bot)

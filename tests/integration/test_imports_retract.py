@@ -29,6 +29,7 @@ from tests.integration.reading_house import OFFICE, House, correction, event, st
 
 A = "aaaaaaaa-0000-4000-8000-000000000001"
 B = "bbbbbbbb-0000-4000-8000-000000000002"
+C = "cccccccc-0000-4000-8000-000000000003"
 
 
 def runs(it: House) -> ImportRuns:
@@ -394,47 +395,75 @@ async def test_conversations_leave_a_correction_out_that_went_with_its_import(it
     assert (one.conversation["channels"], one.entries) == (["fax"], await it.entries(known_at=there))
 
 
+async def refused(it: House, import_id: str | None, *ids: str) -> None:
+    """Bring events in that are too far ahead now, and not any more when they are tried again."""
+    now, it.core.ingest.clock = it.core.ingest.clock, lambda: datetime(2024, 1, 1, tzinfo=UTC)
+    try:
+        answer = await it.core.ingest.accept(
+            [orjson.dumps(event(id_)) for id_ in ids], OFFICE, way_in="test", import_id=import_id
+        )
+    finally:
+        it.core.ingest.clock = now
+    assert answer.rejected == len(ids)
+
+
+async def tried(it: House, id_: str, corrected: dict[str, Any] | None = None) -> tuple[str, list[str]]:
+    """Try the refused row of an event again; gives its status, and why not."""
+    (one,) = [row for row in await it.core.rejected.list(state=None) if row.source_id == id_]
+    shown = await it.core.rejected.show(one.id)
+    payload = None if corrected is None else orjson.dumps(corrected)
+    outcome = await retried(it.core.ingest, it.core.rejected, ApiKeys(it.core.pool), shown, OFFICE, payload)
+    return outcome["status"], [error["code"] for error in outcome["errors"]]
+
+
+@story
+async def test_a_refused_row_that_came_several_times_is_tried_again_while_one_of_these_stands(
+    it: House,
+) -> None:
+    # given refused rows that came by an import, and one that came by no import, all then by two more, the last of which is taken back
+    for import_id in (A, B, C):
+        await imported(it, import_id)
+    for import_id in (A, B, A, C, B):
+        await refused(it, import_id, "1", "2")
+        await refused(it, None if import_id == A else import_id, "3")
+    await retracted(it, C)
+    # when one is tried again, then it is recorded, as part of the first that stands
+    assert await tried(it, "1") == ("recorded", [])
+    await it.projected()
+    await retracted(it, B)
+    assert await it.ids() == ["1"]
+    await retracted(it, A)
+    assert await it.ids() == []
+    # and while none but those taken back brought it, it is not
+    assert await tried(it, "2") == ("rejected", ["retracted"])
+    # and what came by another way, too, is recorded for itself
+    assert await tried(it, "3") == ("recorded", [])
+    await it.projected()
+    assert await it.ids() == ["3"]
+
+
 @story
 async def test_a_refused_row_that_is_recorded_later_goes_with_its_import_and_of_one_taken_back_none_is_tried_again(
     it: House,
 ) -> None:
-    async def refused(import_id: str, *ids: str) -> None:
-        now, it.core.ingest.clock = it.core.ingest.clock, lambda: datetime(2024, 1, 1, tzinfo=UTC)
-        try:  # too far ahead then, and not any more
-            answer = await it.core.ingest.accept(
-                [orjson.dumps(event(id_)) for id_ in ids], OFFICE, way_in="test", import_id=import_id
-            )
-        finally:
-            it.core.ingest.clock = now
-        assert answer.rejected == len(ids)
-
-    async def tried(id_: str, corrected: dict[str, Any] | None = None) -> tuple[str, list[str]]:
-        (one,) = [row for row in await it.core.rejected.list(state=None) if row.source_id == id_]
-        shown = await it.core.rejected.show(one.id)
-        payload = None if corrected is None else orjson.dumps(corrected)
-        outcome = await retried(
-            it.core.ingest, it.core.rejected, ApiKeys(it.core.pool), shown, OFFICE, payload
-        )
-        return outcome["status"], [error["code"] for error in outcome["errors"]]
-
     # given an import of which one row was recorded and three were refused, and two of these recorded later
     await imported(it, A, event("1"))
-    await refused(A, "2", "3", "4")
-    assert await tried("2") == ("recorded", [])
-    assert await tried("3", event("3", data={"duration_s": 7})) == ("recorded", [])
+    await refused(it, A, "2", "3", "4")
+    assert await tried(it, "2") == ("recorded", [])
+    assert await tried(it, "3", event("3", data={"duration_s": 7})) == ("recorded", [])
     await it.projected()
     assert sorted(await it.ids()) == ["1", "2", "3"]
     # when it is taken back
     found = await retracted(it, A)
     # then all three are, and what it left is tried again no more, but as somebody's own
     assert (found.events, await it.ids()) == (3, [])
-    assert await tried("4") == ("rejected", ["retracted"])
+    assert await tried(it, "4") == ("rejected", ["retracted"])
     # and with another import that brings the same row it may be
     await imported(it, B)
-    await refused(B, "4")
-    assert await tried("4") == ("recorded", [])
-    await refused(A, "5")
-    assert await tried("5", event("5", data={"duration_s": 8})) == ("recorded", [])
+    await refused(it, B, "4")
+    assert await tried(it, "4") == ("recorded", [])
+    await refused(it, A, "5")
+    assert await tried(it, "5", event("5", data={"duration_s": 8})) == ("recorded", [])
     await it.projected()
     assert sorted(await it.ids()) == ["4", "5"]
     assert await it.built_anew(batch=2) == await it.digests()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
@@ -181,6 +183,79 @@ def test_a_timeline_shows_what_happened_and_escapes_it(served: Served, browser: 
     assert wrong.status_code == 400
     assert "RFC 3339" in wrong.text
     assert browser.get("/persons/email:nobody@example.com").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "/nowhere", 404), ("DELETE", "/channels", 405)]
+)
+def test_at_an_address_without_a_route_who_is_signed_in_keeps_the_navigation_and_a_stranger_sees_none(
+    served: Served, browser: httpx.Client, method: str, path: str, status: int
+) -> None:
+    # given somebody who has signed in, and a stranger
+    stranger = httpx.Client(base_url=served.url, headers=HTML, trust_env=False)
+    with stranger:
+        # when both come to an address that no route answers
+        mine, theirs = browser.request(method, path), stranger.request(method, path)
+    # then both hear so, and the first can go on from there
+    assert (mine.status_code, theirs.status_code) == (status, status)
+    for page, navigation in ((mine, True), (theirs, False)):
+        assert page.headers["content-type"].startswith("text/html")
+        assert ('<nav aria-label="Main">' in page.text) is navigation
+        assert int(page.headers["content-length"]) == len(page.content)
+        assert page.headers["x-frame-options"] == "DENY"
+    assert mine.headers.get("allow") == theirs.headers.get("allow")
+    # and a key that is none does not become another error
+    with served.client("tl_none") as nobody:
+        wrong = nobody.request(method, path, headers=HTML)
+    assert (wrong.status_code, "<nav" in wrong.text) == (status, False)
+
+
+def test_a_text_that_would_turn_its_order_round_is_shown_in_the_order_in_which_it_is_written(
+    served: Served, browser: httpx.Client
+) -> None:
+    # given a name and a subject line with an override of the direction, and right-to-left words with their marks
+    who = said(served, "Ann \u202egpj.exe")
+    recorded(
+        served,
+        subject=who,
+        type="email.received",
+        data={"subject": "\u202ddrow \u2067\u05e9\u05dc\u05d5\u05dd\u2069\u200f \u202eexe"},
+    )
+    # when their page is looked at
+    page = browser.get(f"/persons/{who}").text
+    # then no override is on it, one can see that there was, and the words keep what they need
+    assert not {"\u202d", "\u202e"} & set(page)
+    assert "Ann \ufffdgpj.exe" in page
+    assert page.count("\ufffddrow \u2067\u05e9\u05dc\u05d5\u05dd\u2069\u200f \ufffdexe") >= 2
+
+
+def test_no_part_of_a_page_is_shown_at_another_place_than_the_tabulator_comes_to_it(
+    browser: httpx.Client,
+) -> None:
+    style = browser.get("/pages/style.css").text
+    assert re.findall(r"[{;\s]order:[^;}]*|[a-z-]+:[^;}]*-reverse", style) == []
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="no Node here")
+def test_a_part_that_can_scroll_is_a_stop_of_the_tabulator_only_while_it_does(browser: httpx.Client) -> None:
+    # given a page with a part that shows all, one too wide, one too high, and one that shows all and has the focus
+    assert re.search(r'<script src="/pages/scrolling\.js\?\w+" defer>', browser.get("/docs").text)
+    there = """
+    const part = (width, height) => ({
+      clientWidth: 100, clientHeight: 100, scrollWidth: width, scrollHeight: height, stop: true,
+      setAttribute() { this.stop = true; }, removeAttribute() { this.stop = false; },
+    });
+    const parts = [part(100, 100), part(101, 100), part(100, 101), part(100, 100)];
+    globalThis.document = { querySelectorAll: () => parts, activeElement: parts[3] };
+    let resized;
+    globalThis.ResizeObserver = class { constructor(tell) { resized = tell; } observe() {} };
+    """
+    # when it is shown, and then made narrower
+    narrower = "console.log(parts.map(p => p.stop)); parts[0].scrollWidth = 200; resized(); console.log(parts.map(p => p.stop));"
+    script = there + browser.get("/pages/scrolling.js").text + narrower
+    told = subprocess.run(["node", "-e", script], capture_output=True, text=True, check=True)  # noqa: S607
+    # then those are stops that scroll, and none is taken from under who stands on it
+    assert told.stdout.splitlines() == ["[ false, true, true, true ]", "[ true, true, true, true ]"]
 
 
 def said(served: Served, name: str, **traits: object) -> str:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 
 from adapters.nats.heads import HeadListener
+from bin import memory
 from bin.processes import projectors
+from bin.settings import Settings
 from projections.projection import PROJECTIONS, Projection, projection
 
 LONG_S = 60.0
@@ -65,3 +70,45 @@ def test_gathering_ends_with_a_whole_batch_and_with_the_wish_to_stop(ends_by: st
     telling.join()
     assert took_s < LONG_S / 2
     assert listener.head >= 100 or stopping.is_set()
+
+
+@pytest.mark.parametrize("waits", ["itself", "the listener's end"])
+def test_a_projector_that_is_told_to_end_while_it_waits_for_a_database_that_is_away_ends_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: str
+) -> None:
+    went_on: list[str] = []
+
+    def wait_long() -> None:
+        threading.Event().wait(10)  # as the pool of the library does, which nothing wakes
+        went_on.append(waits)
+
+    def project(*_: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        if waits == "itself":
+            wait_long()
+
+    class Listener(HeadListener):
+        def __exit__(self, *_: object) -> None:
+            if waits != "itself":
+                wait_long()
+
+    # given a projector that waits for what does not come
+    for name, stub in (
+        ("_release_of_the_dead", lambda _: None),
+        ("_project", project),
+        ("HeadListener", Listener),
+        ("Rebuilder", lambda *_: SimpleNamespace(start=lambda: None)),
+    ):
+        monkeypatch.setattr(projectors, name, stub)
+    monkeypatch.setattr(memory, "settle", lambda: None)
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)}
+    settings = Settings.load({"TOUCHLOG_STOP_TIMEOUT_S": "0.2"}, data=tmp_path)
+    try:
+        # when it is told to end
+        projectors.run_projectors(settings, "live")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    # then it waits no longer than it has time for, and no alarm is left
+    assert went_on == []
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
