@@ -159,6 +159,20 @@ def test_what_is_well_asked_and_not_there_fails_with_1(monkeypatch: pytest.Monke
     assert ended.value.code == "touchlog: There is no event with this id."
 
 
+MANY = "events|rows|persons|pairs|messages|conversations|positions|files|times|things|others|entries|facts|paths|units|values"
+
+
+@pytest.mark.parametrize(
+    "file",
+    [f for folder in ("commands", "importing") for f in sorted((Path(cli.__file__).parent / folder).glob("*.py"))],
+    ids=lambda file: f"{file.parent.name}.{file.stem}",
+)  # fmt: skip
+def test_no_command_says_one_of_a_thing_in_the_plural(file: Path) -> None:
+    """`1 events` is said by who writes the number and the noun apart; `domain.units.count` knows both."""
+    told = re.findall(rf"(?<!of )\{{[^{{}}]+:,\}} (?:{MANY})\b", file.read_text("utf-8"))
+    assert not told
+
+
 def test_a_database_that_does_not_answer_is_one_line_and_exit_1(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["touchlog", "migrate"])
     monkeypatch.setenv("TOUCHLOG_DATABASE_URL", "postgresql://ann:s3cret@127.0.0.1:1/none")
