@@ -21,7 +21,7 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 import typer  # noqa: E402
 
 from bin import __version__  # noqa: E402
-from domain.errors import TouchlogError  # noqa: E402
+from domain.errors import FutureTime, Invalid, TouchlogError  # noqa: E402
 
 # One line for each module that registers commands; what is heavy it imports when a command runs.
 COMMANDS = (
@@ -99,12 +99,22 @@ _ADVICE = {
 """What to do about what the operating system refuses, whichever file it meets."""
 
 
+def told(wrong: Invalid | FutureTime) -> str:
+    """What is wrong with what was asked, and where in it; in one line."""
+    if isinstance(wrong, FutureTime):
+        return str(wrong)
+    return "; ".join(f"{p.pointer}: {p.detail}" if p.pointer else p.detail for p in wrong.problems)
+
+
 def main() -> None:
     """Run one command; exits 0, 1 (failed, or answered no), 2 (wrong use) or 130 (interrupted)."""
     if signal.getsignal(signal.SIGINT) is _interrupted_early:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         app(prog_name="touchlog")
+    except (Invalid, FutureTime) as wrong:  # never 1, which is the answer "no" of many a question
+        print(f"touchlog: {told(wrong)}", file=sys.stderr)
+        sys.exit(2)
     except TouchlogError as error:
         sys.exit(f"touchlog: {error}")
     except KeyboardInterrupt:  # before the command itself

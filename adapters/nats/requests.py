@@ -26,6 +26,7 @@ from adapters.postgres.api_keys import ApiKeys
 from adapters.postgres.outage import through_outages
 from adapters.principal import Principal
 from adapters.refusal import Refusal
+from domain.units import count
 
 __all__ = ["QUEUE", "Responder"]
 
@@ -102,8 +103,8 @@ class Responder:
                     413,
                     "too-large",
                     f"The answer is larger than this server's max_payload of {self._client.max_payload:,} bytes. All the same "
-                    f"{answer.recorded:,} events were recorded, {answer.duplicates:,} were duplicates, {answer.conflicts:,} in "
-                    f"conflict, {answer.rejected:,} rejected: send the same in smaller batches to hear of each.",
+                    f"{count(answer.recorded, 'event')} {'was' if answer.recorded == 1 else 'were'} recorded, "
+                    f"{count(answer.duplicates, 'duplicate')}, {answer.conflicts:,} in conflict, {answer.rejected:,} rejected: send the same in smaller batches to hear of each.",
                 )
         except Exception as error:  # noqa: BLE001 - every error becomes a problem document
             await self._reply_problem(message, of_exception(error, where=self._subject))

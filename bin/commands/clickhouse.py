@@ -14,6 +14,7 @@ import typer
 from bin.commands.funnel import question_of, show, step_names
 from bin.commands.reading import JSON_OPTION, asked, console, data_zone, print_json
 from bin.settings import DATA_OPTION, Settings
+from domain.units import count
 
 if TYPE_CHECKING:
     from adapters.clickhouse.server import Server
@@ -93,7 +94,7 @@ def register(app: typer.Typer) -> None:
             return
         took_s = time.monotonic() - started_s
         console().print(
-            f"{loader.position - start:,} positions loaded in {took_s:,.1f} s; ClickHouse holds the log up to position "
+            f"{count(loader.position - start, 'position')} loaded in {took_s:,.1f} s; ClickHouse holds the log up to position "
             f"{loader.position:,} of {loader.head:,}",
             soft_wrap=True,
         )

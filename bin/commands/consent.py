@@ -22,6 +22,7 @@ from bin.commands.reading import (
     when,
 )
 from bin.settings import DATA_OPTION
+from domain.units import count
 
 if TYPE_CHECKING:
     from adapters.consent.breaches import BreachReport
@@ -95,7 +96,7 @@ def show_breaches(found: BreachReport, zone: ZoneInfo) -> None:
     if not found.messages:
         out.print("Nothing went out in this span. Take a longer one, or leave --known-at out.")
     elif not found.breaches:
-        out.print(f"{found.messages:,} messages went out, and none without valid consent.")
+        out.print(f"{count(found.messages, 'message')} went out, and none without valid consent.")
     else:
         rows = table(
             f"sent ({zone.key})", "verdict", "reason", "purpose", "channel", "campaign", "sender", "evidence"
@@ -115,7 +116,7 @@ def show_breaches(found: BreachReport, zone: ZoneInfo) -> None:
     counted = " · ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in found.verdicts.items())
     more = ", there are more: --limit shows them" if found.more else ""
     out.print(
-        f"{found.messages:,} messages: {counted or 'none'}{more} · known at position {found.known_at:,}",
+        f"{count(found.messages, 'message')}: {counted or 'none'}{more} · known at position {found.known_at:,}",
         style="dim",
         soft_wrap=True,
     )

@@ -13,6 +13,7 @@ import typer
 
 from bin.commands.reading import asked, data_zone
 from bin.settings import DATA_OPTION, Settings
+from domain.units import count
 
 if TYPE_CHECKING:
     from adapters.consent.exports import Exports, Form, Rows
@@ -68,29 +69,30 @@ def export(
         position = await exports.position(known_at)
         detail = {"known_at": position, "personal": personal, "format": form, "count_known": False}
         await parts.access(principal().key_id, action=f"consent {what}", purpose=reason, detail=detail)
-        count = 0
+        number = 0
         told_s = started_s = time.monotonic()
 
         async def counted() -> AsyncIterator[Rows]:
-            nonlocal count, told_s
+            nonlocal number, told_s
             async for batch in rows(exports, position):
-                count += len(batch)
+                number += len(batch)
                 yield batch
                 if not quiet and time.monotonic() - told_s > _EVERY_S:
                     told_s = time.monotonic()
-                    typer.echo(f"{count:,} rows, {count / (told_s - started_s):,.0f}/s", err=True)
+                    typer.echo(f"{count(number, 'row')}, {number / (told_s - started_s):,.0f}/s", err=True)
 
         with _sink(output, force=force, personal=personal) as out:
             async for part in written(counted(), columns, chosen):
                 out.write(part)
-        return count, position
+        return number, position
 
-    count, position = asked(settings, "consent", READ_MODELS, work)
+    number, position = asked(settings, "consent", READ_MODELS, work)
     if not quiet:
         where = "" if output is None else f" to {output}"
         again = f"--known-at @{position}"
         typer.echo(
-            f"{count:,} rows{where} · head and known at position {position:,} · again: {again}", err=True
+            f"{count(number, 'row')}{where} · head and known at position {position:,} · again: {again}",
+            err=True,
         )
 
 

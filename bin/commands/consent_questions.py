@@ -11,6 +11,7 @@ import typer
 
 from bin.commands.reading import JSON_OPTION, asked, console, data_zone, on_record, print_json, table, when
 from bin.settings import DATA_OPTION
+from domain.units import count
 
 if TYPE_CHECKING:
     from adapters.consent.questions import Answered, Question
@@ -59,7 +60,7 @@ def show(found: Answered, zone: ZoneInfo) -> None:
         out.print(rows)
     for note in found.notes:
         out.print(escape(note), style="dim", soft_wrap=True)
-    more = f"{len(found.rows):,} rows shown, there are more · " if found.more else ""
+    more = f"{count(len(found.rows), 'row')} shown, there are more · " if found.more else ""
     at = f"at {found.at} · " if found.at else ""
     out.print(
         f"{more}{at}head and known at position {found.known_at:,} · asked {when(moment(datetime.now(UTC)), zone)}",

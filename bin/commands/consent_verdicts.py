@@ -19,6 +19,7 @@ from bin.commands.reading import (
     when,
 )
 from bin.settings import DATA_OPTION
+from domain.units import count
 
 if TYPE_CHECKING:
     from adapters.consent.ledger import Changes, MessageVerdicts
@@ -88,7 +89,9 @@ def show_changes(found: Changes, zone: ZoneInfo) -> None:
     if not found.changed:
         out.print("The report says what it said.")
     else:
-        out.print(f"{found.changed:,} messages are judged otherwise, because of what was learnt since:")
+        out.print(
+            f"{count(found.changed, 'message')} {'is' if found.changed == 1 else 'are'} judged otherwise, because of what was learnt since:"
+        )
         for one in found.because:
             out.print(
                 escape(f"  {_event(one, zone)} → {one['verdicts']:,} verdict{'s' * (one['verdicts'] != 1)}"),

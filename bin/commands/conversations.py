@@ -21,6 +21,7 @@ from bin.commands.reading import (
     when,
 )
 from bin.settings import DATA_OPTION
+from domain.units import count
 
 if TYPE_CHECKING:
     from adapters.answers.conversations import ConversationAnswer, ConversationsPage
@@ -70,7 +71,7 @@ def show_list(page: ConversationsPage, zone: ZoneInfo, *, filtered: bool) -> Non
     out.print(rows)
     more = ", there are more: --limit shows them" if page.next else ""
     out.print(
-        f"{len(page.conversations):,} conversations{more} · known at position {page.known_at:,}",
+        f"{count(len(page.conversations), 'conversation')}{more} · known at position {page.known_at:,}",
         style="dim",
         soft_wrap=True,
     )
@@ -87,7 +88,7 @@ def show_one(answer: ConversationAnswer, zone: ZoneInfo) -> None:
     told = answer.conversation
     out.print(escape(told["conversation"]), style="bold")
     out.print(
-        f"{told['events']:,} events over {escape(', '.join(told['channels']))}: {told['inbound']:,} in, {told['outbound']:,} out"
+        f"{count(told['events'], 'event')} over {escape(', '.join(told['channels']))}: {told['inbound']:,} in, {told['outbound']:,} out"
     )
     rows = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     for _ in range(3):

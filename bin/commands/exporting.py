@@ -11,6 +11,7 @@ import typer
 
 from bin.commands.reading import JSON_OPTION, asked, console, data_zone, print_json
 from bin.settings import DATA_OPTION
+from domain.units import count
 
 if TYPE_CHECKING:
     from bin.compose import Core
@@ -59,7 +60,7 @@ def register(app: typer.Typer) -> None:
         if sys.stderr.isatty():
             sys.stderr.write("\r\x1b[2K")
         console().print(
-            f"{made.rows:,} events in {len(made.files):,} {'file' if len(made.files) == 1 else 'files'} under {folder}/events, "
+            f"{count(made.rows, 'event')} in {count(len(made.files), 'file')} under {folder}/events, "
             f"known at position {made.known_at:,}, in {time.monotonic() - started_s:,.1f} s. How to read them: {folder}/README.txt",
             soft_wrap=True,
             markup=False,

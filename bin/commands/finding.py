@@ -24,6 +24,7 @@ from bin.commands.reading import (
     when,
 )
 from bin.settings import DATA_OPTION
+from domain.units import count
 
 if TYPE_CHECKING:
     from adapters.answers.duplicates import DuplicatesPage, Progress, Side
@@ -110,7 +111,7 @@ def show_duplicates(page: DuplicatesPage) -> None:
     out = console()
     if not page.pairs:
         out.print(
-            f"No two persons look like one: {page.candidates:,} pairs share something, none enough to be listed."
+            f"No two persons look like one: {count(page.candidates, 'pair')} {'shares' if page.candidates == 1 else 'share'} something, none enough to be listed."
         )
     for pair in page.pairs:
         out.print(
@@ -122,10 +123,12 @@ def show_duplicates(page: DuplicatesPage) -> None:
             out.print(f"      {sign} {reason.what.replace('_', ' ')}: {escape(reason.told)}", soft_wrap=True)
         out.print(f"      [dim]{escape(pair.merge)}[/dim]\n", soft_wrap=True)
     large = (
-        f" · {page.left_out:,} things that more than 50 persons share were left out" if page.left_out else ""
+        f" · {count(page.left_out, 'thing')} that more than 50 persons share {'was' if page.left_out == 1 else 'were'} left out"
+        if page.left_out
+        else ""
     )
     out.print(
-        f"{len(page.pairs):,} pairs shown · {page.compared:,} of {page.candidates:,} candidates compared{large} · at position {page.head:,}\n"
+        f"{count(len(page.pairs), 'pair')} shown · {page.compared:,} of {count(page.candidates, 'candidate')} compared{large} · at position {page.head:,}\n"
         "Nothing is merged by this list.",
         style="dim",
         soft_wrap=True,

@@ -14,6 +14,7 @@ import typer
 from bin.commands.reading import JSON_OPTION, asked, console, data_zone, print_json, table
 from bin.settings import DATA_OPTION
 from domain.funnels.naming import step_names as step_names  # noqa: PLC0414 - others print funnels, too
+from domain.units import count
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -138,7 +139,7 @@ def show(answer: Answer, names: list[str]) -> None:
     for note in answer.notes:
         out.print(escape(note), soft_wrap=True)
     if answer.segment is not None:
-        out.print(f"only the {answer.segment.persons:,} persons of the segment", soft_wrap=True)
+        out.print(f"only the {count(answer.segment.persons, 'person')} of the segment", soft_wrap=True)
     as_of = f" · as of {answer.as_of}" if answer.as_of else ""
     out.print(f"known at position {answer.known_at:,}{as_of}", style="dim", soft_wrap=True)
 

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 import typer
 
+from bin.commands.reading import table
 from bin.settings import DATA_OPTION, Settings
 
 if TYPE_CHECKING:
@@ -22,18 +23,14 @@ JSON_OPTION = typer.Option(False, "--json", help="Print JSON.")
 
 def show_list(runs: Sequence[ImportRun], zone: ZoneInfo) -> None:
     """Print a table of imports, or how to begin."""
-    from rich import box
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
     out = Console(highlight=False)
     if not runs:
         out.print("Nothing was imported yet. Begin with: touchlog ingest FILE --dry-run")
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in (f"import, started ({zone.key})", "files, format, by", "rows", "state"):
-        table.add_column(title, overflow="fold", justify="right" if title == "rows" else "left")
+    rows = table(f"import, started ({zone.key})", "files, format, by", "rows", "state", right=("rows",))
     for run in runs:
         counts = {
             "recorded": run.recorded,
@@ -41,7 +38,7 @@ def show_list(runs: Sequence[ImportRun], zone: ZoneInfo) -> None:
             "duplicates": run.duplicates,
             "refused": run.conflicts + run.rejected,
         }
-        table.add_row(
+        rows.add_row(
             f"{run.import_id[:13]}\n{_when(run.started_at, zone)}",
             escape("\n".join([*run.files, f"{run.format or 'no format yet'}, {run.principal}"])),
             "\n".join(f"{count:,} {name}" for name, count in counts.items() if count)
@@ -51,7 +48,7 @@ def show_list(runs: Sequence[ImportRun], zone: ZoneInfo) -> None:
             else ("stands" if run.finished_at else "running, or cut off"),
             end_section=True,
         )
-    out.print(table)
+    out.print(rows)
     out.print("The beginning of an id is enough: touchlog imports retract ID --dry-run", style="dim")
 
 

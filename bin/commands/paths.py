@@ -10,6 +10,7 @@ import typer
 from bin.commands.funnel import narrow, question_of, wrong_use
 from bin.commands.reading import JSON_OPTION, asked, console, data_zone, print_json, table
 from bin.settings import DATA_OPTION
+from domain.units import count
 
 if TYPE_CHECKING:
     from bin.compose import Core
@@ -23,15 +24,15 @@ def show(answer: Answer, unit: str) -> None:
     from adapters.analysis.path_chart import naming
 
     out, name = console(), naming(answer)
-    whose = "persons" if unit == "person" else f"values of {unit}"
-    out.print(f"{answer.paths:,} paths of {answer.units:,} {whose}", soft_wrap=True)
+    one, many = ("person", "persons") if unit == "person" else (f"value of {unit}", f"values of {unit}")
+    out.print(f"{count(answer.paths, 'path')} of {count(answer.units, one, many)}", soft_wrap=True)
     for level in answer.levels if answer.paths else []:
         rows = table(_titled(level), "paths", "share", right=("paths", "share"))
         for step in level.steps:
             rows.add_row(escape(name(step)), f"{step.count:,}", f"{step.share:.1%}")
         if level.rest:
             rows.add_row(
-                f"({level.rest.names:,} others)",
+                f"({count(level.rest.names, 'other')})",
                 f"{level.rest.count:,}",
                 f"{level.rest.count / answer.paths:.1%}",
             )
@@ -51,12 +52,14 @@ def show(answer: Answer, unit: str) -> None:
         for path in answer.sequences:
             rows.add_row(escape(whole(path)), f"{path.count:,}", f"{path.count / answer.paths:.1%}")
         if rest := answer.sequences_rest:
-            rows.add_row(f"({rest.names:,} others)", f"{rest.count:,}", f"{rest.count / answer.paths:.1%}")
+            rows.add_row(
+                f"({count(rest.names, 'other')})", f"{rest.count:,}", f"{rest.count / answer.paths:.1%}"
+            )
         out.print(rows)
     for note in answer.notes:
         out.print(escape(note), soft_wrap=True)
     if answer.segment is not None:
-        out.print(f"only the {answer.segment.persons:,} persons of the segment", soft_wrap=True)
+        out.print(f"only the {count(answer.segment.persons, 'person')} of the segment", soft_wrap=True)
     as_of = f" · as of {answer.as_of}" if answer.as_of else ""
     out.print(f"known at position {answer.known_at:,}{as_of}", style="dim", soft_wrap=True)
 

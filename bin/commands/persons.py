@@ -22,6 +22,7 @@ from bin.commands.reading import (
     when,
 )
 from bin.settings import DATA_OPTION
+from domain.units import count
 
 if TYPE_CHECKING:
     from adapters.answers.persons import Known, PersonsPage, Summary
@@ -65,7 +66,9 @@ def show_list(page: PersonsPage, zone: ZoneInfo) -> None:
         )
     out.print(rows)
     more = f", there are more: --limit, or --cursor {page.next}" if page.next else ""
-    out.print(f"{len(page.persons):,} persons{more} · at position {page.head:,}", style="dim", soft_wrap=True)
+    out.print(
+        f"{count(len(page.persons), 'person')}{more} · at position {page.head:,}", style="dim", soft_wrap=True
+    )
 
 
 def show_one(known: Known, zone: ZoneInfo) -> None:
@@ -83,7 +86,7 @@ def show_one(known: Known, zone: ZoneInfo) -> None:
         )
         return
     out.print(
-        f"{known.events:,} events from {when(known.first_at, zone)} to {when(known.last_at, zone)} ({zone.key})"
+        f"{count(known.events, 'event')} from {when(known.first_at, zone)} to {when(known.last_at, zone)} ({zone.key})"
     )
     rows = table(
         "channel",

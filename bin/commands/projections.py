@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from bin.settings import DATA_OPTION, Settings
+from domain.units import count
 
 __all__ = ["register"]
 
@@ -158,7 +159,7 @@ def _rebuild(run: dict[str, Any]) -> str:
     if run["events_per_s"]:
         told += f", {run['events_per_s']:,}/s, {run['remaining_s']:,.0f} s remain"
     if run["outcome"] and "differences_total" in run["outcome"]:
-        told += f", {run['outcome']['differences_total']:,} rows differed"
+        told += f", {count(run['outcome']['differences_total'], 'row')} differed"
     return told + (f": {run['reason']}" if run["reason"] else "")
 
 
@@ -171,7 +172,7 @@ def _print(found: Any) -> None:
 def _tell(outcome: dict[str, Any]) -> None:
     for each in outcome["projections"]:
         typer.echo(
-            f"{each['name']}: {each['rows']:,} rows differ from the log"
+            f"{each['name']}: {count(each['rows'], 'row')} {'differs' if each['rows'] == 1 else 'differ'} from the log"
             if each["rows"]
             else f"{each['name']}: agrees with the log up to position {each['position']:,}"
         )

@@ -83,14 +83,10 @@ def console() -> Console:
 
 
 def table(*columns: str, right: Sequence[str] = ()) -> Table:
-    """A table with these columns; those of *right* hold numbers."""
-    from rich import box
-    from rich.table import Table
+    """A table with these columns, in which no word is broken; those of *right* hold numbers."""
+    from bin.commands.fitting import Fitting
 
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    return made
+    return Fitting(columns, right=right)
 
 
 def when(text: str | None, zone: ZoneInfo) -> str:

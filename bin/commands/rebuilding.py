@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from adapters.embedded import servers
 from bin.settings import Settings
+from domain.units import count
 
 __all__ = ["Wish", "asked", "perform", "run"]
 
@@ -115,7 +116,7 @@ def perform(
         seconds = time.monotonic() - started
         say(
             f"{wish.name} version {rebuild.projection.version} is built in schema {rebuild.schema}: "
-            f"{position:,} positions in {seconds:.1f} s ({position / max(seconds, 0.001):,.0f}/s)."
+            f"{count(position, 'position')} in {seconds:.1f} s ({position / max(seconds, 0.001):,.0f}/s)."
         )
         outcome: dict[str, Any] = {
             "name": wish.name,
@@ -165,7 +166,7 @@ def _compare(rebuild: Any, outcome: dict[str, Any], say: Any) -> None:
     for difference in differences:
         if difference.only_live or difference.only_rebuilt:
             say(
-                f"{difference.table}: {difference.only_live:,} rows only in the one that answers, {difference.only_rebuilt:,} only in the rebuilt one"
+                f"{difference.table}: {count(difference.only_live, 'row')} only in the one that answers, {difference.only_rebuilt:,} only in the rebuilt one"
             )
             for side, row in difference.examples:
                 say(f"  only {side}: " + ", ".join(f"{k}={v}" for k, v in _shown(row).items()))

@@ -19,6 +19,7 @@ import typer
 
 from bin.settings import DATA_OPTION, Settings
 from domain.errors import Refused
+from domain.units import count
 
 if TYPE_CHECKING:
     from adapters.replays.replay import Replay, Selection
@@ -309,7 +310,7 @@ def progress(*, quiet: bool = False) -> Iterator[Callable[[Replay, bool], None]]
         total = max(asked.end - asked.first + 1, 1)
         done = min(max(replay.position - asked.first + 1, 0), total)
         spent_s = max(now_s - started_s, 1e-6)
-        parts = [f"{replay.tally.events:,} events", f"{replay.tally.events / spent_s:,.0f}/s"]
+        parts = [count(replay.tally.events, "event"), f"{replay.tally.events / spent_s:,.0f}/s"]
         if not is_last and done:
             parts.append(f"about {spent_s * total / done - spent_s:,.0f} s left")
         if bar is not None:
@@ -345,10 +346,12 @@ def summary(outcome: Outcome) -> list[str]:
         if outcome.first_position is None
         else f", positions {outcome.first_position:,} to {outcome.last_position:,}"
     )
-    lines = [f"{outcome.events:,} events{span}, in {outcome.seconds:,.1f} s ({outcome.events_per_s:,.0f}/s)"]
+    lines = [
+        f"{count(outcome.events, 'event')}{span}, in {outcome.seconds:,.1f} s ({outcome.events_per_s:,.0f}/s)"
+    ]
     if outcome.output is not None:
         lines[0] += f" → {outcome.output}" + (
-            f" ({outcome.files:,} files)" if outcome.files is not None else ""
+            f" ({count(outcome.files, 'file')})" if outcome.files is not None else ""
         )
     if outcome.as_recorded:
         lines.append("as recorded: corrections and retractions are events of their own, and change nothing")
@@ -357,7 +360,7 @@ def summary(outcome: Outcome) -> list[str]:
             f"{outcome.corrected:,} of them corrected; {outcome.retracted:,} left out, their import was taken back"
         )
     if outcome.unreadable:
-        lines.append(f"{outcome.unreadable:,} rows left out that touchlog did not write")
+        lines.append(f"{count(outcome.unreadable, 'row')} left out that touchlog did not write")
     lines.append(
         f"known at position {outcome.known_at:,}; {outcome.repeat} gives the same bytes again"
         + (", but for what is erased until then" if outcome.personal else "")

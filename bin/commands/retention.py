@@ -10,6 +10,7 @@ import typer
 from bin.commands.funnel import narrow, question_of, wrong_use
 from bin.commands.reading import JSON_OPTION, asked, console, data_zone, print_json, table
 from bin.settings import DATA_OPTION
+from domain.units import count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +52,9 @@ def show(answer: Retained) -> None:
             told = "(none)" if value.value is None else str(value.value)
             values.add_row(escape(told), f"{value.size:,}", *_cells(value.intervals, across))
         if (rest := answer.breakdown_rest) is not None:
-            values.add_row(f"({rest.values:,} others)", f"{rest.size:,}", *_cells(rest.intervals, across))
+            values.add_row(
+                f"({count(rest.values, 'other')})", f"{rest.size:,}", *_cells(rest.intervals, across)
+            )
         out.print(values)
     if answer.cohorts:
         spans = (

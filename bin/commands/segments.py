@@ -12,6 +12,7 @@ import typer
 from bin.commands.funnel import narrow, question_of, wrong_use
 from bin.commands.reading import JSON_OPTION, asked, console, data_zone, on_record, print_json, table, when
 from bin.settings import DATA_OPTION
+from domain.units import count
 
 if TYPE_CHECKING:
     from adapters.analysis.saved_segments import SavedSegment
@@ -45,10 +46,11 @@ def show(answer: Answer, zone: Any) -> None:
     out = console()
     name = f"{answer.name}, version {answer.version}: " if answer.name else ""
     out.print(
-        f"{escape(name)}{answer.members:,} persons belong to it at {when(answer.at, zone)}", soft_wrap=True
+        f"{escape(name)}{count(answer.members, 'person')} {'belongs' if answer.members == 1 else 'belong'} to it at {when(answer.at, zone)}",
+        soft_wrap=True,
     )
     out.print(
-        f"{answer.ever:,} ever did; {answer.entered:,} times somebody came in, {answer.left:,} times went out",
+        f"{answer.ever:,} ever did; {count(answer.entered, 'time')} somebody came in, {count(answer.left, 'time')} went out",
         soft_wrap=True,
     )
     if answer.trend:
@@ -81,7 +83,7 @@ def show_members(found: Members, zone: Any, entered: Mapping[str, datetime] | No
     if found.persons:
         console().print(rows)
     more = f", the first {len(found.persons):,} are shown; --limit shows more" if found.next else ""
-    console().print(f"{found.count:,} persons at {when(found.at, zone)}{more}", soft_wrap=True)
+    console().print(f"{count(found.count, 'person')} at {when(found.at, zone)}{more}", soft_wrap=True)
     _known(found.known_at, found.as_of)
 
 

@@ -10,6 +10,7 @@ import typer
 
 from bin.commands.reading import JSON_OPTION, asked, console, data_zone, print_json, table
 from bin.settings import DATA_OPTION
+from domain.units import count
 
 if TYPE_CHECKING:
     from bin.compose import Core
@@ -75,7 +76,7 @@ def register(app: typer.Typer) -> None:
         if len(result.rows) > _MOST_DRAWN:
             for line in _lines(result.columns, result.rows):
                 typer.echo(line)
-            typer.echo(f"{len(result.rows):,} rows · known at position {result.head:,}")
+            typer.echo(f"{count(len(result.rows), 'row')} · known at position {result.head:,}")
             return
         from rich.markup import escape
 
@@ -83,4 +84,4 @@ def register(app: typer.Typer) -> None:
         for row in result.rows:
             rows.add_row(*("" if v is None else escape(str(v)) for v in row))
         console().print(rows)
-        console().print(f"{len(result.rows):,} rows · known at position {result.head:,}", style="dim")
+        console().print(f"{count(len(result.rows), 'row')} · known at position {result.head:,}", style="dim")

@@ -14,6 +14,7 @@ import typer
 
 from bin import __version__
 from bin.settings import DATA_OPTION, NO_BUS, Settings, without_password
+from domain.units import count
 
 
 def of_database(database_url: str) -> dict[str, Any]:
@@ -192,7 +193,7 @@ def render(status: dict[str, Any]) -> None:
     serving = servers["http_url"] or "HTTP off"
     facts = [
         ("head", f"{status['head']:,}{newest}"),
-        ("rate", f"{status['recorded_last_minute']:,} events in the last minute"),
+        ("rate", f"{count(status['recorded_last_minute'], 'event')} in the last minute"),
         ("rejected", ", ".join(f"{n:,} {state}" for state, n in sorted(refused.items())) or "none"),
         ("imports", f"{status['imports']:,}"),
         ("subjects", f"{status['subjects']:,}"),

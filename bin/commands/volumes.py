@@ -11,6 +11,7 @@ import typer
 
 from bin.commands.reading import JSON_OPTION, asked, console, data_zone, print_json, table, when
 from bin.settings import DATA_OPTION
+from domain.units import count
 
 if TYPE_CHECKING:
     from adapters.answers.volumes import VolumesAnswer
@@ -38,7 +39,9 @@ def show(answer: VolumesAnswer, zone: ZoneInfo) -> None:
     span += f" · to {when(answer.to, zone)}" if answer.to else ""
     span += f" · as of {when(answer.as_of, zone)}" if answer.as_of else ""
     out.print(
-        f"{answer.events:,} events{span} · known at position {answer.known_at:,}", style="dim", soft_wrap=True
+        f"{count(answer.events, 'event')}{span} · known at position {answer.known_at:,}",
+        style="dim",
+        soft_wrap=True,
     )
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from bin.importing.outcome import Outcome
+from domain.units import count
 
 if TYPE_CHECKING:
     from adapters.imports import SourceFile
@@ -91,7 +92,7 @@ class Progress:
         events = outcome.handled - self._before
         spent_s = max(now_s - self._started_s, 1e-6)
         fraction = self._fraction(events)
-        parts = [f"{events:,} events", f"{events / spent_s:,.0f}/s"]
+        parts = [count(events, "event"), f"{events / spent_s:,.0f}/s"]
         if refused := outcome.rejected + outcome.conflicts - self._refused_before:
             parts.append(f"{refused:,} refused")
         if fraction and not is_last:

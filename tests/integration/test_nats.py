@@ -206,7 +206,7 @@ def test_an_answer_that_the_server_does_not_carry_is_told_in_short(
         # then the requester hears what became of it and what to do, instead of nothing
         problem = json.loads(answer.data)
         assert problem["status"] == 413
-        assert "1 events were recorded" in problem["detail"]
+        assert "1 event was recorded" in problem["detail"]
         assert "100 rejected" in problem["detail"]
         assert "smaller batches" in problem["detail"]
         assert await parts.feed.head() == 1

@@ -980,7 +980,7 @@ def test_the_command_tells_its_summary_where_events_go_to_a_file(installation: P
     )
 
     assert result.exit_code == 0, result.output
-    assert "1 events" in result.stdout
+    assert "1 event, " in result.stdout
     assert "--known-at @4 gives the same bytes again" in result.stdout
     assert [f.name for f in out.iterdir()] == ["order.placed.parquet"]
 

@@ -24,7 +24,7 @@ from bin import cli
 from bin.commands import serve, status
 from bin.commands.funnel import question_of
 from bin.settings import Settings
-from domain.errors import Misconfigured
+from domain.errors import FutureTime, Invalid, Misconfigured, NotFound, Problem, TouchlogError
 
 ALONE = {"serve"}
 """Commands that print no data to speak of, so that `--json` has no meaning."""
@@ -121,6 +121,56 @@ def test_an_error_of_ours_is_one_line_and_exit_1(
     assert "\n" not in str(ended.value.code)
     assert isinstance(ended.value.__context__, Misconfigured)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("refused", "said"),
+    [
+        (Invalid([Problem("/known_at", "Position 99 is not in the log; its newest is 7.")]), "/known_at: Position 99"),
+        (Invalid("A subject cannot be split from itself."), "touchlog: A subject cannot be split from itself."),
+        (FutureTime("Nobody knows yet what will be known then."), "Nobody knows yet what will be known then."),
+    ],
+    ids=["a position that is not there", "the whole", "a moment to come"],
+)  # fmt: skip
+def test_what_cannot_be_asked_is_wrong_use_and_never_reads_as_the_answer_no(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], refused: TouchlogError, said: str
+) -> None:
+    # given a question that the parts find to be none
+    def fails(**_: Any) -> None:
+        raise refused
+
+    monkeypatch.setattr(cli, "app", fails)
+    # when it is asked
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    # then it exits as any wrong use does, and says in one line what is wrong
+    assert ended.value.code == 2
+    shown = capsys.readouterr()
+    assert (said in shown.err, shown.err.count("\n"), shown.out) == (True, 1, "")
+
+
+def test_what_is_well_asked_and_not_there_fails_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(**_: Any) -> None:
+        raise NotFound("There is no event with this id.")
+
+    monkeypatch.setattr(cli, "app", fails)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == "touchlog: There is no event with this id."
+
+
+MANY = "events|rows|persons|pairs|messages|conversations|positions|files|times|things|others|entries|facts|paths|units|values"
+
+
+@pytest.mark.parametrize(
+    "file",
+    [f for folder in ("commands", "importing") for f in sorted((Path(cli.__file__).parent / folder).glob("*.py"))],
+    ids=lambda file: f"{file.parent.name}.{file.stem}",
+)  # fmt: skip
+def test_no_command_says_one_of_a_thing_in_the_plural(file: Path) -> None:
+    """`1 events` is said by who writes the number and the noun apart; `domain.units.count` knows both."""
+    told = re.findall(rf"(?<!of )\{{[^{{}}]+:,\}} (?:{MANY})\b", file.read_text("utf-8"))
+    assert not told
 
 
 def test_a_database_that_does_not_answer_is_one_line_and_exit_1(monkeypatch: pytest.MonkeyPatch) -> None:
