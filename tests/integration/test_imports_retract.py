@@ -314,6 +314,30 @@ def test_a_dry_run_with_correct_tells_what_would_be_restored_corrected_or_stay_a
     assert counted("--dry-run") == counted() == (0, 2, 1)
 
 
+def test_a_dry_run_with_correct_tells_of_a_key_that_comes_again_and_again_what_the_run_makes_of_it(
+    touchlog: Any, tmp_path: Path
+) -> None:
+    """Each row is compared with what the one before made of the event, as the run that follows does."""
+    file = tmp_path / "calls.jsonl"
+
+    def counted(rows: str, *how: str) -> list[str | int]:
+        lines = (event(row[0], data={"duration_s": ord(row[1])}) for row in rows.split())
+        file.write_text("".join(json.dumps(one) + "\n" for one in lines))
+        told = json.loads(touchlog("ingest", file, "--correct", "--json", *how).stdout)
+        return [told[what] for what in ("recorded", "corrected", "duplicates", "conflicts")]
+
+    # given an event, and rows that say it otherwise: the same twice, another, the first again; and a new one as well
+    assert counted("1a") == [1, 0, 0, 0]
+    for rows, becomes in (
+        ("1b 1b 1c 1b 1a 2a 2b 2b 2a", [1, 4, 4, 0]),
+        ("1c 1b 1b", [0, 2, 1, 0]),  # back to what held before the first of them
+    ):
+        # when they are tried, and then imported
+        # then the trial told what became of them
+        assert counted(rows, "--dry-run") == becomes
+        assert counted(rows) == becomes
+
+
 @story
 async def test_what_a_correction_of_a_retracted_import_said_is_corrected_anew_when_it_is_sent_again(
     it: House,
