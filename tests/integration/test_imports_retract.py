@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import psycopg
 import pytest
 import structlog
 from typer.testing import CliRunner
@@ -20,10 +21,12 @@ from adapters.checking.checker import check_now
 from adapters.intake.correcting import Corrections
 from adapters.intake.import_runs import ImportRuns
 from adapters.mending import retried
+from adapters.postgres.amendments import StoredAmendments
 from adapters.postgres.api_keys import ApiKeys
 from bin import cli
 from bin.compose import core
 from bin.settings import Settings
+from domain.entry import event_id_of, moment, uuid_text
 from domain.errors import NotFound
 from tests.integration.reading_house import OFFICE, House, correction, event, story
 
@@ -396,6 +399,48 @@ def test_a_correction_that_came_with_an_import_goes_with_it(
         assert not [one for one in check_now(database_url) if one.differences]
 
     told(tmp_path, database_url)
+
+
+@story
+async def test_what_is_known_of_corrections_and_retractions_at_a_position_is_what_stands_up_to_it(
+    it: House,
+) -> None:
+    """Also where a read model that is further on has noted more."""
+    # given (1) a call, an import (2) with (3) a correction of it, (4) an event and (5) a correction of one to come,
+    # (6) all taken back, (7) the event restored, (8) taken back again, and (9) the one to come
+    await it.given(event("call"))
+    await imported(it, A, correction("c", "call", {"channel": "fax"}), event("mine"), correction("d", "later", {"channel": "fax"}))  # fmt: skip
+    await retracted(it, A)
+    await it.given(correction("e", "mine", {"channel": "web"}, time=moment(datetime.now(UTC))))
+    await retracted(it, A)
+    await it.given(event("later"))
+    call, mine, later = (uuid_text(event_id_of("test/calls", id_)) for id_ in ("call", "mine", "later"))
+
+    def known(until: int) -> tuple[Any, ...]:
+        with psycopg.connect(it.core.database_url, autocommit=True) as conn:
+            asked = StoredAmendments(lambda: conn)
+            stated = asked.of([call, mine, A], until)
+            return (
+                {of: [(a.recorded.position, a.undone) for a in told] for of, told in stated.items()},
+                asked.waiting(until),
+                asked.retracted(until),
+                sorted(recorded.position for recorded, _ in asked.events([call, mine, later], until).values()),
+                [recorded.position for recorded, _ in asked.of_import(A, until)],
+                {e.recorded.position: e.recorded.event.channel for e in asked.effective(range(1, 10), until) if e.recorded.position in (1, 4, 9)},
+            )  # fmt: skip
+
+    # when it is asked as known at each, then only what stands up to there is told
+    at = {until: await asyncio.to_thread(known, until) for until in range(10)}
+    assert at[0] == ({}, set(), set(), [], [], {})
+    assert at[2] == ({}, set(), set(), [1], [], {1: "phone"})
+    assert at[3] == ({call: [(3, None)]}, set(), set(), [1], [3], {1: "fax"})
+    assert at[5] == ({call: [(3, None)]}, {later}, set(), [1, 4], [3, 4, 5], {1: "fax", 4: "phone"})
+    gone = {call: [(3, 6)], A: [(6, None)]}
+    assert at[6] == (gone, {later}, {A}, [1, 4], [3, 4, 5], {1: "phone"})
+    assert at[7] == (gone | {mine: [(7, None)]}, {later}, {A}, [1, 4], [3, 4, 5], {1: "phone", 4: "web"})
+    gone |= {A: [(6, None), (8, None)], mine: [(7, None)]}
+    assert at[8] == (gone, {later}, {A}, [1, 4], [3, 4, 5], {1: "phone"})
+    assert at[9] == (gone, set(), {A}, [1, 4, 9], [3, 4, 5], {1: "phone", 9: "phone"})
 
 
 @story
