@@ -19,7 +19,7 @@ from adapters.intake.ingest import Result
 from adapters.principal import Principal
 from bin.compose import core
 from bin.settings import Settings
-from domain.entry import moment
+from domain.entry import decode_body, moment
 from tests.integration.reading_house import OFFICE, House, correction, event, story
 
 _numbers = itertools.count()
@@ -410,6 +410,56 @@ async def test_a_payload_that_names_others_beside_its_first_subject_stays_a_conf
     moved = event("1", subject="user:ann", identifiers=phone)
     assert [r.status for r in await _sent_again(it, moved)] == ["corrected"]
     assert [r.status for r in await _sent_again(it, moved)] == ["duplicate"]
+
+
+@story
+async def test_a_time_and_a_direction_that_a_payload_sent_again_leaves_unsaid_stay_as_they_were(
+    it: House,
+) -> None:
+    await it.given(event("call", direction="inbound"))
+    again = event("call", channel="store")
+    del again["time"]
+
+    assert [r.status for r in await _sent_again(it, again)] == ["corrected"]
+
+    (entry,) = await it.entries()
+    assert (entry["channel"], entry["direction"]) == ("store", "inbound")
+    assert entry["occurred_at"] == "2026-03-01T12:00:00.000000Z"
+    assert entry["corrections"][0]["fields"] == ["channel"]
+
+
+@story
+async def test_what_is_sent_again_holds_also_behind_a_correction_that_was_given_a_later_time(
+    it: House,
+) -> None:
+    """And is forgotten with the person, under whose key it is sealed."""
+    later = moment(datetime.now(UTC) + timedelta(days=1))
+    await it.given(event("call"), correction("c", "call", {"channel": "fax"}, time=later))
+
+    again = event("call", channel="store", data={"duration_s": 60, "summary": "tea"})
+    assert [r.status for r in await _sent_again(it, again)] == ["corrected"]
+
+    (entry,) = await it.entries()
+    assert (entry["channel"], entry["data"]["summary"]) == ("store", "tea")
+    ((body,),) = await it.rows("SELECT body FROM touchpoint_log.events WHERE position = 3")
+    told = decode_body(bytes(body))
+    ((ann, kind, _),) = told.subjects
+    assert (kind, {key for key, _, _ in told.sealed}) == ("email", {ann})
+
+
+@story
+async def test_what_an_erased_person_said_is_not_recorded_again_when_it_is_sent_again(it: House) -> None:
+    await it.given(event("call", data={"duration_s": 60, "summary": "tea"}))
+    with psycopg.connect(it.core.database_url, autocommit=True) as owner:
+        owner.execute("DELETE FROM touchlog.subjects")
+    await it.core.subjects.forget()
+
+    (answer,) = await _sent_again(it, event("call", data={"duration_s": 60, "summary": "coffee"}))
+
+    assert (answer.status, [p.code for p in answer.errors]) == ("conflict", ["conflict", "erased"])
+    assert await it.rows("SELECT count(*) FROM touchpoint_log.events WHERE type = 'correction.recorded'") == [
+        (0,)
+    ]
 
 
 @story

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +162,17 @@ async def test_to_take_back_twice_changes_nothing_and_after_a_restore_it_takes_b
     third = await retracted(it, A)
     assert (third.applied, third.corrected_events) == (True, 1)
     assert await it.ids() == [], "also behind a correction of a later time"
+
+
+@story
+async def test_an_import_is_named_by_the_beginning_of_its_id_where_no_other_begins_so(it: House) -> None:
+    await imported(it, A, event("1"))
+    await imported(it, f"{A[:-1]}9", event("2"))
+
+    for named, why in ((A[:8], "Several imports"), ("c", "There is no import"), (" ", "There is no import")):
+        with pytest.raises(NotFound, match=why):
+            await runs(it).retract(named, OFFICE, reason="wrong file")
+    assert (await runs(it).retract(A.upper(), OFFICE, reason="wrong file", dry_run=True)).import_id == A
 
 
 @story
@@ -407,13 +418,14 @@ async def test_what_is_known_of_corrections_and_retractions_at_a_position_is_wha
 ) -> None:
     """Also where a read model that is further on has noted more."""
     # given (1) a call, an import (2) with (3) a correction of it, (4) an event and (5) a correction of one to come,
-    # (6) all taken back, (7) the event restored, (8) taken back again, and (9) the one to come
+    # (6) all taken back, (7) the event restored as of tomorrow, (8) taken back again, and (9) the one to come, which but names the import
     await it.given(event("call"))
     await imported(it, A, correction("c", "call", {"channel": "fax"}), event("mine"), correction("d", "later", {"channel": "fax"}))  # fmt: skip
     await retracted(it, A)
-    await it.given(correction("e", "mine", {"channel": "web"}, time=moment(datetime.now(UTC))))
+    tomorrow = moment(datetime.now(UTC) + timedelta(days=1))
+    await it.given(correction("e", "mine", {"channel": "web"}, time=tomorrow))
     await retracted(it, A)
-    await it.given(event("later"))
+    await it.given(event("later", data={"import": A}))
     call, mine, later = (uuid_text(event_id_of("test/calls", id_)) for id_ in ("call", "mine", "later"))
 
     def known(until: int) -> tuple[Any, ...]:
