@@ -429,6 +429,15 @@ async def test_a_time_and_a_direction_that_a_payload_sent_again_leaves_unsaid_st
 
 
 @story
+async def test_an_event_that_named_nobody_is_of_whom_the_payload_that_is_sent_again_names(it: House) -> None:
+    await it.given(event("call", subject=None), event("0"))
+
+    assert [r.status for r in await _sent_again(it, event("call"))] == ["corrected"]
+
+    assert await it.ids() == ["call", "0"]
+
+
+@story
 async def test_what_is_sent_again_holds_also_behind_a_correction_that_was_given_a_later_time(
     it: House,
 ) -> None:
