@@ -417,10 +417,10 @@ async def test_a_time_and_a_direction_that_a_payload_sent_again_leaves_unsaid_st
     it: House,
 ) -> None:
     await it.given(event("call", direction="inbound"))
-    again = event("call", channel="store")
-    del again["time"]
+    same, again = event("call"), event("call", channel="store")
+    del same["time"], again["time"]
 
-    assert [r.status for r in await _sent_again(it, again)] == ["corrected"]
+    assert [r.status for r in await _sent_again(it, same, again)] == ["duplicate", "corrected"]
 
     (entry,) = await it.entries()
     assert (entry["channel"], entry["direction"]) == ("store", "inbound")
