@@ -475,47 +475,73 @@ async def test_conversations_leave_a_correction_out_that_went_with_its_import(it
     assert (one.conversation["channels"], one.entries) == (["fax"], await it.entries(known_at=there))
 
 
+async def refused(it: House, import_id: str, *ids: str) -> None:
+    """Let rows of an import be refused that would be taken today."""
+    now, it.core.ingest.clock = it.core.ingest.clock, lambda: datetime(2024, 1, 1, tzinfo=UTC)
+    try:  # too far ahead then, and not any more
+        answer = await it.core.ingest.accept(
+            [orjson.dumps(event(id_)) for id_ in ids], OFFICE, way_in="test", import_id=import_id
+        )
+    finally:
+        it.core.ingest.clock = now
+    assert answer.rejected == len(ids)
+
+
+async def tried(it: House, id_: str, corrected: dict[str, Any] | None = None) -> tuple[str, list[str]]:
+    """Try a refused row again, or what is right in its place: (what became of it, why not)."""
+    (one,) = [row for row in await it.core.rejected.list(state=None) if row.source_id == id_]
+    shown = await it.core.rejected.show(one.id)
+    payload = None if corrected is None else orjson.dumps(corrected)
+    outcome = await retried(it.core.ingest, it.core.rejected, ApiKeys(it.core.pool), shown, OFFICE, payload)
+    return outcome["status"], [error.get("code", "invalid") for error in outcome["errors"]]
+
+
 @story
 async def test_a_refused_row_that_is_recorded_later_goes_with_its_import_and_of_one_taken_back_none_is_tried_again(
     it: House,
 ) -> None:
-    async def refused(import_id: str, *ids: str) -> None:
-        now, it.core.ingest.clock = it.core.ingest.clock, lambda: datetime(2024, 1, 1, tzinfo=UTC)
-        try:  # too far ahead then, and not any more
-            answer = await it.core.ingest.accept(
-                [orjson.dumps(event(id_)) for id_ in ids], OFFICE, way_in="test", import_id=import_id
-            )
-        finally:
-            it.core.ingest.clock = now
-        assert answer.rejected == len(ids)
-
-    async def tried(id_: str, corrected: dict[str, Any] | None = None) -> tuple[str, list[str]]:
-        (one,) = [row for row in await it.core.rejected.list(state=None) if row.source_id == id_]
-        shown = await it.core.rejected.show(one.id)
-        payload = None if corrected is None else orjson.dumps(corrected)
-        outcome = await retried(
-            it.core.ingest, it.core.rejected, ApiKeys(it.core.pool), shown, OFFICE, payload
-        )
-        return outcome["status"], [error["code"] for error in outcome["errors"]]
-
     # given an import of which one row was recorded and three were refused, and two of these recorded later
     await imported(it, A, event("1"))
-    await refused(A, "2", "3", "4")
-    assert await tried("2") == ("recorded", [])
-    assert await tried("3", event("3", data={"duration_s": 7})) == ("recorded", [])
+    await refused(it, A, "2", "3", "4")
+    assert await tried(it, "2") == ("recorded", [])
+    assert await tried(it, "3", event("3", data={"duration_s": 7})) == ("recorded", [])
     await it.projected()
     assert sorted(await it.ids()) == ["1", "2", "3"]
     # when it is taken back
     found = await retracted(it, A)
     # then all three are, and what it left is tried again no more, but as somebody's own
     assert (found.events, await it.ids()) == (3, [])
-    assert await tried("4") == ("rejected", ["retracted"])
+    assert await tried(it, "4") == ("rejected", ["retracted"])
     # and with another import that brings the same row it may be
     await imported(it, B)
-    await refused(B, "4")
-    assert await tried("4") == ("recorded", [])
-    await refused(A, "5")
-    assert await tried("5", event("5", data={"duration_s": 8})) == ("recorded", [])
+    await refused(it, B, "4")
+    assert await tried(it, "4") == ("recorded", [])
+    await refused(it, A, "5")
+    assert await tried(it, "5", event("5", data={"duration_s": 8})) == ("recorded", [])
     await it.projected()
     assert sorted(await it.ids()) == ["4", "5"]
     assert await it.built_anew(batch=2) == await it.digests()
+
+
+@story
+async def test_a_refused_row_is_settled_once_and_what_is_refused_again_is_kept_no_second_time(
+    it: House,
+) -> None:
+    # given three refused rows, of which one was recorded by itself since
+    await imported(it, A)
+    await refused(it, A, "1", "2", "3")
+    await it.given(event("1"))
+    # when it is tried, then it is a duplicate, and stays one whatever is given for it
+    assert await tried(it, "1") == ("duplicate", [])
+    assert await tried(it, "1", event("9")) == ("duplicate", [])
+    # and what is given for another and is wrong itself is refused, and not kept beside it
+    assert await tried(it, "2", event("2", data={"duration_s": "x"})) == ("rejected", ["invalid"])
+    assert await it.core.rejected.counts() == {"open": 2, "duplicate": 1}
+    # and of rows whose key was destroyed nothing can be tried, but what is given for them
+    with psycopg.connect(it.core.database_url, autocommit=True) as owner:
+        owner.execute("DELETE FROM touchlog.subjects")
+    await it.core.subjects.forget()
+    assert await tried(it, "3") == ("rejected", ["erased"])
+    assert await tried(it, "3", event("3", subject="email:bea@example.com")) == ("recorded", [])
+    await it.projected()
+    assert await it.ids("email:bea@example.com") == ["3"]
