@@ -342,10 +342,14 @@ def test_a_dry_run_with_correct_tells_of_a_key_that_comes_again_and_again_what_t
 
     # given an event, and rows that say it otherwise: the same twice, another, the first again; and a new one as well
     assert counted("1a") == [1, 0, 0, 0]
+    (first,) = json.loads(touchlog("imports", "list", "--json").stdout)["imports"]
     for rows, becomes in (
         ("1b 1b 1c 1b 1a 2a 2b 2b 2a", [1, 4, 4, 0]),
         ("1c 1b 1b", [0, 2, 1, 0]),  # back to what held before the first of them
+        ("1d 1a", [0, 1, 1, 0]),  # restored by the one before
     ):
+        if "d" in rows:
+            assert touchlog("imports", "retract", first["import_id"], "--reason", "x").exit_code == 0
         # when they are tried, and then imported
         # then the trial told what became of them
         assert counted(rows, "--dry-run") == becomes
