@@ -122,6 +122,7 @@ def amended(recorded: Recorded, amendments: Iterable[Amendment]) -> tuple[Record
         if isinstance(plain.get("time"), str):
             changes["occurred_at"] = msgspec.convert(plain["time"], datetime).astimezone(UTC)
             changes["occurred_at_given"] = True
+            changes["future"] = changes["occurred_at"] > recorded.recorded_at
         if isinstance(plain.get("channel"), str):
             changes["channel"] = plain["channel"]
         if plain.get("direction") in ("inbound", "outbound", "internal"):

@@ -23,6 +23,7 @@ __all__ = [
     "Data",
     "Direction",
     "EventType",
+    "FactRef",
     "Instant",
     "Other",
     "Participant",
@@ -70,6 +71,13 @@ class Participant(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     role: str | None = None
 
 
+class FactRef(msgspec.Struct, frozen=True, kw_only=True):
+    """Another recorded fact, by the key under which its source sent it."""
+
+    source: str
+    id: str
+
+
 class Touchpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The root of all facts; a projection that handles it catches types nobody has invented yet."""
 
@@ -89,6 +97,7 @@ class EventType(msgspec.Struct, frozen=True):
     fields: frozenset[str]
     personal: frozenset[str]  # fields sealed whole, under the first subject
     others: frozenset[str]  # fields sealed under the person whom they name
+    facts: frozenset[str]  # fields that name another fact by its key, which stays plain
     defaults: dict[str, Any]
     touchpoint: bool  # False: a record about records (identity, consent, import …), not a contact
     internal: bool  # True: rejected from outside (SEMANTICS §7)
@@ -118,6 +127,13 @@ def _marks(node: inspect.Type) -> set[str]:
     elif isinstance(node, inspect.DictType):
         found |= _marks(node.value_type)
     return found
+
+
+def _names_fact(node: inspect.Type) -> bool:
+    """Whether a field of this type is a `FactRef`, or none."""
+    if isinstance(node, inspect.UnionType):
+        return any(map(_names_fact, node.types))
+    return isinstance(node, inspect.StructType) and node.cls is FactRef
 
 
 def event(
@@ -154,6 +170,7 @@ def event(
             fields=frozenset(marks),
             personal=frozenset(f for f, m in marks.items() if "subject" in m),
             others=frozenset(f for f, m in marks.items() if m == {"other"}),
+            facts=frozenset(f.encode_name for f in info.fields if _names_fact(f.type)),
             defaults={
                 f.encode_name: None if f.default is msgspec.NODEFAULT else f.default for f in info.fields
             },
@@ -204,6 +221,7 @@ def custom_type(name: str) -> EventType:
         fields=frozenset(),
         personal=frozenset(),
         others=frozenset(),
+        facts=frozenset(),
         defaults={},
         touchpoint=True,
         internal=False,

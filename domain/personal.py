@@ -156,7 +156,29 @@ def part(declared: EventType, data: Data, encode: Callable[[Any], bytes]) -> tup
 
     *encode* writes canonical JSON; the result is what the entry will hold under `data`.
     """
-    return part_by(plan_of(declared, data), data, encode)
+    keys = {
+        field: {name: of[name] for name in ("source", "id") if name in of}
+        for field in declared.facts
+        if isinstance(of := data.get(field), dict)
+    }
+    if not keys:
+        return part_by(plan_of(declared, data), data, encode)
+    # Which fact is meant is asked of the plain data, also where its id is an address, as a mail's is: it stands plain
+    # in that fact's own entry. Whatever else a source put beside it is looked at as ever.
+    rest = {
+        field: {name: inner for name, inner in value.items() if name not in keys[field]}
+        if field in keys
+        else value
+        for field, value in data.items()
+    }
+    parts, _ = part_by(plan_of(declared, rest), rest, encode)
+    plain = dict(parts.plain)
+    for field, key in keys.items():
+        if field not in plain:  # all that stood beside it is personal
+            parts.personal[pointer((field,))] = data[field]
+        plain[field] = plain.get(field, {}) | key
+    parts.plain = plain
+    return parts, encode(plain)
 
 
 def part_by(plan: Plan | None, data: Data, encode: Callable[[Any], bytes]) -> tuple[Parts, bytes]:  # noqa: C901, PLR0912 - the hot path: calls cost

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bin.settings import Settings
 from domain.errors import Problem
@@ -13,10 +13,19 @@ if TYPE_CHECKING:
     from adapters.imports import Rejection, Row
     from adapters.intake.cloudevents import Draft
     from adapters.intake.correcting import Comparison
-    from adapters.intake.ingest import Answer
+    from adapters.intake.ingest import Answer, Result
     from adapters.keys import KeyFile
 
 __all__ = ["Trial", "trial"]
+
+
+class _Standing(NamedTuple):
+    """A row whose key stands already, in the log or earlier in these files."""
+
+    event_id: bytes
+    digest: bytes
+    draft: Draft
+    result: Result
 
 
 class Trial:
@@ -44,6 +53,7 @@ class Trial:
         self._correct = correct
         self._comparison = comparison
         self._seen: dict[bytes, bytes] = {}  # event id -> payload hash, of the rows before
+        self._made: dict[bytes, bytes] = {}  # the same of those that would be corrections: the last holds
 
     async def take(self, rows: Sequence[Row], format_name: str) -> Answer:
         """Answer for a batch as ingest would."""
@@ -56,7 +66,7 @@ class Trial:
         from domain.errors import Invalid
 
         results: list[Result] = []
-        stand: list[tuple[Draft, Result]] = []  # what a correction might change, or restore
+        stand: list[_Standing] = []  # what a correction might change, or restore
         wanted: list[tuple[int, bytes, bytes]] = []
         drafts: dict[int, Draft] = {}
         receipt = Receipt.of(datetime.now(UTC))
@@ -83,13 +93,14 @@ class Trial:
             result = results[place]
             result.position = position
             result.status = "duplicate" if before == digest else "conflict"
-            if position is not None and self._correct:
-                stand.append((drafts[place], result))
-            elif result.status == "conflict" and self._correct:
-                result.status = "corrected"
-        if stand and self._comparison is not None:
-            for made in await self._comparison.compared(stand):
-                made.result.status, made.result.errors = "corrected", made.remarks
+            if self._correct:
+                stand.append(_Standing(event_id, digest, drafts[place], result))
+        while (
+            stand
+        ):  # as a run settles them: of several with one key each is compared with what the one before made
+            now: dict[bytes, _Standing] = {}
+            stand = [one for one in stand if now.setdefault(one.event_id, one) is not one]
+            await self._settle(list(now.values()))
         for result in results:
             if result.status == "conflict":
                 where = (
@@ -110,6 +121,38 @@ class Trial:
             for status in ("recorded", "duplicate", "conflict", "rejected")
         }
         return Answer(results, count["recorded"], count["duplicate"], count["conflict"], count["rejected"], 0)
+
+    async def _settle(self, standing: list[_Standing]) -> None:
+        """Tell of which of these, each with a key of its own, a correction would be made."""
+        asked = []
+        for one in standing:
+            made = self._made.get(one.event_id)
+            if one.digest == made:
+                one.result.status = "duplicate"
+            elif made is not None and one.result.status == "duplicate":
+                continue  # the first payload sent again takes no correction back
+            elif one.result.position is not None:
+                asked.append(one)
+            elif one.result.status == "conflict":
+                one.result.status = "corrected"
+                self._made[one.event_id] = one.digest
+        if not asked or self._comparison is None:
+            return
+        were = [one.result.status for one in asked]
+        remarks = {
+            id(made.result): made.remarks
+            for made in await self._comparison.compared([(one.draft, one.result) for one in asked])
+        }
+        for one, was in zip(asked, were, strict=True):
+            if id(one.result) in remarks:
+                one.result.status, one.result.errors = "corrected", remarks[id(one.result)]
+            elif was == "conflict" and one.result.status == "duplicate" and one.event_id in self._made:
+                one.result.status = (
+                    "corrected"  # back to what holds now, from what a row before would have made of it
+                )
+            else:
+                continue
+            self._made[one.event_id] = one.digest
 
     async def keep(self, rejections: Sequence[Rejection], format_name: str) -> None:
         """Keep nothing."""

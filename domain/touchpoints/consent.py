@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from domain.event import Instant, Other, Personal, Ref, Touchpoint, event
+from domain.event import FactRef, Instant, Other, Personal, Ref, Touchpoint, event
 from domain.units import tell, words
 
 
@@ -21,13 +21,6 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     version: str | int | None = None
     language: str | None = None
     sha256: str | None = None
-
-
-class FactRef(msgspec.Struct, frozen=True, kw_only=True):
-    """Another recorded fact, by the key under which its source sent it."""
-
-    source: str
-    id: str
 
 
 class ConsentPatch(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,8 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from domain.event import Direction, Instant, Personal, Ref, Touchpoint, event
-from domain.touchpoints.consent import FactRef
+from domain.event import Direction, FactRef, Instant, Personal, Ref, Touchpoint, event
 from domain.units import Count, count, tell, words
 
 Verdict = Literal[

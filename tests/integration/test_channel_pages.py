@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.integration.posting import made_key
 from tests.integration.running import Served, served_http
-from tests.integration.test_http import made_key
 
 PAGE = {"Accept": "text/html"}
 EVENT: dict[str, Any] = {

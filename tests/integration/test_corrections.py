@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import orjson
+import psycopg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +19,7 @@ from adapters.intake.ingest import Result
 from adapters.principal import Principal
 from bin.compose import core
 from bin.settings import Settings
+from domain.entry import decode_body, moment
 from tests.integration.reading_house import OFFICE, House, correction, event, story
 
 _numbers = itertools.count()
@@ -155,6 +158,50 @@ async def test_sealed_fields_can_be_corrected_and_read_back(it: House) -> None:
     bodies = await it.rows("SELECT string_agg(convert_from(body, 'UTF8'), '') FROM touchpoint_log.events")
     assert "kettle" not in bodies[0][0]
     assert "bob@" not in bodies[0][0]
+
+
+@story
+async def test_a_correction_whose_words_were_erased_is_told_to_be_so_and_the_rest_of_it_holds(
+    it: House,
+) -> None:
+    """Whom the correction itself was about was erased, and not whom the event names; an entry beside it is whole."""
+    patch = {"channel": "fax", "data": {"summary": "asked about the kettle", "duration_s": 5}}
+    await it.given(event("1"), event("2"), correction("c", "1", patch, subject="email:bea@example.com"))
+    (bea,) = (await it.core.histories.identities.person("email:bea@example.com")).subjects
+    with psycopg.connect(it.core.database_url, autocommit=True) as owner:
+        owner.execute("DELETE FROM touchlog.subjects WHERE subject = %s", (bea["subject"],))
+    await it.core.subjects.forget()
+
+    whole, corrected = await it.entries()
+
+    assert whole["data"] == {"duration_s": 60}
+    assert (corrected["channel"], corrected["data"]) == ("fax", {"duration_s": 5, "erased": True})
+
+
+@story
+async def test_an_event_whose_id_holds_an_address_is_corrected_as_any_other(it: House) -> None:
+    """The id of a mail is one: it names no person, and says which event is meant."""
+    await it.given(event("<7@mail.example>"), correction("c", "<7@mail.example>", {"channel": "fax"}))
+
+    assert [one["channel"] for one in await it.entries()] == ["fax"]
+
+
+@story
+async def test_an_event_that_was_corrected_to_have_happened_is_in_the_future_no_more(it: House) -> None:
+    """And one that was corrected into it is: the mark is of the time that is shown."""
+    past, ahead = "2026-03-01T12:00:00Z", moment(datetime.now(UTC) + timedelta(days=1))
+    await it.given(event("1", time=ahead), event("2", time=past))
+    assert [(e["provenance"]["source_id"], e.get("future")) for e in await it.entries()] == [
+        ("1", True),
+        ("2", None),
+    ]
+
+    await it.given(correction("c1", "1", {"time": past}), correction("c2", "2", {"time": ahead}))
+
+    assert [(e["provenance"]["source_id"], e.get("future")) for e in await it.entries()] == [
+        ("2", True),
+        ("1", None),
+    ]
 
 
 @story
@@ -363,6 +410,65 @@ async def test_a_payload_that_names_others_beside_its_first_subject_stays_a_conf
     moved = event("1", subject="user:ann", identifiers=phone)
     assert [r.status for r in await _sent_again(it, moved)] == ["corrected"]
     assert [r.status for r in await _sent_again(it, moved)] == ["duplicate"]
+
+
+@story
+async def test_a_time_and_a_direction_that_a_payload_sent_again_leaves_unsaid_stay_as_they_were(
+    it: House,
+) -> None:
+    await it.given(event("call", direction="inbound"))
+    same, again = event("call"), event("call", channel="store")
+    del same["time"], again["time"]
+
+    assert [r.status for r in await _sent_again(it, same, again)] == ["duplicate", "corrected"]
+
+    (entry,) = await it.entries()
+    assert (entry["channel"], entry["direction"]) == ("store", "inbound")
+    assert entry["occurred_at"] == "2026-03-01T12:00:00.000000Z"
+    assert entry["corrections"][0]["fields"] == ["channel"]
+
+
+@story
+async def test_an_event_that_named_nobody_is_of_whom_the_payload_that_is_sent_again_names(it: House) -> None:
+    await it.given(event("call", subject=None), event("0"))
+
+    assert [r.status for r in await _sent_again(it, event("call"))] == ["corrected"]
+
+    assert await it.ids() == ["call", "0"]
+
+
+@story
+async def test_what_is_sent_again_holds_also_behind_a_correction_that_was_given_a_later_time(
+    it: House,
+) -> None:
+    """And is forgotten with the person, under whose key it is sealed."""
+    later = moment(datetime.now(UTC) + timedelta(days=1))
+    await it.given(event("call"), correction("c", "call", {"channel": "fax"}, time=later))
+
+    again = event("call", channel="store", data={"duration_s": 60, "summary": "tea"})
+    assert [r.status for r in await _sent_again(it, again)] == ["corrected"]
+
+    (entry,) = await it.entries()
+    assert (entry["channel"], entry["data"]["summary"]) == ("store", "tea")
+    ((body,),) = await it.rows("SELECT body FROM touchpoint_log.events WHERE position = 3")
+    told = decode_body(bytes(body))
+    ((ann, kind, _),) = told.subjects
+    assert (kind, {key for key, _, _ in told.sealed}) == ("email", {ann})
+
+
+@story
+async def test_what_an_erased_person_said_is_not_recorded_again_when_it_is_sent_again(it: House) -> None:
+    await it.given(event("call", data={"duration_s": 60, "summary": "tea"}))
+    with psycopg.connect(it.core.database_url, autocommit=True) as owner:
+        owner.execute("DELETE FROM touchlog.subjects")
+    await it.core.subjects.forget()
+
+    (answer,) = await _sent_again(it, event("call", data={"duration_s": 60, "summary": "coffee"}))
+
+    assert (answer.status, [p.code for p in answer.errors]) == ("conflict", ["conflict", "erased"])
+    assert await it.rows("SELECT count(*) FROM touchpoint_log.events WHERE type = 'correction.recorded'") == [
+        (0,)
+    ]
 
 
 @story

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from adapters.answers import history
-from adapters.answers.moments import READ_MODELS
+from adapters.answers.moments import READ_MODELS, Moments
 from adapters.intake.ingest import Answer
 from adapters.postgres.schema import migrate
 from adapters.principal import Principal
@@ -344,6 +344,36 @@ async def test_who_is_only_mentioned_is_nobody_now_as_with_the_known_at_of_now(i
 
 
 @story
+async def test_a_contact_point_of_an_event_that_was_corrected_ahead_is_nobody(it: House) -> None:
+    """The event names its subjects alone, whatever else stands in it."""
+    bea = "email:bea@example.com"
+    of = {"source": "test/calls", "id": "2"}
+    ahead = event("c", type="correction.recorded", subject=None, data={"of": of, "patch": {"channel": "fax"}})
+    mail = event("2", type="email.sent", data={"contact": bea})
+    head = (await it.given(ahead, mail)).head
+
+    for asked in (it.core.histories.page, it.core.histories.identities.person):
+        with pytest.raises(NotFound, match=f"at position {head}"):
+            await asked(bea)
+    assert (await it.core.histories.identities.persons_of([bea]))[0] == {bea: None}
+    assert await it.ids() == ["2"]
+
+
+@story
+async def test_an_order_is_known_from_the_recording_of_the_event_that_named_it_on_and_of_any_time(
+    it: House,
+) -> None:
+    """As whom the event names: before it happened the history is empty, before it was recorded nobody is known."""
+    first = (await it.given(event("0"))).head
+    await it.given(event("1", identifiers="order:9"))
+
+    for ref in (ANN, "order:9"):
+        assert await it.ids(ref, as_of=NOON - timedelta(days=1)) == []
+    with pytest.raises(NotFound, match=f"at position {first}"):
+        await it.ids("order:9", known_at=first)
+
+
+@story
 async def test_who_was_just_recorded_is_waited_for(it: House) -> None:
     """A history that is empty because its read models are behind would be no answer of any moment."""
     await it.given(event("1"))
@@ -528,6 +558,39 @@ async def test_a_history_waits_for_its_read_model_and_says_so_when_it_stays_behi
     asked = asyncio.create_task(it.ids(after=answer.head))
     await asyncio.to_thread(project_once, it.core.database_url)
     assert await asked == ["call"]
+    with pytest.raises(Behind, match="seen position 1, asked was 4;") as told:
+        await it.core.histories.moments.wait_until(4, at_most_s=0)
+    assert told.value.lag_positions == 3
+
+
+@pytest.mark.parametrize("missing", READ_MODELS)
+def test_while_one_read_model_is_not_live_nothing_is_told_by_the_other_alone(
+    tmp_path: Path, database_url: str, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is half of a person would be no answer of any moment: it is waited for, and then told to be behind."""
+    monkeypatch.setitem(Moments.wait_until.__kwdefaults__ or {}, "at_most_s", 0)
+
+    @story
+    async def told(it: House) -> None:
+        await it.given(event("1", identifiers="user:u-1"))
+        with psycopg.connect(database_url, autocommit=True) as owner:
+            owner.execute("UPDATE touchlog.projections SET state = 'building' WHERE name = %s", (missing,))
+        for asked in (it.core.histories.page, it.core.histories.identities.person):
+            with pytest.raises(Behind):
+                await asked(ANN)
+
+    told(tmp_path, database_url)
+
+
+@story
+async def test_the_positions_of_a_log_are_from_0_on_which_knows_nothing_to_its_head(it: House) -> None:
+    moments = it.core.histories.moments
+    head = (await it.given(event("1"), event("2"))).head
+
+    assert [await moments.resolve_known_at(at) for at in (None, 0, head)] == [None, 0, head]
+    for beyond in (-1, head + 1):
+        with pytest.raises(Invalid, match=f"Position {beyond} is not in the log; its newest is {head}"):
+            await moments.resolve_known_at(beyond)
 
 
 @story
@@ -560,3 +623,19 @@ async def test_an_entry_tells_its_provenance_and_gives_back_what_was_sent(it: Ho
         "traceparent": "00-1-2-01",
         "unknownext": "kept",
     }
+
+
+@story
+async def test_an_entry_says_what_it_belongs_to_and_that_it_lay_in_the_future_and_else_does_not(
+    it: House,
+) -> None:
+    """A number is an id as well as a text; a list is none."""
+    belongs = {"case_id": "c-1", "campaign_id": 7, "visit_id": ["x"]}
+    await it.given(
+        event("now", type="kiosk.used", data=belongs), event("then", at=datetime.now(UTC) + timedelta(days=1))
+    )
+
+    then, now = (await it.core.histories.page(ANN)).entries
+
+    assert (then["future"], "future" in now) == (True, False)
+    assert (now["belongs_to"], then["belongs_to"]) == ({"case_id": "c-1", "campaign_id": 7}, {})

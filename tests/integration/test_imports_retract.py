@@ -6,11 +6,12 @@ import asyncio
 import json
 import logging
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import orjson
+import psycopg
 import pytest
 import structlog
 from typer.testing import CliRunner
@@ -20,10 +21,12 @@ from adapters.checking.checker import check_now
 from adapters.intake.correcting import Corrections
 from adapters.intake.import_runs import ImportRuns
 from adapters.mending import retried
+from adapters.postgres.amendments import StoredAmendments
 from adapters.postgres.api_keys import ApiKeys
 from bin import cli
 from bin.compose import core
 from bin.settings import Settings
+from domain.entry import event_id_of, moment, uuid_text
 from domain.errors import NotFound
 from tests.integration.reading_house import OFFICE, House, correction, event, story
 
@@ -160,6 +163,17 @@ async def test_to_take_back_twice_changes_nothing_and_after_a_restore_it_takes_b
     third = await retracted(it, A)
     assert (third.applied, third.corrected_events) == (True, 1)
     assert await it.ids() == [], "also behind a correction of a later time"
+
+
+@story
+async def test_an_import_is_named_by_the_beginning_of_its_id_where_no_other_begins_so(it: House) -> None:
+    await imported(it, A, event("1"))
+    await imported(it, f"{A[:-1]}9", event("2"))
+
+    for named, why in ((A[:8], "Several imports"), ("c", "There is no import"), (" ", "There is no import")):
+        with pytest.raises(NotFound, match=why):
+            await runs(it).retract(named, OFFICE, reason="wrong file")
+    assert (await runs(it).retract(A.upper(), OFFICE, reason="wrong file", dry_run=True)).import_id == A
 
 
 @story
@@ -315,6 +329,34 @@ def test_a_dry_run_with_correct_tells_what_would_be_restored_corrected_or_stay_a
     assert counted("--dry-run") == counted() == (0, 2, 1)
 
 
+def test_a_dry_run_with_correct_tells_of_a_key_that_comes_again_and_again_what_the_run_makes_of_it(
+    touchlog: Any, tmp_path: Path
+) -> None:
+    """Each row is compared with what the one before made of the event, as the run that follows does."""
+    file = tmp_path / "calls.jsonl"
+
+    def counted(rows: str, *how: str) -> list[str | int]:
+        lines = (event(row[0], data={"duration_s": ord(row[1])}) for row in rows.split())
+        file.write_text("".join(json.dumps(one) + "\n" for one in lines))
+        told = json.loads(touchlog("ingest", file, "--correct", "--json", *how).stdout)
+        return [told[what] for what in ("recorded", "corrected", "duplicates", "conflicts")]
+
+    # given an event, and rows that say it otherwise: the same twice, another, the first again; and a new one as well
+    assert counted("1a") == [1, 0, 0, 0]
+    (first,) = json.loads(touchlog("imports", "list", "--json").stdout)["imports"]
+    for rows, becomes in (
+        ("1b 1b 1c 1b 1a 2a 2b 2b 2a", [1, 4, 4, 0]),
+        ("1c 1b 1b", [0, 2, 1, 0]),  # back to what held before the first of them
+        ("1d 1a", [0, 1, 1, 0]),  # restored by the one before
+    ):
+        if "d" in rows:
+            assert touchlog("imports", "retract", first["import_id"], "--reason", "x").exit_code == 0
+        # when they are tried, and then imported
+        # then the trial told what became of them
+        assert counted(rows, "--dry-run") == becomes
+        assert counted(rows) == becomes
+
+
 @story
 async def test_what_a_correction_of_a_retracted_import_said_is_corrected_anew_when_it_is_sent_again(
     it: House,
@@ -376,6 +418,49 @@ def test_a_correction_that_came_with_an_import_goes_with_it(
 
 
 @story
+async def test_what_is_known_of_corrections_and_retractions_at_a_position_is_what_stands_up_to_it(
+    it: House,
+) -> None:
+    """Also where a read model that is further on has noted more."""
+    # given (1) a call, an import (2) with (3) a correction of it, (4) an event and (5) a correction of one to come,
+    # (6) all taken back, (7) the event restored as of tomorrow, (8) taken back again, and (9) the one to come, which but names the import
+    await it.given(event("call"))
+    await imported(it, A, correction("c", "call", {"channel": "fax"}), event("mine"), correction("d", "later", {"channel": "fax"}))  # fmt: skip
+    await retracted(it, A)
+    tomorrow = moment(datetime.now(UTC) + timedelta(days=1))
+    await it.given(correction("e", "mine", {"channel": "web"}, time=tomorrow))
+    await retracted(it, A)
+    await it.given(event("later", data={"import": A}))
+    call, mine, later = (uuid_text(event_id_of("test/calls", id_)) for id_ in ("call", "mine", "later"))
+
+    def known(until: int) -> tuple[Any, ...]:
+        with psycopg.connect(it.core.database_url, autocommit=True) as conn:
+            asked = StoredAmendments(lambda: conn)
+            stated = asked.of([call, mine, A], until)
+            return (
+                {of: [(a.recorded.position, a.undone) for a in told] for of, told in stated.items()},
+                asked.waiting(until),
+                asked.retracted(until),
+                sorted(recorded.position for recorded, _ in asked.events([call, mine, later], until).values()),
+                [recorded.position for recorded, _ in asked.of_import(A, until)],
+                {e.recorded.position: e.recorded.event.channel for e in asked.effective(range(1, 10), until) if e.recorded.position in (1, 4, 9)},
+            )  # fmt: skip
+
+    # when it is asked as known at each, then only what stands up to there is told
+    at = {until: await asyncio.to_thread(known, until) for until in range(10)}
+    assert at[0] == ({}, set(), set(), [], [], {})
+    assert at[2] == ({}, set(), set(), [1], [], {1: "phone"})
+    assert at[3] == ({call: [(3, None)]}, set(), set(), [1], [3], {1: "fax"})
+    assert at[5] == ({call: [(3, None)]}, {later}, set(), [1, 4], [3, 4, 5], {1: "fax", 4: "phone"})
+    gone = {call: [(3, 6)], A: [(6, None)]}
+    assert at[6] == (gone, {later}, {A}, [1, 4], [3, 4, 5], {1: "phone"})
+    assert at[7] == (gone | {mine: [(7, None)]}, {later}, {A}, [1, 4], [3, 4, 5], {1: "phone", 4: "web"})
+    gone |= {A: [(6, None), (8, None)], mine: [(7, None)]}
+    assert at[8] == (gone, {later}, {A}, [1, 4], [3, 4, 5], {1: "phone"})
+    assert at[9] == (gone, set(), {A}, [1, 4, 9], [3, 4, 5], {1: "phone", 9: "phone"})
+
+
+@story
 async def test_conversations_leave_a_correction_out_that_went_with_its_import(it: House) -> None:
     # given a call of a conversation, which an import said came by fax; and that import taken back
     await it.given(event("call", data={"duration_s": 60, "conversation_id": "c1"}))
@@ -413,7 +498,7 @@ async def tried(it: House, id_: str, corrected: dict[str, Any] | None = None) ->
     shown = await it.core.rejected.show(one.id)
     payload = None if corrected is None else orjson.dumps(corrected)
     outcome = await retried(it.core.ingest, it.core.rejected, ApiKeys(it.core.pool), shown, OFFICE, payload)
-    return outcome["status"], [error["code"] for error in outcome["errors"]]
+    return outcome["status"], [error.get("code", "invalid") for error in outcome["errors"]]
 
 
 @story
@@ -467,3 +552,27 @@ async def test_a_refused_row_that_is_recorded_later_goes_with_its_import_and_of_
     await it.projected()
     assert sorted(await it.ids()) == ["4", "5"]
     assert await it.built_anew(batch=2) == await it.digests()
+
+
+@story
+async def test_a_refused_row_is_settled_once_and_what_is_refused_again_is_kept_no_second_time(
+    it: House,
+) -> None:
+    # given three refused rows, of which one was recorded by itself since
+    await imported(it, A)
+    await refused(it, A, "1", "2", "3")
+    await it.given(event("1"))
+    # when it is tried, then it is a duplicate, and stays one whatever is given for it
+    assert await tried(it, "1") == ("duplicate", [])
+    assert await tried(it, "1", event("9")) == ("duplicate", [])
+    # and what is given for another and is wrong itself is refused, and not kept beside it
+    assert await tried(it, "2", event("2", data={"duration_s": "x"})) == ("rejected", ["invalid"])
+    assert await it.core.rejected.counts() == {"open": 2, "duplicate": 1}
+    # and of rows whose key was destroyed nothing can be tried, but what is given for them
+    with psycopg.connect(it.core.database_url, autocommit=True) as owner:
+        owner.execute("DELETE FROM touchlog.subjects")
+    await it.core.subjects.forget()
+    assert await tried(it, "3") == ("rejected", ["erased"])
+    assert await tried(it, "3", event("3", subject="email:bea@example.com")) == ("recorded", [])
+    await it.projected()
+    assert await it.ids("email:bea@example.com") == ["3"]

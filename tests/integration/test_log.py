@@ -42,6 +42,7 @@ from projections.contact_history import ContactHistory
 from projections.identities import Identities
 from projections.projector import Projector
 from tests.cut_connection import CuttingProxy
+from tests.waiting import wait_until
 
 TABLES = ("events", "keys")
 
@@ -466,6 +467,36 @@ def test_a_fence_that_rises_between_the_two_tries_of_one_append_holds_for_the_se
     assert_sound(owner, events=1)
     assert owner.execute(second, (1, 0, *arrays)).fetchall() == [([1],)]
     assert_sound(owner, events=2)
+
+
+def test_the_second_try_of_an_append_waits_for_the_commit_before_it_and_numbers_behind_it(
+    log: LogRecorder, owner: psycopg.Connection[Any], database_url: str
+) -> None:
+    log.append([item(1)])
+
+    def again(conn: psycopg.Connection[Any], number: int) -> list[Any]:
+        _epoch, _erasures, _strict, *arrays = append_parameters([item(1), item(number)], epoch=1, erasures=0)
+        return conn.execute(
+            "SELECT first_position, known_ordinals FROM touchpoint_log.append_with_known(%b, %b, %b::uuid[], "
+            "%b::bigint[], %b::uuid[], %b::text[], %b::bytea[])",
+            (1, 0, *arrays),
+        ).fetchall()
+
+    with (
+        psycopg.connect(database_url, autocommit=True) as other,
+        psycopg.connect(database_url, autocommit=True) as watching,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        behind = "SELECT cardinality(pg_blocking_pids(%s)) > 0"
+        with owner.transaction():
+            assert again(owner, 2) == [(2, [1])]
+            waiting = threads.submit(again, other, 3)
+            wait_until(
+                lambda: watching.execute(behind, (other.info.backend_pid,)).fetchall() == [(True,)],
+                "the second to wait for the first",
+            )
+        assert waiting.result() == [(3, [1])]
+    assert_sound(owner, events=3)
 
 
 @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])

@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from adapters.http.segment import _without_key
+from tests.integration.posting import made_key
 from tests.integration.running import Served, served_http
-from tests.integration.test_http import made_key
 
 
 @pytest.fixture(scope="module")

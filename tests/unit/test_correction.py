@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import domain.touchpoints  # noqa: F401 - registers every declared type
-from domain.correction import CORRECTION, RETRACTION, Amendment, amended, undone_with
+from domain.correction import CORRECTION, RETRACTION, Amendment, amended, target_of, undone_with
 from domain.entry import Body, Recorded
 from tests.unit.test_entry import AT
 
@@ -143,3 +143,21 @@ def test_a_patched_contact_point_is_that_of_types_which_have_one() -> None:
     assert other is not None
     assert (told.contact, other.contact) == ("other", None)
     assert told.subjects == other.subjects == (("bea", "user", ""),)
+
+
+@pytest.mark.parametrize("of", [None, "shop/1", {}, {"source": "shop"}, {"id": "1"}, {"source": 1, "id": "1"}, {"source": "shop", "id": 1}])  # fmt: skip
+def test_a_correction_that_names_no_event_by_two_texts_is_of_none(of: Any) -> None:
+    assert target_of(event(CORRECTION, data={"of": of})) is None
+    assert target_of(event(CORRECTION, data={"of": {"source": "shop", "id": "1"}})) == ("shop", "1")
+
+
+def test_of_a_patch_only_what_an_event_can_have_is_taken() -> None:
+    """Null as a time, a channel, a direction or as data says nothing: an event is never without one."""
+    nothing = {"time": None, "channel": None, "direction": "sideways", "data": None}
+    other = {"direction": "internal", "data": {"agent": "bob"}}
+
+    assert held(correction((0, "a", "1"), nothing)) == CALL.event
+    told = held(correction((0, "a", "1"), nothing), correction((1, "a", "1"), other))
+    assert told is not None
+    assert (told.occurred_at, told.channel, told.direction) == (AT, "phone", "internal")
+    assert told.data == {"duration_s": 60, "note": None, "agent": "bob"}

@@ -19,7 +19,7 @@ from adapters.intake.ingest import Answer, Result
 from adapters.intake.payloads import event_of
 from bin.commands.imports import show_list
 from bin.importing import run as import_run
-from bin.importing.outcome import Outcome
+from bin.importing.outcome import Outcome, Told
 from bin.importing.progress import Progress
 from bin.importing.run import BATCH_BYTES, BATCH_EVENTS, Run, read_batch
 from domain.errors import Problem
@@ -168,6 +168,64 @@ def test_three_batches_are_under_way_at_once_and_one_that_holds_a_key_again_wait
         assert log.most <= 3
 
     asyncio.run(whole())
+
+
+def test_what_is_told_of_a_row_is_what_became_of_it_and_of_a_refused_one_what_stood_there() -> None:
+    remark, wrong = Problem("/time", "came twice", "ambiguous"), Problem("/id", "wrong", "wrong")
+    became = {
+        "fine": Result("recorded", 1, "a"),
+        "doubtful": Result("duplicate", 2, "b"),
+        "dropped": Result("corrected", 3, "c", [wrong]),
+        "other": Result("conflict", 4, "d", [wrong]),
+        "nonsense": Result("rejected", None, None, [wrong]),
+    }
+
+    class Answering(Slow):
+        async def take(self, rows: Sequence[Row], format_name: str) -> Answer:
+            return Answer([became[one.place] for one in rows], 1, 1, 1, 1, 4)
+
+    async def whole() -> None:
+        # given rows of every fate, most of them read with a remark
+        payload = event_of({"source": "shop", "id": "d"})
+        rows = [
+            *(Row("fine", payload), Row("doubtful", payload, (remark,)), Row("dropped", payload, (remark,))),
+            *(Row("other", payload, (remark,)), Row("nonsense", b"{", (remark,))),
+        ]
+        told = list[tuple[Any, ...]]()
+        outcome = Outcome(["f"])
+
+        def tell(one: Told, raw: bytes | None, event: Any) -> None:
+            told.append((one.place, one.status, one.errors, one.source, one.position, raw, event))
+
+        run = Run(Answering(), outcome, told=tell, progress=Progress(quiet=True))
+        # when they are sent
+        await run.file(object(), Format(rows), None)  # type: ignore[arg-type]
+        await run.finish()
+        # then a remark is told of what is in the log alone, and of what is not why, and its payload
+        assert told == [
+            ("doubtful", "remark", [remark], None, 2, None, None),
+            ("dropped", "remark", [remark, wrong], None, 3, None, None),
+            ("other", "conflict", [wrong], "shop", 4, None, payload.event),
+            ("nonsense", "rejected", [wrong], None, None, b"{", None),
+        ]
+        counts = (
+            outcome.recorded,
+            outcome.corrected,
+            outcome.duplicates,
+            outcome.conflicts,
+            outcome.rejected,
+        )
+        assert (counts, outcome.remarks, outcome.handled, outcome.is_clean) == ((1, 1, 1, 1, 1), 2, 5, False)
+
+    asyncio.run(whole())
+
+
+@pytest.mark.parametrize("lacking", ["conflicts", "rejected", "failed", "interrupted", "broken_off"])
+def test_an_import_is_clean_only_where_all_of_it_is_recorded(lacking: str) -> None:
+    outcome = Outcome(["f"], recorded=1, corrected=1, duplicates=1, remarks=1)
+    assert outcome.is_clean
+    value: Any = ["f"] if lacking == "failed" else 1
+    assert not msgspec.structs.replace(outcome, **{lacking: value}).is_clean
 
 
 def test_of_an_import_that_was_cut_off_before_it_was_counted_the_list_does_not_say_that_it_brought_nothing(

@@ -173,6 +173,25 @@ def test_declared_personal_fields_of_every_type_are_sealed_under_their_owner(dec
         assert f'"value of {field}"'.encode() not in encoded
 
 
+NAMING_FACTS = sorted(name for name, declared in TYPES.items() if "of" in declared.fields)
+
+
+@pytest.mark.parametrize("type_", NAMING_FACTS)
+def test_which_fact_is_meant_stays_plain_also_where_its_id_is_an_address_and_what_stands_beside_it_does_not(
+    type_: str,
+) -> None:
+    key = {"source": "mailto:ann@example.com", "id": "<7@mail.example>"}
+    for beside, kept in ({}, {}), ({"n": 1, "by": "bea@example.com"}, {"n": 1}), ({"bea@example.com": 1}, {}):
+        data = {"of": {**key, **beside}, "reason": "call +442071838750"}
+        parts, encoded = parted(type_, data)
+        assert parts.plain["of"] == {**key, **kept}
+        assert b"bea@" not in encoded
+        assert b"+44" not in encoded
+        assert whole(parts) == data
+    # and of a type that does not name a fact by it, it is looked at as anything else
+    assert parted("web.tracked", {"of": key})[0].plain == {"of": {}}
+
+
 def test_each_of_several_others_goes_its_own_way() -> None:
     parts, encoded = parted("email.sent", {"cc": ["bob@example.com", "eve@example.com"]})
     assert parts.others == [("/cc/0", "bob@example.com"), ("/cc/1", "eve@example.com")]
@@ -192,6 +211,8 @@ def test_each_of_several_others_goes_its_own_way() -> None:
         ("https://shop.example/a?email=ann%40example.com", "https://shop.example/a"),
         ("https://shop.example/a?utm_content=ann%40example.com", "https://shop.example/a"),
         ("/checkout?session=1#step", "/checkout"),
+        ("https://ann:secret@localhost/a?utm_source=news", "https://localhost/a?utm_source=news"),
+        ("https://shop.example/a?q=ann&utm_source=", "https://shop.example/a?utm_source="),
         ("https://shop.example/a?utm_source=news", None),
         ("https://shop.example/a", None),
         ("is this a url? no", None),
@@ -203,6 +224,41 @@ def test_of_a_url_the_query_is_sealed_but_its_campaign(url: str, plain: str | No
     assert parts.plain["url"] == (plain or url)
     assert (b"ann" in encoded) is False
     assert whole(parts)["url"] == url
+
+
+def test_a_url_that_cannot_be_taken_apart_is_sealed_whole() -> None:
+    url = "https://[ann/a?token=s3cr3t"
+    parts, encoded = parted("web.page_viewed", {"path": "/", "url": url})
+    assert b"s3cr3t" not in encoded
+    assert whole(parts) == {"path": "/", "url": url}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "::",
+        "192.0.2.7",
+        "[2001:db8::7]",
+        "fe80::1%eth0",
+        "0000:0000:0000:0000:0000:ffff:192.168.100.228",
+        "+44 20 7183 8750",
+        "write to ann@example.com",
+    ],
+)
+def test_addresses_of_every_spelling_are_taken_for_persons(text: str) -> None:
+    assert personal_text(text)
+
+
+def test_who_a_source_lists_as_identifiers_is_sealed_also_where_the_type_declares_none() -> None:
+    refs = ["user:u-1", "crm:7"]
+    parts, encoded = parted("call.ended", {"identifiers": refs, "agent": "bob"})
+    assert (parts.personal, encoded) == ({"/identifiers": refs}, b'{"agent":"bob"}')
+
+
+def test_nothing_stays_plain_where_there_is_nothing_to_seal() -> None:
+    data = {"cc": [], "properties": {"email": "", "phone": None}, "address": {}, "zip": ""}
+    parts, encoded = parted("email.sent", data)
+    assert (parts.personal, parts.others, encoded) == ({}, [], canonical(data))
 
 
 @pytest.mark.parametrize(
