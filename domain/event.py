@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from types import SimpleNamespace
-from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 import msgspec
 from msgspec import inspect
@@ -18,6 +18,7 @@ from msgspec import inspect
 from domain.errors import Invalid, Problem
 
 __all__ = [
+    "DIRECTIONS",
     "TYPES",
     "Channel",
     "Data",
@@ -32,6 +33,7 @@ __all__ = [
     "Touchpoint",
     "class_of",
     "custom_type",
+    "direction_problems",
     "event",
     "headline",
     "upcast",
@@ -40,6 +42,7 @@ __all__ = [
 ]
 
 Direction = Literal["inbound", "outbound", "internal"]
+DIRECTIONS: tuple[str, ...] = get_args(Direction)
 Channel = str
 Data = dict[str, Any]
 T = TypeVar("T")
@@ -134,6 +137,13 @@ def _names_fact(node: inspect.Type) -> bool:
     if isinstance(node, inspect.UnionType):
         return any(map(_names_fact, node.types))
     return isinstance(node, inspect.StructType) and node.cls is FactRef
+
+
+def direction_problems(direction: object) -> list[Problem]:
+    """What is wrong with *direction*: nothing, where it is one of `DIRECTIONS` or absent."""
+    if direction is None or direction in DIRECTIONS:
+        return []
+    return [Problem("/direction", f"'direction' is one of {', '.join(DIRECTIONS)}.", "not_allowed")]
 
 
 def event(

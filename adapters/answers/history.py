@@ -22,13 +22,56 @@ from adapters.answers.identities import Identities
 from adapters.answers.moments import READ_MODELS, Moments
 from adapters.postgres.subjects import Subjects
 from domain.entry import moment
+from domain.errors import Invalid, Problem
+from domain.event import direction_problems
 
-__all__ = ["LARGEST_PAGE", "Histories", "Page"]
+__all__ = ["ALL", "LARGEST_PAGE", "Filters", "Histories", "Page"]
 
 LARGEST_PAGE = 1000
 """Entries; whoever asks for more is given so many."""
 _SEARCHED = 400
 """Entries unsealed at a time while a text is looked for."""
+
+
+class Filters(msgspec.Struct, frozen=True, kw_only=True):
+    """Which entries of a history are shown; None shows all (SEMANTICS §3).
+
+    Attributes:
+        since: only what happened at or after this time, as corrected.
+        until: only what happened before this time; the history's own end, where `as_of` also cuts links and patches.
+        q: only entries whose headline or data hold this text, in any case.
+    """
+
+    channel: str | None = None
+    direction: str | None = None
+    type_: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    q: str | None = None
+
+    def check(self) -> None:
+        """See that there is something to choose.
+
+        Raises:
+            Invalid: a direction that is none, or a span of time that is empty.
+        """
+        problems = direction_problems(self.direction)
+        if self.since is not None and self.until is not None and self.since >= self.until:
+            detail = "'until' must lie behind 'since'; the span is [since, until)."
+            problems.append(Problem("/until", detail, "empty_interval"))
+        if problems:
+            raise Invalid(problems)
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        """The filters that rows are chosen by, by name; the text is looked for in what was unsealed."""
+        given = {
+            "channel": self.channel, "direction": self.direction, "type": self.type_, "since": self.since, "until": self.until,
+        }  # fmt: skip
+        return {name: value for name, value in given.items() if value is not None}
+
+
+ALL = Filters()
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -102,6 +145,8 @@ _FILTERS = {
     "channel": "AND channel = %(channel)s",
     "direction": "AND direction = %(direction)s",
     "type": "AND type = %(type)s",
+    "since": "AND occurred_at >= %(since)s",
+    "until": "AND occurred_at < %(until)s",
     "cursor": "AND occurred_at <= %(c_at)s AND (occurred_at, source, source_id) < (%(c_at)s, %(c_source)s, %(c_id)s)",
 }
 
@@ -133,10 +178,7 @@ class Histories:
         *,
         as_of: datetime | None = None,
         known_at: datetime | int | None = None,
-        channel: str | None = None,
-        direction: str | None = None,
-        type_: str | None = None,
-        q: str | None = None,
+        only: Filters = ALL,
         limit: int = 50,
         cursor: str | None = None,
         after: int = 0,
@@ -144,13 +186,13 @@ class Histories:
         """Entries of the history of the person whom *ref* names, newest first.
 
         Args:
-            q: only entries whose headline or data hold this text, in any case.
             cursor: `next` of the page before; it carries that page's moment, so that pages never shift; another
                 moment beside it is refused.
 
         Raises:
             Invalid, NotFound, FutureTime, Behind.
         """
+        only.check()
         limit = max(1, min(limit, LARGEST_PAGE))
         place = read_cursor(cursor, _Place) if cursor else None
         if place is not None:
@@ -162,26 +204,15 @@ class Histories:
         subject = await self.identities.subject_then(ref, known_at)
         parameters: dict[str, Any] = {
             "subject": subject,
-            "channel": channel,
-            "type": type_,
-            "direction": direction,
             "as_of": as_of,
             "models": list(READ_MODELS),
+            **only.stored,
         }
-        filters = [
-            name
-            for name, value in (
-                ("channel", channel),
-                ("type", type_),
-                ("direction", direction),
-                ("as_of", as_of),
-            )
-            if value is not None
-        ]
+        filters = [*only.stored, *(["as_of"] if as_of is not None else [])]
         if place is not None:
             parameters |= {"c_at": place.at, "c_source": place.source, "c_id": place.id}
             filters.append("cursor")
-        wanted = limit + 1 if q is None else _SEARCHED
+        wanted = limit + 1 if only.q is None else _SEARCHED
         asked = (as_of, known_at, filters, parameters | {"limit": wanted})
         rows, position, members = await self._newest(subject, *asked)
         first = place is None
@@ -194,12 +225,12 @@ class Histories:
             if not rows:
                 await self.identities.known(ref, members, position)
         parameters |= {"subjects": members, "known_at": position}
-        if q is None:
+        if only.q is None:
             shown = rows[:limit]
             entries = await self.entries.of(shown)
             more = len(rows) > limit
         else:
-            entries, shown, more = await self._search(q, limit, rows, filters, parameters)
+            entries, shown, more = await self._search(only.q, limit, rows, filters, parameters)
         following = _cursor(position, as_of, shown[-1]) if more and shown else None
         return Page(
             entries, following, str(min(members)), moment(as_of) if as_of else None, position, position

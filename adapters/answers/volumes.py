@@ -18,6 +18,7 @@ from psycopg_pool import AsyncConnectionPool
 from adapters.answers.history import Histories
 from domain.entry import LAST_INSTANT, moment
 from domain.errors import Invalid, Problem
+from domain.event import direction_problems
 
 __all__ = ["BY", "Volumes", "VolumesAnswer"]
 
@@ -87,7 +88,7 @@ class Volumes:
             after: wait until the read model has seen this position.
 
         Raises:
-            Invalid: *by* names what volumes are not kept by, or `from` does not lie before `to`.
+            Invalid: *by* names what volumes are not kept by, *direction* is none, or `from` does not lie before `to`.
             FutureTime: nobody knows yet what will be known at *known_at*.
             Behind: the read model does not come to *after* in time.
         """
@@ -100,6 +101,7 @@ class Volumes:
         ]
         if "day" in by and "hour" in by:
             problems.append(Problem("/by", "By day or by hour, not both: an hour tells its day.", "both"))
+        problems += direction_problems(direction)
         if from_ is not None and to is not None and from_ >= to:
             problems.append(
                 Problem("/from", "'from' must lie before 'to'; the interval is [from, to).", "empty_interval")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
@@ -17,7 +17,7 @@ from adapters.consent.questions import QUESTIONS, Answered, Parts, Question, par
 from adapters.http.auth import TAKES_ALSO, house_of, needs_key, unknown_parameters
 from adapters.http.persons import access_recorded
 from adapters.http.problems import ProblemDocument
-from adapters.http.reading import after_of, in_utc, json_answer, known_at_of, time_of, timed
+from adapters.http.reading import after_of, json_answer, known_at_of, local_time_of, time_of, timed
 from adapters.http.rendering import from_our_page, rendered
 from adapters.postgres.outage import through_outages
 from adapters.principal import Principal
@@ -155,7 +155,16 @@ async def answer_page(
     given = {one.name: str(form.get(one.name) or "").strip() for one in wanted.parameters}
     zone = ZoneInfo(house_of(request).core.settings.timezone)
     try:
-        asked = parsed(wanted, given, _local(zone), _known(zone))
+        asked = parsed(
+            wanted,
+            given,
+            lambda text, place: local_time_of(text, zone, place, ends=place not in ("/from", "/to")),
+            lambda text: (
+                known_at_of(text)
+                if text.startswith("@")
+                else local_time_of(text, zone, "/known_at", ends=True)
+            ),
+        )
         found = await _answer(request, reader, wanted, asked)
     except Invalid as wrong:
         return _page(request, reader, wanted, given, problems=wrong.problems, code=400)
@@ -164,29 +173,6 @@ async def answer_page(
             request, reader, wanted, given, problems=[Problem("", str(missing), "not_found")], code=404
         )
     return _page(request, reader, wanted, given, found=found)
-
-
-def _local(zone: ZoneInfo) -> Callable[[str, str], datetime]:
-    """Times as people write them: a day, or a time of day in the installation's zone."""
-
-    def read(text: str, place: str) -> datetime:
-        try:
-            at = datetime.fromisoformat(text)
-        except ValueError:
-            detail = f"'{text}' is no time; write 2026-01-31, 2026-01-31 12:00 or 2026-01-31T12:00:00Z."
-            raise Invalid([Problem(place, detail, "not_a_time")]) from None
-        if at.tzinfo is None:
-            at = at.replace(tzinfo=zone)
-            if len(text) == 10 and place not in ("/from", "/to"):  # a whole day has happened by its end
-                at += timedelta(days=1) - timedelta(microseconds=1)
-        return in_utc(at, place)
-
-    return read
-
-
-def _known(zone: ZoneInfo) -> Callable[[str], datetime | int | None]:
-    read = _local(zone)
-    return lambda text: known_at_of(text) if text.startswith("@") else read(text, "/known_at")
 
 
 def _page(

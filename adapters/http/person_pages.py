@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
@@ -14,14 +14,16 @@ from litestar.params import PathParameter, QueryParameter
 
 from adapters.answers.duplicates import MOST_OF_ONE_TOKEN, DuplicatesPage
 from adapters.answers.finding import FoundPage
+from adapters.answers.history import Filters
 from adapters.answers.persons import Persons
 from adapters.http.auth import house_of
 from adapters.http.duplicates import about_pairs, likely_duplicates
 from adapters.http.persons import access_recorded, found_persons, history_of, person_of
-from adapters.http.reading import as_of_of
+from adapters.http.reading import as_of_of, local_time_of
 from adapters.http.rendering import Clock, elsewhere, from_our_page, rendered
 from adapters.postgres.outage import through_outages
 from adapters.principal import Principal
+from domain.entry import LAST_INSTANT
 from domain.event import TYPES
 from domain.portrait import portrait_of
 from domain.units import words
@@ -31,6 +33,7 @@ __all__ = ["ROUTES"]
 _SHOWN_IDENTIFIERS = 6
 """Of one kind; the others are unfolded."""
 _PAIRS_SHOWN = 50
+_TICK = timedelta(microseconds=1)
 
 
 @post("/search", include_in_schema=False, status_code=200)
@@ -69,22 +72,30 @@ async def person_page(
     known_at: Annotated[str | None, QueryParameter()] = None,
     channel: Annotated[str | None, QueryParameter()] = None,
     direction: Annotated[str | None, QueryParameter()] = None,
+    since: Annotated[str | None, QueryParameter()] = None,
+    until: Annotated[str | None, QueryParameter()] = None,
     q: Annotated[str | None, QueryParameter()] = None,
     cursor: Annotated[str | None, QueryParameter()] = None,
 ) -> Response[str]:
     """Show who a person is, what is known of it, and its timeline."""
     house = house_of(request)
-    asked_for = {"channel": channel, "direction": direction, "q": q, "as_of": as_of, "known_at": known_at}
+    zone = ZoneInfo(house.core.settings.timezone)
+    asked_for = {
+        "channel": channel, "direction": direction, "since": since, "until": until, "q": q, "as_of": as_of, "known_at": known_at,
+    }  # fmt: skip
     page = await history_of(
         request,
         reader,
         ref,
         as_of=as_of,
         known_at=known_at,
-        channel=channel,
-        direction=direction,
-        type_=None,
-        q=q,
+        only=Filters(
+            channel=channel or None,
+            direction=direction or None,
+            since=local_time_of(since, zone, "/since") if since else None,
+            until=_behind(until, zone) if until else None,
+            q=q or None,
+        ),
         limit=50,
         cursor=cursor,
     )
@@ -103,7 +114,7 @@ async def person_page(
         kinds=_by_kind(person.subjects),
         most_shown=_SHOWN_IDENTIFIERS,
         page=page,
-        days=_days(page.entries, ZoneInfo(house.core.settings.timezone)),
+        days=_days(page.entries, zone),
         asked_for=asked_for,
         filtered=bool(given),
         channels=_channels(page.entries, channel),
@@ -131,6 +142,12 @@ async def duplicates_page(
         page=page,
         most_of_one=MOST_OF_ONE_TOKEN,
     )
+
+
+def _behind(until: str, zone: ZoneInfo) -> datetime:
+    """Before when: the time that was given, or the end of the day, which is shown with it."""
+    at = local_time_of(until, zone, "/until", ends=True)
+    return min(at, LAST_INSTANT - _TICK) + _TICK if len(until) == 10 else at
 
 
 def _by_kind(subjects: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

@@ -10,13 +10,13 @@ from litestar.openapi import ResponseSpec
 from litestar.params import PathParameter, QueryParameter
 
 from adapters.answers.finding import Finding, FoundPage
-from adapters.answers.history import Page
+from adapters.answers.history import Filters, Page
 from adapters.answers.identities import Person
 from adapters.answers.persons import Persons, PersonsPage
 from adapters.http.auth import action_of, house_of
 from adapters.http.house import House
 from adapters.http.problems import ProblemDocument
-from adapters.http.reading import AsOf, KnownAt, after_of, as_of_of, json_answer, known_at_of, timed
+from adapters.http.reading import AsOf, KnownAt, after_of, as_of_of, json_answer, known_at_of, time_of, timed
 from adapters.postgres.outage import through_outages
 from adapters.principal import Principal
 from domain.errors import NotFound
@@ -77,10 +77,7 @@ async def history_of(
     *,
     as_of: str | None,
     known_at: str | None,
-    channel: str | None,
-    direction: str | None,
-    type_: str | None,
-    q: str | None,
+    only: Filters,
     limit: int,
     cursor: str | None,
 ) -> Page:
@@ -93,10 +90,7 @@ async def history_of(
             ref,
             as_of=at,
             known_at=known,
-            channel=channel or None,
-            direction=direction or None,
-            type_=type_ or None,
-            q=q or None,
+            only=only,
             limit=limit,
             cursor=cursor or None,
             after=after,
@@ -107,7 +101,9 @@ async def history_of(
     except NotFound:
         await access_recorded(request, reader, (), ref, 0)
         raise
-    await access_recorded(request, reader, (page.person,), f"{ref} {q}" if q else ref, len(page.entries))
+    await access_recorded(
+        request, reader, (page.person,), f"{ref} {only.q}" if only.q else ref, len(page.entries)
+    )
     return page
 
 
@@ -117,7 +113,7 @@ async def access_recorded(
     """Record that *reader* is about to see this; awaited before the answer leaves."""
     detail = {
         k: v
-        for k in ("as_of", "known_at", "channel", "direction", "type", "cursor")
+        for k in ("as_of", "known_at", "channel", "direction", "type", "since", "until", "cursor")
         if (v := request.query_params.get(k))
     }
     await house_of(request).core.records.access(
@@ -225,6 +221,17 @@ async def show_history(
     type_: Annotated[
         str | None, QueryParameter(name="type", description="Only events of this stored name")
     ] = None,
+    since: Annotated[
+        str | None, QueryParameter(description="RFC 3339 time; only what happened from it on, as corrected")
+    ] = None,
+    until: Annotated[
+        str | None,
+        QueryParameter(
+            description=(
+                "RFC 3339 time; only what happened before it. Unlike `as_of` it cuts no link and leaves persons as they are"
+            )
+        ),
+    ] = None,
     q: Annotated[
         str | None, QueryParameter(description="Only entries whose headline or data hold this text")
     ] = None,
@@ -241,10 +248,14 @@ async def show_history(
         ref,
         as_of=as_of,
         known_at=known_at,
-        channel=channel,
-        direction=direction,
-        type_=type_,
-        q=q,
+        only=Filters(
+            channel=channel or None,
+            direction=direction or None,
+            type_=type_ or None,
+            since=time_of(since, "/since"),
+            until=time_of(until, "/until"),
+            q=q or None,
+        ),
         limit=limit,
         cursor=cursor,
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 from litestar import Request, Response
@@ -24,6 +25,7 @@ __all__ = [
     "in_utc",
     "json_answer",
     "known_at_of",
+    "local_time_of",
     "time_of",
     "timed",
 ]
@@ -116,6 +118,27 @@ def time_of(text: str | None, place: str) -> datetime | None:
         Invalid: no time, or one without a zone.
     """
     return None if not text else _time(text, place)
+
+
+def local_time_of(text: str, zone: ZoneInfo, place: str, *, ends: bool = False) -> datetime:
+    """Read a time as people write it on a page: RFC 3339, or a day or a time of day in the installation's *zone*.
+
+    Args:
+        ends: a day stands for its last microsecond; otherwise for its first.
+
+    Raises:
+        Invalid: it is no time; says how to write one.
+    """
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        detail = f"'{text}' is no time; write 2026-01-31, 2026-01-31 12:00 or 2026-01-31T12:00:00Z."
+        raise Invalid([Problem(place, detail, "not_a_time")]) from None
+    if at.tzinfo is None:
+        at = at.replace(tzinfo=zone)
+        if len(text) == 10 and ends:  # a whole day has happened by its end
+            at += timedelta(days=1) - timedelta(microseconds=1)
+    return in_utc(at, place)
 
 
 def known_at_of(text: str | None) -> datetime | int | None:

@@ -22,13 +22,12 @@ from domain.consent.opt_outs import WORDED, understood
 from domain.correction import CONSENT_CORRECTION, CORRECTION
 from domain.entry import LAST_POSITION, moment
 from domain.errors import Invalid, Problem, pointed
-from domain.event import TYPES, EventType, custom_type, validate
+from domain.event import TYPES, EventType, custom_type, direction_problems, validate
 from domain.identity import Identifier, kind_of
 from domain.personal import personal_text, plain_url
 
 __all__ = [
     "CORRECTIONS",
-    "DIRECTIONS",
     "LONGEST_NAME",
     "Draft",
     "Receipt",
@@ -48,7 +47,6 @@ _KNOWN = frozenset(
     "specversion id source type time subject data data_base64 datacontenttype channel direction identifiers "
     "purpose legalbasis snapshot traceparent dataschema correlationid causationid recordedtime position touchlogoptout".split()
 )
-DIRECTIONS = ("inbound", "outbound", "internal")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LEAP_SECOND = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:60")
 
@@ -246,10 +244,7 @@ def draft(payload: Payload, receipt: Receipt, *, inside: bool = False, region: s
         )
     occurred_at, given, future = _when(event, receipt, problems)
     direction = get("direction")
-    if direction is not None and direction not in DIRECTIONS:
-        problems.append(
-            Problem("/direction", f"'direction' is one of {', '.join(DIRECTIONS)}.", "not_allowed")
-        )
+    problems += direction_problems(direction)
     channel = get("channel")
     if channel is not None and (
         type(channel) is not str or not channel.strip() or len(channel) > 64 or _CONTROL.search(channel)

@@ -19,7 +19,7 @@ import msgspec
 import orjson
 
 from adapters.intake.attributes import is_media_type
-from adapters.intake.cloudevents import CORRECTIONS, DIRECTIONS, LONGEST_NAME, Draft, Receipt
+from adapters.intake.cloudevents import CORRECTIONS, LONGEST_NAME, Draft, Receipt
 from adapters.intake.frames import Frames
 from adapters.intake.named import told_ref
 from adapters.intake.payloads import Payload
@@ -29,7 +29,7 @@ from adapters.postgres.event_log import Item
 from adapters.postgres.subjects import Subjects
 from domain.consent.opt_outs import WORDED
 from domain.entry import event_id_of, uuid_text
-from domain.event import EventType
+from domain.event import DIRECTIONS, EventType
 from domain.identity import Identifier
 from domain.personal import Plan, part_by, plan_of, suspicious
 

@@ -16,7 +16,7 @@ import typer
 from bin.settings import DATA_OPTION, Settings
 
 if TYPE_CHECKING:
-    from adapters.answers.history import Page
+    from adapters.answers.history import Filters, Page
     from adapters.answers.identities import Person
     from bin.compose import Core
 
@@ -91,8 +91,7 @@ async def ask(
     *,
     as_of: datetime | int | None,
     known_at: datetime | int | None,
-    channel: str | None,
-    type_: str | None,
+    only: Filters,
     limit: int,
 ) -> tuple[Page, Person]:
     """Ask for the history, page by page, and who the person is at that moment; the disclosure is on record first."""
@@ -105,11 +104,8 @@ async def ask(
             ref,
             as_of=happened,
             known_at=known_at,
-            channel=channel,
-            type_=type_,
-            q=None,
+            only=only,
             limit=min(limit, 1000),
-            cursor=None,
         )
         entries = list(page.entries)
         following = page.next
@@ -118,9 +114,7 @@ async def ask(
                 ref,
                 as_of=happened,
                 known_at=known_at,
-                channel=channel,
-                type_=type_,
-                q=None,
+                only=only,
                 limit=min(limit - len(entries), 1000),
                 cursor=following,
             )
@@ -129,7 +123,8 @@ async def ask(
         page = msgspec.structs.replace(page, entries=entries, next=following)
         person = await parts.histories.identities.person(ref, as_of=happened, known_at=page.known_at)
         about = tuple(str(subject["subject"]) for subject in person.subjects)
-        await parts.access(principal().key_id, action="history", about=about, query=ref, count=len(entries))
+        asked = f"{ref} {only.q}" if only.q else ref
+        await parts.access(principal().key_id, action="history", about=about, query=asked, count=len(entries))
     return page, person
 
 
@@ -182,7 +177,7 @@ def render(page: Page, person: Person, *, ref: str, zone: ZoneInfo, filtered: bo
         out.print(Text("also " + ", ".join(identifiers[1:]), style="dim"), soft_wrap=True)
     out.print()
     if not page.entries:
-        said = "Nothing matches these cuts and filters. Leave out --channel, --type, --as-of or --known-at to see more."
+        said = "Nothing matches these cuts and filters. Leave some of them out to see more."
         out.print(
             said
             if filtered
@@ -271,7 +266,17 @@ def register(app: typer.Typer) -> None:
             help="Only what was known by then, a time or a position such as @123.",
         ),
         channel: str | None = typer.Option(None, help="Only this channel."),
+        direction: str | None = typer.Option(None, help="inbound, outbound or internal."),
         type: str | None = typer.Option(None, help="Only this type, e.g. order.placed."),
+        since: str | None = typer.Option(
+            None, metavar="T", help="Only what happened from this time on; a date is its begin."
+        ),
+        until: str | None = typer.Option(
+            None, metavar="T", help="Only what happened before this time; a date is its begin."
+        ),
+        q: str | None = typer.Option(
+            None, "--q", metavar="TEXT", help="Only entries whose headline or data hold this text."
+        ),
         limit: int = typer.Option(50, min=1, help="At most so many entries."),
         data: Path | None = DATA_OPTION,
         json: bool = typer.Option(
@@ -279,6 +284,7 @@ def register(app: typer.Typer) -> None:
         ),
     ) -> None:
         """Tell everything that happened with one person, newest first."""
+        from adapters.answers.history import Filters
         from adapters.embedded import servers
         from adapters.postgres.schema import migrate
         from bin import logs
@@ -290,10 +296,23 @@ def register(app: typer.Typer) -> None:
         zone = ZoneInfo(settings.timezone)
         happened_by = None if as_of is None else known_at_of(as_of, zone)
         known_by = None if known_at is None else known_at_of(known_at, zone)
+        only = Filters(
+            channel=channel,
+            direction=direction,
+            type_=type,
+            since=None if since is None else moment_of(since, zone, ends=False),
+            until=None if until is None else moment_of(until, zone, ends=False),
+            q=q or None,
+        )
         try:
             parse_ref(ref)
         except Invalid as wrong:
             raise typer.BadParameter(wrong.problems[0].detail, param_hint="REF") from None
+        try:
+            only.check()
+        except Invalid as wrong:
+            hint = "--" + wrong.problems[0].pointer[1:]
+            raise typer.BadParameter(wrong.problems[0].detail, param_hint=hint) from None
         with servers(settings, by="history", begins=False) as (database_url, _):
             migrate(database_url)
             catch_up(database_url)
@@ -304,15 +323,14 @@ def register(app: typer.Typer) -> None:
                     ref,
                     as_of=happened_by,
                     known_at=known_by,
-                    channel=channel,
-                    type_=type,
+                    only=only,
                     limit=limit,
                 )
             )
         if json:
             print_page(page, person.subjects)
         else:
-            render(page, person, ref=ref, zone=zone, filtered=any((as_of, known_at, channel, type)))
+            render(page, person, ref=ref, zone=zone, filtered=bool(as_of or known_at or q or only.stored))
 
 
 def print_page(page: Page, subjects: Sequence[dict[str, Any]]) -> None:

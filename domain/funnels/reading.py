@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from domain.errors import Invalid, Problem
-from domain.event import TYPES
+from domain.event import DIRECTIONS, TYPES
 from domain.funnels.declared import declared_kinds
 from domain.funnels.property import ENVELOPE, OPS, Condition, kind_of_value, path_of
 from domain.funnels.question import Count, Entry, Exclusion, Funnel, Order, Policy, Step, Trend
@@ -29,7 +29,6 @@ MOMENT = frozenset({"as_of", "known_at"})
 _KEYS = (
     "steps", "window", "entry", "order", "count", "unit", "exclude", "hold", "breakdown", "range", "trend", "timezone",
 )  # fmt: skip
-_DIRECTIONS = ("inbound", "outbound", "internal")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = 1_000_000
 MINUTE_US = 60 * _MICROSECOND
@@ -229,8 +228,8 @@ class Reader:
                 "wrong_type",
             )
             return False
-        if path == "direction" and (bad := [v for v in values if v not in _DIRECTIONS]):
-            self.wrong(at, f"'{bad[0]}' is no direction; there are {', '.join(_DIRECTIONS)}.", "not_allowed")
+        if path == "direction" and (bad := [v for v in values if v not in DIRECTIONS]):
+            self.wrong(at, f"'{bad[0]}' is no direction; there are {', '.join(DIRECTIONS)}.", "not_allowed")
             return False
         return True
 

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from adapters.answers import history
+from adapters.answers.history import Filters
 from adapters.answers.moments import READ_MODELS, Moments
 from adapters.intake.ingest import Answer
 from adapters.postgres.schema import migrate
@@ -236,7 +237,7 @@ async def test_who_was_first_seen_later_is_unknown_at_an_earlier_head_for_ever(i
     with pytest.raises(NotFound):
         await it.core.histories.identities.person(bea, known_at=head)
     assert await it.ids(bea, known_at=head + 1) == ["2"]
-    assert await it.ids(bea, known_at=head + 1, channel="web") == []
+    assert await it.ids(bea, known_at=head + 1, only=Filters(channel="web")) == []
 
 
 @pytest.mark.parametrize("together", [False, True], ids=["one by one", "together"])
@@ -539,11 +540,57 @@ async def test_a_history_is_filtered_by_channel_type_direction_and_text(it: Hous
         event("sale", type="order.placed", data={}),
     )
 
-    assert await it.ids(channel="phone") == ["call"]
-    assert await it.ids(type_="order.placed") == ["sale"]
-    assert await it.ids(direction="inbound", channel="email") == ["mail"]
-    assert await it.ids(q="KETTLE") == ["mail", "call"]
-    assert await it.ids(q="teapot") == []
+    async def ids(**only: Any) -> list[str]:
+        return await it.ids(only=Filters(**only))
+
+    assert await ids(channel="phone") == ["call"]
+    assert await ids(type_="order.placed") == ["sale"]
+    assert await ids(direction="inbound", channel="email") == ["mail"]
+    assert await ids(q="KETTLE") == ["mail", "call"]
+    assert await ids(q="teapot") == []
+
+
+@story
+async def test_a_history_is_filtered_by_a_span_of_time_as_corrected(it: House) -> None:
+    """From its first instant on and before its last, on every page, also where a text is looked for."""
+    hours = [NOON + timedelta(hours=n) for n in range(4)]
+    await it.given(
+        *(event(f"call{n}", at=at, data={"duration_s": 5, "summary": "tea"}) for n, at in enumerate(hours))
+    )
+
+    async def ids(since: int | None = None, until: int | None = None, **asked: Any) -> list[str]:
+        span: dict[str, Any] = {
+            k: None if n is None else hours[n] for k, n in (("since", since), ("until", until))
+        }
+        return await it.ids(only=Filters(**span, q=asked.pop("q", None)), **asked)
+
+    assert await ids() == ["call3", "call2", "call1", "call0"]
+    assert await ids(since=1) == ["call3", "call2", "call1"]
+    assert await ids(until=2) == ["call1", "call0"]
+    assert await ids(since=1, until=3) == await ids(since=1, until=3, q="TEA") == ["call2", "call1"]
+    assert await ids(since=1, until=3, as_of=hours[1]) == await ids(since=1, until=3, known_at=2) == ["call1"]
+    first = await it.core.histories.page("email:ann@example.com", only=Filters(since=hours[1]), limit=2)
+    assert first.next is not None
+    assert await ids(since=1, limit=2, cursor=first.next) == ["call1"]
+
+    moved = {"of": {"source": "test/calls", "id": "call1"}, "patch": {"time": hours[3].isoformat()}}
+    await it.given(event("later", type="correction.recorded", at=hours[0], subject=None, data=moved))
+    assert await ids(since=1, until=3) == ["call2"]
+    assert await ids(since=1, until=3, known_at=4) == ["call2", "call1"]
+
+
+@pytest.mark.parametrize(
+    ("only", "where"),
+    [
+        (Filters(direction="inwards"), "/direction"),
+        (Filters(since=NOON, until=NOON), "/until"),
+        (Filters(since=NOON, until=NOON - timedelta(hours=1)), "/until"),
+    ],
+)
+def test_what_no_entry_can_match_is_told(only: Filters, where: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        only.check()
+    assert [p.pointer for p in refused.value.problems] == [where]
 
 
 @story

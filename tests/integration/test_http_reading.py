@@ -315,6 +315,18 @@ def test_pages_of_a_history_follow_each_other(served: Served, http: httpx.Client
     assert found == sorted(found, reverse=True)
     assert len(found) == 5
 
+    def between(**span: str) -> list[int]:
+        page = http.get(f"/v1/persons/{who}/history", params=span)
+        return [e["position"] for e in page.json()["entries"]]
+
+    assert between(since="2026-02-02T00:00:00Z", until="2026-02-05T00:00:00Z") == found[1:4]
+    refused = http.get(
+        f"/v1/persons/{who}/history",
+        params={"since": "2026-02-02T00:00:00Z", "until": "2026-02-02T00:00:00Z"},
+    )
+    assert [e["pointer"] for e in assert_problem(refused, 400)["errors"]] == ["/until"]
+    assert assert_problem(http.get("/v1/volumes", params={"direction": "in"}), 400)
+
 
 def test_a_read_model_that_is_behind_says_how_far(served: Served, http: httpx.Client) -> None:
     recorded = only(post(http, call()))

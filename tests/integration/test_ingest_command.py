@@ -594,6 +594,17 @@ def test_a_history_is_told_newest_first_with_who_it_is_about(touchlog: Touchlog,
     known = touchlog("history", "email:ann@example.com", "--known-at", "@2", "--json").json
     assert ([entry["type"] for entry in known["entries"]], known["known_at"]) == (["call.ended"], 2)
     assert "Nothing matches" in touchlog("history", "email:ann@example.com", "--channel", "fax").out
+    for words, types in {
+        ("--since", "2026-02-01"): ["order.placed"],
+        ("--until", "2026-02-01"): ["call.ended"],
+        ("--since", "2026-01-31T12:00:00Z", "--until", "2026-02-01T09:30:00Z"): ["call.ended"],
+        ("--q", "order a7"): ["order.placed"],
+        ("--direction", "outbound"): [],
+    }.items():
+        chosen = touchlog("history", "email:ann@example.com", *words, "--json").json
+        assert [entry["type"] for entry in chosen["entries"]] == types
+    wrong = touchlog("history", "email:ann@example.com", "--since", "2026-02-01", "--until", "2026-02-01")
+    assert (wrong.code, "--until" in wrong.err) == (2, True)
 
 
 @pytest.mark.parametrize(

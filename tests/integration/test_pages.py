@@ -179,6 +179,15 @@ def test_a_timeline_shows_what_happened_and_escapes_it(served: Served, browser: 
     assert "no-store" in page.headers["cache-control"]
     empty = browser.get(f"/persons/{who}", params={"channel": "web"})
     assert "No contact matches" in empty.text
+    for span, is_there in (
+        ({"since": "2026-01-05", "until": "2026-01-05"}, True),
+        ({"since": "2026-01-06"}, False),
+        ({"until": "2026-01-04"}, False),
+        ({"until": "9999-12-31"}, True),
+    ):
+        asked = browser.get(f"/persons/{who}", params=span).text
+        assert ('<ol class="timeline">' in asked) is is_there, span
+        assert ("No contact matches" in asked) is not is_there
     wrong = browser.get(f"/persons/{who}", params={"as_of": "yesterday"})
     assert wrong.status_code == 400
     assert "RFC 3339" in wrong.text

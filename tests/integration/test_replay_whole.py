@@ -16,6 +16,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 from typer.testing import CliRunner
 
+from adapters.answers.history import Filters
 from adapters.destination import Destination
 from adapters.postgres.reading_pool import ReadingPool
 from adapters.replays import parquet as replay_parquet
@@ -63,7 +64,7 @@ async def test_what_a_correction_took_away_is_absent_also_with_personal_fields(i
     (plain,) = await it.events(types=("call.ended",))
     (opened,) = await it.events(personal=True, types=("call.ended",))
     await asyncio.to_thread(catch_up, it.core.database_url)
-    page = await it.core.histories.page("email:ann@example.com", type_="call.ended")
+    page = await it.core.histories.page("email:ann@example.com", only=Filters(type_="call.ended"))
 
     assert plain["data"] == {"duration_s": 60, "outcome": "sold"}
     assert opened["data"] == page.entries[0]["data"] == plain["data"]
