@@ -29,6 +29,10 @@ __all__ = [
     "moment",
     "moment_once",
     "recorded",
+    "surrogate_of",
+    "uuid_bytes",
+    "uuid_of",
+    "uuid_text",
     "within_calendar",
 ]
 
@@ -187,6 +191,19 @@ def uuid_text(raw: bytes) -> str:
     """16 bytes as the text of a UUID; half the cost of building a UUID object."""
     h = raw.hex()
     return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
+
+
+def uuid_of(text: str) -> UUID:
+    """The UUID that *text* writes; a quarter of the price of its own constructor.
+
+    Raises:
+        msgspec.ValidationError: it writes none.
+    """
+    return msgspec.convert(text, UUID)
+
+
+surrogate_of = lru_cache(maxsize=200_000)(uuid_of)
+"""`uuid_of` for surrogates: the same subjects come again, in one read model after another."""
 
 
 def uuid_bytes(text: str) -> bytes:

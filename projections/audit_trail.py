@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from functools import lru_cache
 from typing import Annotated, ClassVar
 from uuid import UUID
 
 import msgspec
 from msgspec import Meta
 
+from domain.entry import surrogate_of, uuid_of
 from projections.projection import Effective, Index, PerEvent, Table, indexable, projection
 
 __all__ = ["TABLE", "AuditTrail", "Trace"]
@@ -50,7 +50,6 @@ TABLE = Table(
     ),
     known=True,
 )
-_surrogate = lru_cache(maxsize=200_000)(UUID)
 
 
 @projection
@@ -71,7 +70,7 @@ class AuditTrail(PerEvent):
                 TABLE,
                 Trace(
                     position=recorded.position,
-                    event_id=UUID(told.event_id),
+                    event_id=uuid_of(told.event_id),
                     type=told.type,
                     recorded_at=recorded.recorded_at,
                     occurred_at=told.occurred_at,
@@ -81,7 +80,7 @@ class AuditTrail(PerEvent):
                     source_id=told.id,
                     channel=told.channel,
                     direction=told.direction,
-                    subject=_surrogate(owners[0][0]) if owners else None,
+                    subject=surrogate_of(owners[0][0]) if owners else None,
                     correlation=told.correlation,
                     causation=None if told.causation is None else indexable(told.causation),
                     import_id=told.import_id,

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import msgspec
 
-from domain.entry import Recorded
+from domain.entry import Recorded, surrogate_of
 from domain.resolution import Link, Order, Persons, order_of, persons
 from projections.clusters import Part, Sets, Sum, row_of, small_sums, sum_of
 from projections.linking import (
@@ -117,7 +117,7 @@ class Identities(Projection):
             return
         self._find_pairs(said, unstated, load)
         self._new = said.keys() | unstated
-        named = {UUID(s) for pair in self._new for s in pair} | decided
+        named = {surrogate_of(s) for pair in self._new for s in pair} | decided
         if not named:
             return
         self._touched = True
@@ -125,14 +125,14 @@ class Identities(Projection):
             self._cluster[one.subject] = one.cluster
         self._find_parts(said, unstated, decided, merges, named, load)
         if unstated:  # what else states these links, now that one event no longer does?
-            for event in load.of_subjects({UUID(pair[0]) for pair in unstated}):
+            for event in load.of_subjects({surrogate_of(pair[0]) for pair in unstated}):
                 for pair, _, order in stated(event.recorded):
                     if pair in unstated:
                         self._stated.setdefault(pair, {})[event.recorded.position] = (order, event.recorded)
 
     def _find_pairs(self, said: dict[Pair, Order], unstated: set[Pair], load: Load) -> None:
         """Bring in the stored evidence of these links, and forget what is said of them but no earlier."""
-        ends = {(UUID(a), UUID(b)) for a, b in (*said, *unstated)}
+        ends = {(surrogate_of(a), surrogate_of(b)) for a, b in (*said, *unstated)}
         for link in load.where(LINKS, ("a", "b"), ends | {(b, a) for a, b in ends}):
             if link.known_to is None:
                 pair = (str(link.a), str(link.b))
@@ -172,20 +172,22 @@ class Identities(Projection):
                     standing.setdefault(merge.b_cluster, []).append(merge)
                     frontier |= {merge.a_cluster, merge.b_cluster} - seen
         for a, b in said:
-            self._labels.join(self._cluster_of(UUID(a)), self._cluster_of(UUID(b)))
-            self._reach.join(self._cluster_of(UUID(a)), self._cluster_of(UUID(b)))
+            self._labels.join(self._cluster_of(surrogate_of(a)), self._cluster_of(surrogate_of(b)))
+            self._reach.join(self._cluster_of(surrogate_of(a)), self._cluster_of(surrogate_of(b)))
         for merge in merges:
             self._reach.join(self._cluster_of(merge.a), self._cluster_of(merge.b))
         for cluster in seen:
             self._parts.setdefault(self._reach.of(cluster), Part()).clusters.add(cluster)
         for pair, order in said.items():
-            part = self._parts[self._reach.of(self._cluster_of(UUID(pair[0])))]
+            part = self._parts[self._reach.of(self._cluster_of(surrogate_of(pair[0])))]
             part.earliest = order if part.earliest is None else min(part.earliest, order)
-        for subject in decided | {UUID(pair[0]) for pair in unstated}:
+        for subject in decided | {surrogate_of(pair[0]) for pair in unstated}:
             self._parts[self._reach.of(self._cluster_of(subject))].is_whole = True
         noted = {row.cluster: row for row in load.where(CLUSTERS, "cluster", seen)}
         load.where(SPLITS, "cluster", seen)
-        self._choose(noted, standing, {self._cluster_of(UUID(s)) for pair in said for s in pair}, load)
+        self._choose(
+            noted, standing, {self._cluster_of(surrogate_of(s)) for pair in said for s in pair}, load
+        )
         whole = {c for part in self._parts.values() if part.is_whole for c in part.clusters}
         # Clusters that lose their name are written again, so they are read whole as well.
         losing = {c for c in seen - whole if self._labels.of(c) != c}
@@ -241,9 +243,9 @@ class Identities(Projection):
                 changes.know(
                     REFERENCES,
                     Reference(
-                        reference=UUID(surrogate),
+                        reference=surrogate_of(surrogate),
                         position=recorded.position,
-                        subject=UUID(event.subjects[0][0]),
+                        subject=surrogate_of(event.subjects[0][0]),
                         occurred_at=event.occurred_at,
                         source=event.source,
                         source_id=event.id,
@@ -302,7 +304,7 @@ class Identities(Projection):
     ) -> None:
         if not self._remember(pair, order):
             return
-        a, b = UUID(pair[0]), UUID(pair[1])
+        a, b = surrogate_of(pair[0]), surrogate_of(pair[1])
         self._identity(a, named[0], changes)
         self._identity(b, named[1], changes)
         row = Evidence(

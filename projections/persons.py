@@ -7,13 +7,13 @@ subjects of a person up when it is asked.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Annotated, ClassVar
 from uuid import UUID
 
 import msgspec
 from msgspec import Meta
 
+from domain.entry import surrogate_of
 from projections.projection import Counting, Effective, Table, projection
 
 __all__ = ["TABLE", "Activity", "Persons"]
@@ -30,7 +30,6 @@ class Activity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 TABLE = Table("person_activity", Activity, key=("subject", "channel"), sums=("events", "inbound", "outbound"))
-_surrogate = lru_cache(maxsize=200_000)(UUID)
 
 
 @projection
@@ -47,7 +46,7 @@ class Persons(Counting):
         owners = told.subjects or told.references
         if owners:
             yield Activity(
-                subject=_surrogate(owners[0][0]),
+                subject=surrogate_of(owners[0][0]),
                 channel=told.channel,
                 events=1,
                 inbound=int(told.direction == "inbound"),

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from functools import lru_cache
 from typing import Annotated, ClassVar
 from uuid import UUID
 
 import msgspec
 from msgspec import Meta
 
+from domain.entry import surrogate_of
 from domain.touchpoints.identity import ProfileUpdated
 from projections.projection import Effective, Index, PerEvent, Table, projection
 
@@ -51,7 +51,6 @@ TABLE = Table(
     ),
     known=True,
 )
-_surrogate = lru_cache(maxsize=200_000)(UUID)
 
 
 @projection
@@ -75,7 +74,7 @@ class Profiles(PerEvent):
             (
                 TABLE,
                 Update(
-                    subject=_surrogate(owners[0][0]),
+                    subject=surrogate_of(owners[0][0]),
                     position=recorded.position,
                     recorded_at=recorded.recorded_at,
                     occurred_at=told.occurred_at,

@@ -23,9 +23,9 @@ The projector hands a projection `Step`s in log order. Nothing here reads a cloc
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from datetime import datetime
-from functools import reduce
+from functools import cache, reduce
 from hashlib import sha256
 from importlib.metadata import entry_points
 from itertools import islice
@@ -125,7 +125,16 @@ class Table(msgspec.Struct, Generic[R], frozen=True):
 
     def key_of(self, row: R) -> Key:
         """The key of *row*."""
-        return tuple(getattr(row, column) for column in self.key)
+        return _getter(self.key)(row)
+
+
+@cache
+def _getter(columns: tuple[str, ...]) -> Callable[[Any], Key]:
+    """What gives *columns* of a row, as a tuple however many they are."""
+    if len(columns) > 1:
+        found: Callable[[Any], Key] = attrgetter(*columns)
+        return found
+    return lambda row: tuple(getattr(row, column) for column in columns)
 
 
 class Load(Protocol):

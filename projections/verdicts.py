@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from domain.entry import event_id_of
+from domain.entry import event_id_of, uuid_of
 from domain.touchpoints.records import VerdictRecorded
 from projections.projection import Effective, Index, PerEvent, Table, projection
 
@@ -89,12 +89,12 @@ class Verdicts(PerEvent):
         row = LedgerEntry(
             position=recorded.position,
             recorded_at=recorded.recorded_at,
-            event_id=UUID(recorded.event.event_id),
+            event_id=uuid_of(recorded.event.event_id),
             message=UUID(bytes=event_id_of(told.of.source, told.of.id)),
             knowledge=told.known_at_position,
             verdict=told.verdict,
             reason=told.reason,
-            supersedes=None if told.supersedes is None else UUID(told.supersedes),
+            supersedes=None if told.supersedes is None else uuid_of(told.supersedes),
             evidence=told.evidence_positions,
             looks=f"{{{looks}}}",
             policy=told.policy_version,
