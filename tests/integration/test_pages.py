@@ -334,6 +334,7 @@ def test_likely_duplicates_are_shown_with_their_reasons(
 ) -> None:
     # what was found by a look that took long is told for a while, which is for those of many persons
     monkeypatch.setattr("adapters.http.duplicates._WORTH_KEEPING_S", 3600.0)
+    served.project()
     empty = browser.get("/duplicates")
     assert "No two persons look like one" in empty.text
     mail = f"{uuid4().hex}@example.com"
