@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import psycopg
 import pytest
 
 import projections  # noqa: F401 - registers every projection
-from adapters.embedded.processes import footprint
+from adapters.embedded.processes import Footprint, footprint
 from adapters.postgres.event_log import Item, connect_log
 from domain.entry import event_id_of, uuid_text
 from projections.projection import PROJECTIONS
@@ -118,6 +119,10 @@ def stores(database_url: str) -> bool:
         return False
 
 
+def has_ended(process: Footprint) -> bool:
+    return not process.is_alive()
+
+
 def test_it_starts_heals_stops_and_continues(tmp_path: Path, servings: list[Serve]) -> None:
     data = tmp_path / "with a space" / "data"
     serve = Serve(data)
@@ -195,7 +200,7 @@ def test_after_a_kill_nothing_is_left_and_the_next_start_continues(
     servings.append(second)
     second.ready_line()
     for name, child in children.items():  # by number and start: another may have the number by now
-        wait_until(lambda child=child: not child.is_alive(), f"{name} of the killed serve ended")
+        wait_until(partial(has_ended, child), f"{name} of the killed serve ended")
     with psycopg.connect(second.told()["database_url"]) as connection:
         assert connection.execute("SELECT answer FROM public.kept").fetchone() == (42,)
     assert second.stop().startswith("exit 0")
