@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from adapters.postgres.read_models import LeaseLost, ReadModels
 from domain.entry import event_id_of, moment, uuid_text
 from projections.projection import PROJECTIONS, Projection
 from projections.projector import Projector
+from tests.waiting import wait_until
 
 KINDS = ("user", "crm", "loyalty_card", "email", "phone", "anonymous")
 
@@ -234,10 +236,12 @@ def test_projectors_that_race_for_the_lease_all_the_time_double_nothing_and_lose
     items = [*history(3, 240), *history(4, 4800)[240:]]
     written: list[int] = []  # when all are
     lost: list[int] = []
+    together = threading.Barrier(4, timeout=120)
 
     def race(number: int) -> None:
         chance = random.Random(number)
         with Running(log, database_url, batch=chance.choice((17, 40)), other=str(number)) as projector:
+            together.wait()
             while not (written and done(owner, written[0])):
                 try:
                     if len(projector.positions) < len(PROJECTIONS):
@@ -253,12 +257,21 @@ def test_projectors_that_race_for_the_lease_all_the_time_double_nothing_and_lose
 
     def write() -> None:
         at = 0
-        while at < 240 or (
-            not lost and at < len(items)
-        ):  # as few as will do, where nobody lost a race so far
-            log.append(items[at : at + 20])
-            at += 20
-        written.append(at)
+
+        def raced() -> bool:
+            return bool(lost) or done(owner, at)
+
+        together.wait()
+        try:
+            while at < 240 or (not lost and at < len(items)):
+                log.append(items[at : at + 20])
+                at += 20
+                if (
+                    at >= 240
+                ):  # as few as will do: more come only where all are there and nobody lost a race yet
+                    wait_until(raced, "a race to be lost, or all to be projected")
+        finally:
+            written.append(at)
 
     with ThreadPoolExecutor(4) as threads:
         for each in [threads.submit(write), *(threads.submit(race, n) for n in range(3))]:
