@@ -10,7 +10,7 @@ T = TypeVar("T")
 EVERY_S = 0.02
 
 
-def wait_until(condition: Callable[[], T], what: str, *, within_s: float = 20) -> T:
+def wait_until(condition: Callable[[], T], what: str, *, within_s: float = 60) -> T:
     """Ask *condition* until it gives something true, and give that.
 
     Raises:

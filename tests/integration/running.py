@@ -38,7 +38,7 @@ class Served:
         return httpx.Client(
             base_url=self.url,
             headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=30,
+            timeout=60,
             trust_env=False,
         )
 
@@ -101,7 +101,7 @@ def served_http(
 
             def ready() -> bool:
                 try:
-                    return asking.get(f"{url}/readyz", timeout=2).status_code == 200
+                    return asking.get(f"{url}/readyz", timeout=20).status_code == 200
                 except httpx.TransportError:
                     return False
 
@@ -110,6 +110,6 @@ def served_http(
     finally:
         if parts:
             parts[0].should_exit = True
-        thread.join(20)
+        thread.join(60)
         listener.close()
         assert not thread.is_alive(), "HTTP did not stop"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import orjson
+import psycopg
 import pytest
 from typer.testing import CliRunner
 
@@ -21,6 +23,7 @@ from domain.errors import Refused, Unavailable
 from tests.integration.running import Served, served_http
 from tests.integration.test_columns import DAY, given, viewed, web
 from tests.unit.test_clickhouse import Engine
+from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +84,18 @@ class Cutting:
         return self._server.run(statement, rows)
 
 
+@contextmanager
+def alone(url: str) -> Iterator[psycopg.Connection[Any]]:
+    """Connect once no loader is at work: the server hears of a connection that was closed a moment later."""
+    with connected(url) as conn:
+        held = (
+            "SELECT FROM pg_locks WHERE locktype = 'advisory' "
+            "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        )
+        wait_until(lambda: not conn.execute(held).fetchall(), "the loader before to be gone")
+        yield conn
+
+
 def test_each_row_is_loaded_once_wherever_the_loader_is_cut_off_and_the_answers_are_the_same(
     served: Served, clickhouse: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,7 +120,7 @@ def test_each_row_is_loaded_once_wherever_the_loader_is_cut_off_and_the_answers_
         server = HttpServer(clickhouse)
         cuts = 0
         for times in range(60):
-            with connected(served.database_url) as conn:
+            with alone(served.database_url) as conn:
                 try:
                     assert Loader(conn, Cutting(server, times % 5)).load() == head
                     break
@@ -126,12 +141,12 @@ def test_each_row_is_loaded_once_wherever_the_loader_is_cut_off_and_the_answers_
             expected = http.post("/v1/funnels/query", json=question)
             assert expected.status_code == 200, expected.text
             assert asked(served, clickhouse, question) == expected.json()
-    with connected(served.database_url) as one, connected(served.database_url) as other:
+    with alone(served.database_url) as one, connected(served.database_url) as other:
         Loader(one, server)
         with pytest.raises(Unavailable, match="Another loader"):
             Loader(other, server)
         server.run(f"INSERT INTO loaded (position, log_id) VALUES ({head + 1}, 'another')")  # noqa: S608
-    with connected(served.database_url) as conn, pytest.raises(Refused, match="another log"):
+    with alone(served.database_url) as conn, pytest.raises(Refused, match="another log"):
         Loader(conn, server)
 
 

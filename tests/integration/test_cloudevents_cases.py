@@ -356,7 +356,7 @@ def test_over_nats_the_answers_are_the_same(tmp_path: Path, database_url: str, b
 
         async def asked(payload: bytes, **headers: str) -> dict[str, Any]:
             answer = await client.request(
-                "touchlog.append", payload, timeout=10, headers={**signed, **headers}
+                "touchlog.append", payload, timeout=30, headers={**signed, **headers}
             )
             (result,) = json.loads(answer.data)["results"]
             assert isinstance(result, dict)

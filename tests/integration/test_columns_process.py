@@ -28,7 +28,7 @@ def kept(data: Path, url: str) -> Iterator[subprocess.Popen[bytes]]:
             yield process
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(30)
+            process.wait(120)
 
 
 def heavy_in(process: subprocess.Popen[bytes]) -> list[str]:

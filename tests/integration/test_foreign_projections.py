@@ -41,7 +41,7 @@ class Beside:
         """Run a command."""
         return subprocess.run(
             [sys.executable, "-m", "bin.cli", *words, "--data", str(self.settings.data)],
-            capture_output=True, text=True, timeout=60, check=False, cwd="/",
+            capture_output=True, text=True, timeout=240, check=False, cwd="/",
             env={**self.settings.environment(), "PYTHONPATH": f"{ROOT}{os.pathsep}{self.folder}"},
         )  # fmt: skip
 
@@ -68,7 +68,7 @@ def test_a_projection_of_another_distribution_is_run_listed_and_rebuilt(
     installed(beside.folder, "their_pages", visits(1))
     part = Parts(beside.settings, beside.folder, beside.said)
     try:
-        wait_until(lambda: live(database_url, "pages_seen") == (1, 60), "it to be run", within_s=60)
+        wait_until(lambda: live(database_url, "pages_seen") == (1, 60), "it to be run", within_s=180)
     finally:
         part.end()
 
@@ -85,7 +85,7 @@ def test_the_example_of_the_readme_runs_as_it_stands(beside: Beside, database_ur
     installed(beside.folder, "our_hours", code)
     part = Parts(beside.settings, beside.folder, beside.said)
     try:
-        wait_until(lambda: live(database_url, "our_hours") == (1, 60), "it to be run", within_s=60)
+        wait_until(lambda: live(database_url, "our_hours") == (1, 60), "it to be run", within_s=180)
     finally:
         part.end()
     with psycopg.connect(database_url) as conn:
@@ -103,7 +103,7 @@ def test_those_that_cannot_be_loaded_are_told_and_stop_no_other(beside: Beside, 
     try:
         wait_until(
             lambda: names(database_url) >= {"pages_seen", "conversations", "contact_history"},
-            "the others to be run", within_s=60,
+            "the others to be run", within_s=180,
         )  # fmt: skip
     finally:
         part.end()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -374,6 +374,14 @@ async def test_an_order_is_known_from_the_recording_of_the_event_that_named_it_o
         await it.ids("order:9", known_at=first)
 
 
+@contextmanager
+def patient() -> Iterator[None]:
+    """Wait for read models as long as a slow machine makes them."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(Moments.wait_until.__kwdefaults__ or {}, "at_most_s", 60)
+        yield
+
+
 @story
 async def test_who_was_just_recorded_is_waited_for(it: House) -> None:
     """A history that is empty because its read models are behind would be no answer of any moment."""
@@ -381,12 +389,13 @@ async def test_who_was_just_recorded_is_waited_for(it: House) -> None:
     bea = "email:bea@example.com"
     await it.given(event("2", subject=bea), projected=False)
 
-    history = asyncio.create_task(it.ids(bea))
-    person = asyncio.create_task(it.core.histories.identities.person(bea))
-    await asyncio.to_thread(project_once, it.core.database_url)
+    with patient():
+        history = asyncio.create_task(it.ids(bea))
+        person = asyncio.create_task(it.core.histories.identities.person(bea))
+        await asyncio.to_thread(project_once, it.core.database_url)
 
-    assert await history == ["2"]
-    assert (await person).known_at == 2
+        assert await history == ["2"]
+        assert (await person).known_at == 2
 
 
 @story
@@ -602,9 +611,10 @@ async def test_a_history_waits_for_its_read_model_and_says_so_when_it_stays_behi
         await it.core.histories.moments.wait_until(answer.head, at_most_s=0.05)
 
     assert told.value.lag_positions == 1
-    asked = asyncio.create_task(it.ids(after=answer.head))
-    await asyncio.to_thread(project_once, it.core.database_url)
-    assert await asked == ["call"]
+    with patient():
+        asked = asyncio.create_task(it.ids(after=answer.head))
+        await asyncio.to_thread(project_once, it.core.database_url)
+        assert await asked == ["call"]
     with pytest.raises(Behind, match="seen position 1, asked was 4;") as told:
         await it.core.histories.moments.wait_until(4, at_most_s=0)
     assert told.value.lag_positions == 3

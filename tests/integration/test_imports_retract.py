@@ -158,7 +158,8 @@ async def test_to_take_back_twice_changes_nothing_and_after_a_restore_it_takes_b
     assert second.retracted_at is not None
     assert await it.rows("SELECT position FROM touchpoint_log.head") == head
 
-    await it.given(correction("restore", "1", {"channel": "store"}, time="2027-01-01T00:00:00Z"))
+    later = moment(datetime.now(UTC) + timedelta(days=1))
+    await it.given(correction("restore", "1", {"channel": "store"}, time=later))
     assert await it.ids() == ["1"]
     third = await retracted(it, A)
     assert (third.applied, third.corrected_events) == (True, 1)

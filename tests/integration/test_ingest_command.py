@@ -454,7 +454,7 @@ def test_alone_in_its_own_folder_and_interrupted_it_goes_on_where_it_was(tmp_pat
         try:
             wait_until(lambda: recorded() > 1000, "some events are recorded")
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=30)
+            out, err = process.communicate(timeout=240)
         finally:
             process.kill()
             process.communicate()
@@ -709,7 +709,7 @@ def test_a_bus_that_does_not_answer_is_told_by_status_and_in_the_log(
             trying.cancel()
         return said
 
-    said = asyncio.run(asyncio.wait_for(waits(), 20))
+    said = asyncio.run(asyncio.wait_for(waits(), 60))
     assert [each["log_level"] for each in said if each["event"] == "bus_away"] == ["warning"]
 
 

@@ -378,7 +378,9 @@ def test_no_later_commit_falls_at_or_below_a_time_that_was_resolved(
             answers.append((at, log.known_at(at)))
 
     def write(writer: int) -> None:
-        for number in range(60):
+        for number in itertools.count():
+            if number >= 60 and len(answers) > 20:
+                return
             log.append([item((writer, number, place)) for place in range(1 + number % 3)])
 
     asking = [Thread(target=ask) for _ in range(2)]
@@ -390,7 +392,6 @@ def test_no_later_commit_falls_at_or_below_a_time_that_was_resolved(
     for thread in asking:
         thread.join()
     times = [row[1] for row in stored(owner)]
-    assert len(answers) > 20
     assert [sum(t <= at for t in times) for at, _ in answers] == [position for _, position in answers]
     assert_sound(owner, events=len(times))
 
@@ -657,13 +658,13 @@ def test_an_item_that_cannot_be_sent_spoils_neither_the_writer_nor_its_neighbour
     async def poisoned() -> list[Any]:
         writer = Writer(database_url)
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 calls = [writer.append([each]) for each in (bad, bad, bad, item(1))]
                 if together:
                     return await asyncio.gather(*calls, return_exceptions=True)
                 return [(await asyncio.gather(call, return_exceptions=True))[0] for call in calls]
         finally:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await writer.close()
 
     *poison, sound = asyncio.run(poisoned())
@@ -744,7 +745,7 @@ def test_backends_that_are_ended_under_load_cost_no_event_and_double_none(
                 answers.append(await writer.append([item((caller, number, place)) for place in range(4)]))
                 number += 1
 
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(240):
             await asyncio.gather(*(call(caller) for caller in range(8)))
         finished.set()
         await ending

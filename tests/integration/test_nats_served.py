@@ -27,7 +27,7 @@ EVENTS = 300
 def run(*arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "bin.cli", *arguments],
-        cwd=ROOT, capture_output=True, text=True, timeout=60, check=True,
+        cwd=ROOT, capture_output=True, text=True, timeout=300, check=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     return done.stdout
@@ -61,7 +61,7 @@ def test_what_was_acknowledged_is_in_the_log_once_whatever_was_killed(tmp_path: 
         key = NewKey(made["key_id"], made["key"])
         servers = json.loads(run("status", "--data", str(data), "--json"))["servers"]
         till = Till(int(servers["mqtt_url"].rpartition(":")[2]), key, "till-1")
-        assert till.signed_in.wait(10)
+        assert till.signed_in.wait(60)
         by_mqtt = [f"mqtt-{n}" for n in range(EVENTS)]
         by_jetstream = [f"js-{n}" for n in range(EVENTS)]
 
@@ -78,7 +78,10 @@ def test_what_was_acknowledged_is_in_the_log_once_whatever_was_killed(tmp_path: 
 
         admin = (data / "admin.key").read_text().strip()
         with httpx.Client(
-            base_url=serving.told()["http_url"], headers={"Authorization": f"Bearer {admin}"}, trust_env=False
+            base_url=serving.told()["http_url"],
+            headers={"Authorization": f"Bearer {admin}"},
+            timeout=60,
+            trust_env=False,
         ) as http:
             publishing = subprocess.Popen(
                 [sys.executable, "-c", "import sys; from tests.integration.test_nats_served import main; main()"],
@@ -99,11 +102,11 @@ def test_what_was_acknowledged_is_in_the_log_once_whatever_was_killed(tmp_path: 
                     kill("relay")
                 if n == 200:
                     kill("nats")
-            assert till.acknowledged(pending, 60)
-            assert publishing.wait(60) == 0
+            assert till.acknowledged(pending, 180)
+            assert publishing.wait(180) == 0
             # then each stands in the log once
             expected = sorted(by_mqtt + by_jetstream)
-            wait_until(lambda: len(recorded()) >= len(expected), "all events", within_s=60)
+            wait_until(lambda: len(recorded()) >= len(expected), "all events", within_s=180)
             assert sorted(recorded()) == expected
 
             # and both are told as channels, a moment later, with nothing refused
@@ -111,7 +114,7 @@ def test_what_was_acknowledged_is_in_the_log_once_whatever_was_killed(tmp_path: 
                 told = http.get("/v1/channels").raise_for_status().json()["channels"]
                 return {each["channel"]: each for each in told if each["name"] == key.key_id}
 
-            wait_until(lambda: set(shown()) == {"mqtt", "nats"}, "the counts of both channels", within_s=30)
+            wait_until(lambda: set(shown()) == {"mqtt", "nats"}, "the counts of both channels")
             assert not any(each["rejected"] for each in shown().values())
         till.close()
     finally:

@@ -25,10 +25,15 @@ def served(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -
         yield running
 
 
+def stranger(served: Served) -> httpx.Client:
+    """A browser in which nobody has signed in."""
+    return httpx.Client(base_url=served.url, headers=HTML, timeout=60, trust_env=False)
+
+
 @pytest.fixture
 def browser(served: Served) -> Iterator[httpx.Client]:
     """A browser that has signed in."""
-    with httpx.Client(base_url=served.url, headers=HTML, trust_env=False) as client:
+    with stranger(served) as client:
         assert client.post("/sign-in", data={"key": served.key, "next": "/"}).status_code == 303
         yield client
 
@@ -57,7 +62,7 @@ def recorded(served: Served, **more: object) -> str:
 
 
 def test_who_is_not_signed_in_comes_to_the_door(served: Served) -> None:
-    with httpx.Client(base_url=served.url, headers=HTML, trust_env=False) as client:
+    with stranger(served) as client:
         for path in ("/", "/docs", "/persons/email:ann@example.com?q=x"):
             answer = client.get(path)
             assert answer.status_code == 303
@@ -72,7 +77,7 @@ def test_signing_in_leads_back_to_the_address_that_was_asked_for(served: Served)
     # given the page of somebody whose identifier holds what parts an address
     asked = "/persons/anonymous%3Aa%2Fb%3Fc%23d%25?type=call.ended"
 
-    with httpx.Client(base_url=served.url, headers=HTML, trust_env=False) as client:
+    with stranger(served) as client:
         # when it is asked for by somebody who then signs in
         (next_,) = parse_qs(urlsplit(client.get(asked).headers["location"]).query)["next"]
         answer = client.post("/sign-in", data={"key": served.key, "next": next_})
@@ -82,7 +87,7 @@ def test_signing_in_leads_back_to_the_address_that_was_asked_for(served: Served)
 
 
 def test_the_session_cookie_is_kept_from_scripts_and_other_sites(served: Served) -> None:
-    with httpx.Client(base_url=served.url, headers=HTML, trust_env=False) as client:
+    with stranger(served) as client:
         cookie = client.post("/sign-in", data={"key": served.key, "next": "/"}).headers["set-cookie"]
         assert "HttpOnly" in cookie
         assert "SameSite=Strict" in cookie
@@ -95,7 +100,7 @@ def test_the_session_cookie_is_kept_from_scripts_and_other_sites(served: Served)
 
 
 def test_signing_in_leads_to_no_other_site(served: Served) -> None:
-    with httpx.Client(base_url=served.url, headers=HTML, trust_env=False) as client:
+    with stranger(served) as client:
         for elsewhere in ("https://evil.example/", "//evil.example", "/\\evil.example", "evil"):
             answer = client.post("/sign-in", data={"key": served.key, "next": elsewhere})
             assert answer.headers["location"] == "/"
@@ -201,10 +206,9 @@ def test_at_an_address_without_a_route_who_is_signed_in_keeps_the_navigation_and
     served: Served, browser: httpx.Client, method: str, path: str, status: int
 ) -> None:
     # given somebody who has signed in, and a stranger
-    stranger = httpx.Client(base_url=served.url, headers=HTML, trust_env=False)
-    with stranger:
+    with stranger(served) as somebody:
         # when both come to an address that no route answers
-        mine, theirs = browser.request(method, path), stranger.request(method, path)
+        mine, theirs = browser.request(method, path), somebody.request(method, path)
     # then both hear so, and the first can go on from there
     assert (mine.status_code, theirs.status_code) == (status, status)
     for page, navigation in ((mine, True), (theirs, False)):
@@ -334,7 +338,12 @@ def test_more_than_a_page_is_found_page_by_page(served: Served, browser: httpx.C
     )
 
 
-def test_likely_duplicates_are_shown_with_their_reasons(served: Served, browser: httpx.Client) -> None:
+def test_likely_duplicates_are_shown_with_their_reasons(
+    served: Served, browser: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # what was found by a look that took long is told for a while, which is for those of many persons
+    monkeypatch.setattr("adapters.http.duplicates._WORTH_KEEPING_S", 3600.0)
+    served.project()
     empty = browser.get("/duplicates")
     assert "No two persons look like one" in empty.text
     mail = f"{uuid4().hex}@example.com"

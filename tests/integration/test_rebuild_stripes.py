@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
@@ -57,8 +57,9 @@ def log(url: str) -> Iterator[LogRecorder]:
 
 @pytest.fixture(autouse=True)
 def two_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fold in stripes from two of them on."""
+    """Fold in stripes from two of them on, by two processes, however many processors there are."""
     monkeypatch.setattr(rebuild_stripes, "FEWEST_STRIPES", 2)
+    monkeypatch.setattr(rebuild_stripes, "MOST_PROCESSES", 2)
 
 
 def told(url: str, name: str, schema: str) -> dict[str, Digest]:
@@ -95,7 +96,7 @@ def test_the_histories_the_audit_trail_consent_and_verdicts_are_folded_apart_and
 
 
 @pytest.mark.parametrize("name", APART)
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4)
 @given(stripe=st.integers(9, EVENTS // 2))
 def test_stripes_of_any_size_give_the_rows_that_the_projectors_gave(
     log: LogRecorder, url: str, name: str, stripe: int

@@ -19,7 +19,7 @@ import psycopg
 import pytest
 
 import projections  # noqa: F401 - registers every projection
-from adapters.embedded.processes import started
+from adapters.embedded.processes import Footprint, footprint
 from adapters.postgres.event_log import Item, connect_log
 from domain.entry import event_id_of, uuid_text
 from projections.projection import PROJECTIONS
@@ -70,7 +70,7 @@ class Serve:
 
     def outcome(self) -> str:
         """Wait for the end; gives the exit code and all that was said."""
-        said, complained = self.process.communicate(timeout=30)
+        said, complained = self.process.communicate(timeout=240)
         return f"exit {self.process.returncode}: {said}{complained}"
 
     def told(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def servings() -> Iterator[list[Serve]]:
         each.process.communicate()
 
 
-def answers(url: str, *, path: str = "/readyz", within_s: float = 5) -> bool:
+def answers(url: str, *, path: str = "/readyz", within_s: float = 10) -> bool:
     try:
         with urllib.request.urlopen(f"{url}{path}", timeout=within_s) as answer:
             return bool(answer.status == 200)
@@ -105,22 +105,22 @@ def answers(url: str, *, path: str = "/readyz", within_s: float = 5) -> bool:
 
 def greets(nats_url: str) -> bool:
     try:
-        with socket.create_connection(("127.0.0.1", int(nats_url.rpartition(":")[2])), timeout=1) as greeted:
-            return greeted.recv(4) == b"INFO"
+        with socket.create_connection(("127.0.0.1", int(nats_url.rpartition(":")[2])), timeout=10) as greeted:
+            return greeted.recv(4, socket.MSG_WAITALL) == b"INFO"
     except OSError:
         return False
 
 
 def stores(database_url: str) -> bool:
     try:
-        with psycopg.connect(database_url, connect_timeout=2) as connection:
+        with psycopg.connect(database_url, connect_timeout=10) as connection:
             return connection.execute("SELECT 1").fetchone() == (1,)
     except psycopg.OperationalError:
         return False
 
 
-def has_ended(pid: int) -> bool:
-    return not started(pid)
+def has_ended(process: Footprint) -> bool:
+    return not process.is_alive()
 
 
 def test_it_starts_heals_stops_and_continues(tmp_path: Path, servings: list[Serve]) -> None:
@@ -131,7 +131,7 @@ def test_it_starts_heals_stops_and_continues(tmp_path: Path, servings: list[Serv
     told = serve.told()
     assert told["http_url"] in line
     assert str(data / "admin.key") in line
-    assert answers(told["http_url"])
+    wait_until(lambda: answers(told["http_url"]), "HTTP to answer")
     assert greets(told["nats_url"])
     assert stores(told["database_url"])
     for secret in ("run/servers.json", "nats.key", "nats.password", "postgres.password", "nats/nats.conf"):
@@ -192,14 +192,15 @@ def test_after_a_kill_nothing_is_left_and_the_next_start_continues(
     told = first.told()
     with psycopg.connect(told["database_url"], autocommit=True) as connection:
         connection.execute("CREATE TABLE public.kept AS SELECT 42 AS answer")
+    children = {name: footprint(pid) for name, pid in told["pids"].items()}
     first.process.kill()
     first.process.communicate()
 
     second = Serve(Path("data"), cwd=tmp_path)
     servings.append(second)
     second.ready_line()
-    for name, pid in told["pids"].items():
-        wait_until(partial(has_ended, pid), f"{name} of the killed serve ended")
+    for name, child in children.items():  # by number and start: another may have the number by now
+        wait_until(partial(has_ended, child), f"{name} of the killed serve ended")
     with psycopg.connect(second.told()["database_url"]) as connection:
         assert connection.execute("SELECT answer FROM public.kept").fetchone() == (42,)
     assert second.stop().startswith("exit 0")
