@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -22,6 +23,20 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("touchlog")
+
+OF_TERMINALS = {
+    "COLUMNS",
+    "LINES",
+    "FORCE_COLOR",
+    "NO_COLOR",
+    "PY_COLORS",
+    "TERMINAL_WIDTH",
+    "TTY_COMPATIBLE",
+}
+for _name in list(os.environ):
+    # What the caller has set for a touchlog, a database or a terminal of theirs is no matter of the tests.
+    if _name.startswith(("TOUCHLOG_", "PG")) or _name in OF_TERMINALS:
+        del os.environ[_name]
 
 TEMPLATE = "migrated"
 _numbers = itertools.count(1)

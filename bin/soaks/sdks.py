@@ -94,21 +94,40 @@ def node_home() -> Path | str:
     """Where the Node packages are, installed once into a cache of this machine; or why they are not."""
     home = Path(tempfile.gettempdir()) / f"touchlog-node-{os.getuid()}"
     wanted = [each for each in CLIENTS.values() if each.node]
-    if all(_node_version(home, each.package) == each.node for each in wanted):
+
+    def is_whole(folder: Path) -> bool:
+        return all(_node_version(folder, each.package) == each.node for each in wanted)
+
+    if is_whole(home):
         return home
     npm = shutil.which("npm")
     if npm is None or shutil.which("node") is None:
         return "Node is not on this machine"
-    home.mkdir(exist_ok=True)
     packages = [f"{each.package}@{each.node}" for each in wanted]
-    done = subprocess.run(
-        [npm, "install", "--no-audit", "--no-fund", "--prefix", str(home), *packages],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    return f"npm could not install them ({done.stderr.strip()[-200:]})" if done.returncode else home
+    # Made beside and moved there: whoever else looks sees all of it or none, also where this is broken off.
+    with tempfile.TemporaryDirectory(
+        prefix=f"{home.name}-", dir=home.parent, ignore_cleanup_errors=True
+    ) as made:
+        new, old = Path(made, "new"), Path(made, "old")
+        new.mkdir()
+        try:
+            done = subprocess.run(
+                [npm, "install", "--no-audit", "--no-fund", "--prefix", str(new), *packages],
+                capture_output=True,
+                text=True,
+                timeout=300,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as late:
+            return f"npm did not install them within {late.timeout:.0f} s"
+        if done.returncode:
+            return f"npm could not install them ({done.stderr.strip()[-200:]})"
+        if not is_whole(home):  # nobody else has meanwhile
+            with suppress(OSError):
+                home.rename(old)
+            with suppress(OSError):
+                new.rename(home)
+    return home if is_whole(home) else f"npm did not leave them in {home}"
 
 
 def _node_version(home: Path, package: str) -> str | None:
@@ -242,7 +261,7 @@ def run_sdks(
 
 def _wait_for_all(port: int, key: str, clients: Sequence[Client]) -> None:
     """Wait until each client is in the middle of its calls."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + ENDS_WITHIN_S
     awaited = {each.name for each in clients}
     while awaited:
         with suppress(OSError, http.client.HTTPException):

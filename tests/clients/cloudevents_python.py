@@ -3,6 +3,7 @@
 Makes CALLS events, binary and structured in turn, and sends each until it is answered 200, as who has no other retry.
 """
 
+import http.client
 import sys
 import time
 import urllib.request
@@ -39,7 +40,10 @@ for n in range(CALLS):
             with urllib.request.urlopen(asked, timeout=5) as answer:
                 if answer.status == 200 and b'"rejected":0' in answer.read():
                     break
-        except OSError:
+        except (
+            OSError,
+            http.client.HTTPException,
+        ):  # the latter where it is killed in the middle of an answer
             time.sleep(0.2)
     else:
         given_up += 1

@@ -6,7 +6,6 @@ import shlex
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -227,16 +226,17 @@ def test_what_the_operating_system_refuses_is_told_with_its_file_and_a_way_out(
 def test_serve_says_at_its_start_that_the_bus_does_not_answer_without_its_password_and_goes_on(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # given a bus at which nobody listens
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        url = f"nats://ann:s3cret@127.0.0.1:{taken.getsockname()[1]}"
+    # given a bus at which nobody listens, nor can: its port is held, so that it is no other process's meanwhile
+    held = socket.socket()
+    held.bind(("127.0.0.1", 0))
+    url = f"nats://ann:s3cret@127.0.0.1:{held.getsockname()[1]}"
     settings = Settings.load({}, data=tmp_path, database_url="postgresql://none", nats_url=url)
     prepare_folders(tmp_path)
     for place in ("adapters.postgres.schema.migrate", "adapters.keys.check_keys"):
         monkeypatch.setattr(place, lambda *_: None)
     parts: Any = SimpleNamespace(children=[], watch_until_stopped=lambda: None)
     # when it is started
-    with ExitStack() as stack:
+    with held, ExitStack() as stack:
         serve._run(settings, (), {}, demo=False, supervisor=parts, stack=stack)
     # then it is told, and runs
     told = capsys.readouterr()
@@ -278,11 +278,12 @@ def test_help_is_quick_for_it_imports_nothing_heavy() -> None:
         "phonenumbers",
         "rich",
     }
-    question = f"import sys, bin.cli; print(*sorted({heavy!r} & sys.modules.keys()))"
-    started_s = time.monotonic()
+    question = f"import sys, bin.cli; print(len(sys.modules), *sorted({heavy!r} & sys.modules.keys()))"
     answer = subprocess.run([sys.executable, "-c", question], capture_output=True, text=True, check=True)
-    assert answer.stdout.split() == []
-    assert time.monotonic() - started_s < 3
+    many, *found = answer.stdout.split()
+    assert found == []
+    # Modules are counted, not seconds, which are the machine's: some 310, and whatever is heavy has 40 more at least.
+    assert int(many) < 350
 
 
 def test_a_command_that_is_interrupted_while_it_is_read_says_so_in_one_line_and_exits_130() -> None:

@@ -50,10 +50,12 @@ def test_the_same_question_gives_the_same_history(history: list[Event]) -> None:
 
 
 def test_the_history_is_small_and_quickly_made() -> None:
-    began = time.process_time()
+    began = time.thread_time()  # not the process's, in which threads of other tests may still work
     made = sum(1 for _ in demo_events(now=NOW))
     assert 25_000 <= made <= 40_000
-    assert time.process_time() - began < 3
+    assert (
+        time.thread_time() - began < 20
+    )  # half a second on a quick machine; minutes where each event looks at all
 
 
 @pytest.mark.parametrize(

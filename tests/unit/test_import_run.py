@@ -120,7 +120,7 @@ class Slow:
 
     async def has(self, count: int) -> None:
         """Wait until so many batches were taken."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(self.taken) < count:
                 await asyncio.sleep(0)
 

@@ -51,25 +51,25 @@ def test_gathering_ends_when_the_log_is_quiet() -> None:
 
 @pytest.mark.parametrize("ends_by", ["a whole batch", "the wish to stop"])
 def test_gathering_ends_with_a_whole_batch_and_with_the_wish_to_stop(ends_by: str) -> None:
-    # given a log to which something comes all the time
-    listener, stopping, ended = HeadListener(None, "t"), threading.Event(), threading.Event()
+    # given a log to which something has come whenever it is looked at, however late that is
+    stopping = threading.Event()
+    looks: list[int] = []
 
-    def tell() -> None:
-        while not ended.wait(0.001):
-            listener.news.set()
+    class Busy(HeadListener):
+        def wait(self, at_most_s: float) -> bool:
+            looks.append(self.head)
+            self.news.set()
             if ends_by == "a whole batch":
-                listener.head += 1
+                self.head += 25
+            elif len(looks) == 4:
+                stopping.set()
+            return super().wait(at_most_s)
 
-    telling = threading.Thread(target=tell)
-    telling.start()
-    if ends_by == "the wish to stop":
-        threading.Timer(0.2, stopping.set).start()
     # when, then
-    took_s = gathered_s(listener, stopping, enough=100)
-    ended.set()
-    telling.join()
-    assert took_s < LONG_S / 2
-    assert listener.head >= 100 or stopping.is_set()
+    listener = Busy(None, "t")
+    assert gathered_s(listener, stopping, enough=100) < LONG_S / 2
+    assert looks == ([0, 25, 50, 75] if ends_by == "a whole batch" else [0] * 4)
+    assert (listener.head == 100) is not stopping.is_set()
 
 
 @pytest.mark.parametrize("waits", ["itself", "the listener's end"])
@@ -79,7 +79,7 @@ def test_a_projector_that_is_told_to_end_while_it_waits_for_a_database_that_is_a
     went_on: list[str] = []
 
     def wait_long() -> None:
-        threading.Event().wait(10)  # as the pool of the library does, which nothing wakes
+        threading.Event().wait(20)  # as the pool of the library does, which nothing wakes
         went_on.append(waits)
 
     def project(*_: object) -> None:
@@ -102,7 +102,7 @@ def test_a_projector_that_is_told_to_end_while_it_waits_for_a_database_that_is_a
         monkeypatch.setattr(projectors, name, stub)
     monkeypatch.setattr(memory, "settle", lambda: None)
     before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)}
-    settings = Settings.load({"TOUCHLOG_STOP_TIMEOUT_S": "0.2"}, data=tmp_path)
+    settings = Settings.load({"TOUCHLOG_STOP_TIMEOUT_S": "0.6"}, data=tmp_path)
     try:
         # when it is told to end
         projectors.run_projectors(settings, "live")

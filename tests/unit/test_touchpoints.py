@@ -525,10 +525,14 @@ def test_what_is_right_is_checked_quickly() -> None:
         "contact": "phone:+442079460123",
     }
     declared = TYPES["call.ended"]
-    began = time.perf_counter()
-    for _ in range(2000):
-        validate(declared, data)
-    assert (time.perf_counter() - began) / 2000 < 0.000_05
+
+    def checked_s() -> float:
+        began = time.thread_time()  # what is lost to other processes does not count
+        for _ in range(1000):
+            validate(declared, data)
+        return (time.thread_time() - began) / 1000
+
+    assert min(checked_s() for _ in range(5)) < 0.000_05
 
 
 @pytest.fixture
