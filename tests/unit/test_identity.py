@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import sys
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,6 +16,7 @@ from adapters.identifiers import _e164, normalised, read_ref
 from domain.errors import Invalid
 from domain.identity import KINDS, Identifier, in_priority, kind_of, normalise, parse_ref
 from domain.resolution import Link, Merge, Persons, RefusedLink, Split, persons, split_sides
+from tests.counting import calls_of
 
 JAN = datetime(2026, 1, 1, tzinfo=UTC)
 Kinds = dict[str, tuple[str, str]]
@@ -180,21 +179,12 @@ def test_normalising_twice_is_normalising_once(kind: str, value: str) -> None:
 
 
 def test_a_plain_identifier_is_normalised_in_a_few_steps() -> None:
-    """Calls are counted, not microseconds, which are the machine's."""
-    calls: list[str] = []
+    identifier = Identifier("user", "u-123456", "shop")
 
-    def told(_frame: object, what: str, _of: object) -> None:
-        if what in ("call", "c_call"):
-            calls.append(what)
+    def work() -> None:
+        assert normalise(identifier, phone=british_phone, domain_to_ascii=idna) == identifier
 
-    before = sys.getprofile()
-    sys.setprofile(told)
-    try:
-        found = normalise(Identifier("user", "u-123456", "shop"), phone=british_phone, domain_to_ascii=idna)
-    finally:
-        sys.setprofile(before)
-    assert found == Identifier("user", "u-123456", "shop")
-    assert 2 <= len(calls) <= 12
+    assert 2 <= calls_of(work) <= 13
 
 
 def test_identifiers_are_ordered_by_priority_and_each_is_kept_once() -> None:
@@ -435,20 +425,24 @@ def test_a_split_of_what_is_apart_is_refused() -> None:
         split_sides("user1", "user1", known, [])
 
 
-def test_fifty_thousand_anonymous_ids_of_one_address_resolve_in_seconds() -> None:
-    known = kinds("email1", *(f"anonymous{n}" for n in range(50_000)))
-    links = [
-        Link("email1", f"anonymous{n}", JAN + timedelta(seconds=n * 7919 % 50_000), "web", str(n))
-        for n in range(50_000)
-    ]
-    began = time.thread_time()  # not the process's, in which threads of other tests may still work
-    resolved = persons(known, links)
-    took_s = time.thread_time() - began
-    assert len(resolved.of("email1")) == 101
-    assert len(resolved.refused) == 49_900
-    assert (
-        took_s < 10
-    )  # a third of one on a quick machine; minutes where each link looks at all those refused
+def test_ten_times_as_many_anonymous_ids_of_one_address_are_ten_times_the_work() -> None:
+    """Minutes for the last where each link looks at all those refused."""
+
+    def steps(many: int) -> int:
+        known = kinds("email1", *(f"anonymous{n}" for n in range(many)))
+        links = [
+            Link("email1", f"anonymous{n}", JAN + timedelta(seconds=n * 7919 % many), "web", str(n))
+            for n in range(many)
+        ]
+
+        def work() -> None:
+            resolved = persons(known, links)
+            assert len(resolved.of("email1")) == 101
+            assert len(resolved.refused) == many - 100
+
+        return calls_of(work)
+
+    assert steps(50_000) < 11 * steps(5_000) < 11 * 11 * steps(500)
 
 
 # --- any order, any surrogate -------------------------------------------------------------------------------

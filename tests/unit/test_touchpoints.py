@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +14,7 @@ from msgspec import inspect
 import domain.touchpoints
 from domain.errors import Invalid
 from domain.event import TYPES, Data, EventType, Touchpoint, event, headline, upcast, upcaster, validate
+from tests.counting import calls_of
 
 
 def _words(text: str) -> list[str]:
@@ -517,7 +517,7 @@ def test_a_refusal_never_quotes_the_value_which_may_be_personal() -> None:
     assert "zoe@" not in str(refused.value)
 
 
-def test_what_is_right_is_checked_quickly() -> None:
+def test_what_is_right_is_checked_in_a_few_steps() -> None:
     data: Data = {
         "duration_s": 185.5,
         "outcome": "resolved",
@@ -525,14 +525,8 @@ def test_what_is_right_is_checked_quickly() -> None:
         "contact": "phone:+442079460123",
     }
     declared = TYPES["call.ended"]
-
-    def checked_s() -> float:
-        began = time.thread_time()  # what is lost to other processes does not count
-        for _ in range(1000):
-            validate(declared, data)
-        return (time.thread_time() - began) / 1000
-
-    assert min(checked_s() for _ in range(5)) < 0.000_05
+    validate(declared, data)  # the first makes what the others use
+    assert 1 <= calls_of(lambda: validate(declared, data)) <= 8
 
 
 @pytest.fixture
