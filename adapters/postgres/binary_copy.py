@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cache
+from itertools import islice
 from struct import Struct
 from typing import Any
 from uuid import UUID
@@ -68,6 +69,9 @@ class _Lengths(dict[int, bytes]):
 
 
 _LENGTHS = _Lengths({length: _length(length) for length in range(4096)})
+
+PIECE_ROWS = 200
+"""Rows packed at a time: the server works on a piece while the next one is packed."""
 
 _PACKERS: dict[Any, tuple[Callable[[Any], bytes], int]] = {
     str: (_text, 25),
@@ -161,21 +165,29 @@ def _packer(row: type[msgspec.Struct], more: int = 0) -> Callable[[Any], bytes]:
     return function
 
 
-def pack_rows(row: type[msgspec.Struct], rows: Sequence[Any]) -> bytes:
-    """*rows*, all of type *row*, as one binary COPY stream in the order of the fields."""
-    return b"".join((HEADER, *map(_packer(row), rows), TRAILER))
+def pack_rows(row: type[msgspec.Struct], rows: Iterable[Any]) -> Iterator[bytes]:
+    """*rows*, all of type *row*, as one binary COPY stream in the order of the fields, piece by piece."""
+    yield HEADER
+    pack = _packer(row)
+    following = iter(rows)
+    while some := [*islice(following, PIECE_ROWS)]:
+        yield b"".join(map(pack, some))
+    yield TRAILER
 
 
-def pack_known(row: type[msgspec.Struct], rows: Iterable[tuple[Any, int, int | None]]) -> bytes:
-    """Rows with the positions from and to which they are known, as one binary COPY stream."""
+def pack_known(row: type[msgspec.Struct], rows: Iterable[tuple[Any, int, int | None]]) -> Iterator[bytes]:
+    """Rows with the positions from and to which they are known, as one binary COPY stream, piece by piece."""
+    yield HEADER
     pack = _packer(row, 2)
-    parts = [HEADER]
-    add = parts.append
-    for one, since, to in rows:
-        add(pack(one))
-        add(_open(8, since, -1) if to is None else _closed(8, since, 8, to))
-    add(TRAILER)
-    return b"".join(parts)
+    following = iter(rows)
+    while some := [*islice(following, PIECE_ROWS)]:
+        parts: list[bytes] = []
+        add = parts.append
+        for one, since, to in some:
+            add(pack(one))
+            add(_open(8, since, -1) if to is None else _closed(8, since, 8, to))
+        yield b"".join(parts)
+    yield TRAILER
 
 
 def row_packer(row: type[msgspec.Struct], more: int = 0) -> Callable[[Any], bytes]:

@@ -493,7 +493,7 @@ class ReadModels:
     def _copy(
         conn: psycopg.Connection[Any],
         table: Table[Any],
-        rows: bytes,
+        rows: Iterable[bytes],
         into: sql.Composable,
         more: tuple[str, ...] = (),
     ) -> None:
@@ -505,7 +505,8 @@ class ReadModels:
                 )
             ) as copy,
         ):
-            copy.write(rows)
+            for piece in rows:
+                copy.write(piece)
 
     def tracking(self) -> Iterator[Tracking]:
         """How far every projection has come."""

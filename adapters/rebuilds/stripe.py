@@ -11,7 +11,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from importlib import import_module
 from typing import Any
@@ -178,7 +178,7 @@ class _Stripes:
             )
             return curs.fetchall()
 
-    def _copy(self, table: Table[Any], rows: bytes) -> None:
+    def _copy(self, table: Table[Any], rows: Iterable[bytes]) -> None:
         with (
             self._conn.cursor() as curs,
             curs.copy(
@@ -188,4 +188,5 @@ class _Stripes:
                 )
             ) as copy,
         ):
-            copy.write(rows)
+            for piece in rows:
+                copy.write(piece)

@@ -25,6 +25,7 @@ from adapters.postgres.read_models import ReadModels
 from bin.bench.load import described, parts_of, templates
 from bin.bench.report import Report
 from bin.bench.scratch import Scratch
+from bin.memory import settle
 from domain.entry import Recorded, decode_body
 from projections.contact_history import ContactHistory
 from projections.projection import PROJECTIONS, Projection
@@ -43,6 +44,7 @@ def bench(report: Report, scratch: Scratch) -> None:
             return await templates(parts)
 
     made = uvloop.run(prepared())
+    settle()  # as the projectors' own process does
     log = connect_log(url, pool=2, role="touchlog_app")
     report.say(f"project: filling the log with {EVENTS:,} events")
     for batch in made.batches(EVENTS // 1000, 1000):

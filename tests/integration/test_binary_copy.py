@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
+from unittest.mock import patch
 from uuid import UUID
 
 import msgspec
@@ -11,6 +13,7 @@ import psycopg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adapters.postgres import binary_copy
 from adapters.postgres.binary_copy import pack_known, pack_rows
 
 
@@ -66,23 +69,31 @@ ROWS = st.builds(
 )
 
 
-def read_back(conn: psycopg.Connection[Any], packed: bytes, more: str = "") -> list[Any]:
+def read_back(conn: psycopg.Connection[Any], packed: Iterable[bytes], more: str = "") -> list[Any]:
     """Copy into a table of these columns and read it."""
     conn.execute("DROP TABLE IF EXISTS everything")
     conn.execute(f"CREATE TEMPORARY TABLE everything ({COLUMNS}{more})".encode())
     with conn.cursor() as curs:
         with curs.copy("COPY everything FROM STDIN (FORMAT binary)") as copy:
-            copy.write(packed)
+            for piece in packed:
+                copy.write(piece)
         return list(curs.execute("SELECT * FROM everything"))
 
 
 @settings(max_examples=40)
-@given(rows=st.lists(ROWS, max_size=4), known=st.tuples(numbers, st.none() | numbers))
-def test_rows_come_back_as_they_were(
-    database_url: str, rows: list[Everything], known: tuple[int, int | None]
+@given(
+    piece_rows=st.integers(1, 5),
+    rows=st.lists(ROWS, max_size=4),
+    known=st.tuples(numbers, st.none() | numbers),
+)
+def test_rows_come_back_as_they_were_from_pieces_of_any_number_of_rows(
+    database_url: str, piece_rows: int, rows: list[Everything], known: tuple[int, int | None]
 ) -> None:
     expected = [msgspec.structs.astuple(row) for row in rows]
-    with psycopg.connect(database_url, autocommit=True, options="-c timezone=UTC") as conn:
+    with (
+        psycopg.connect(database_url, autocommit=True, options="-c timezone=UTC") as conn,
+        patch.object(binary_copy, "PIECE_ROWS", piece_rows),
+    ):
         assert read_back(conn, pack_rows(Everything, rows)) == expected
         packed = pack_known(Everything, [(row, *known) for row in rows])
         found = read_back(conn, packed, ", known_from bigint, known_to bigint")
