@@ -627,7 +627,7 @@ def test_what_the_database_works_counts(database_url: str) -> None:
     with psycopg.connect(database_url, autocommit=True) as conn:
         budget = Budget(0.1)
         budget.watch(conn)
-        conn.execute("SELECT sum(length(md5(n::text))) FROM generate_series(1, 200000) n")
+        conn.execute("SELECT sum(length(md5(n::text))) FROM generate_series(1, 500000) n")
         budget.rest_s()
         assert budget.used_s > 0.02
 
