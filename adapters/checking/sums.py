@@ -23,7 +23,8 @@ from adapters.checking.rows import Found, copied, value_of
 from adapters.checking.snapshot import Snapshot, events_between
 from adapters.postgres.amendments import StoredAmendments
 from adapters.postgres.binary_copy import row_packer
-from projections.projection import Changes, Counting, Key, Step, Table
+from projections.changes import Key
+from projections.projection import Changes, Counting, Step, Table
 from projections.steps import Steps
 
 __all__ = ["BUCKETS", "Sums", "differing", "differing_rows"]
