@@ -40,9 +40,10 @@ _TELLING_LAST_WORDS = frozenset(
 """Those of them that tell as much at the end of a longer key: `billing address`, `customer_first_name`; `name`
 alone does not (a product has one, too)."""
 
-_EMAIL = re.compile(r"[^\s@<>\"',;:()\[\]]+@[^\s@<>\"',;:()\[\]]+\.[^\s@<>\"',;:()\[\]]+")
+_EMAIL = re.compile(r"@(?<=[^\s@<>\"',;:()\[\]]@)[^\s@<>\"',;:()\[\]]+\.[^\s@<>\"',;:()\[\]]")
+"""Looked for at each @ alone, so that a text of any length is read once: from each of its characters it would take for ever."""
 _E164 = re.compile(r"(?<![\w+])\+[1-9](?:[ ().-]?[0-9]){6,14}(?![0-9])")
-_URL = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://\S+\?\S*$|^/\S*\?\S+$")
+_URL = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*+://(?=\S+\?)\S++$|^/(?=\S*\?\S)\S++$")
 _IP = re.compile(r"[\[\]]*[0-9A-Fa-f:.]+(?:%.*|[\[\]]*)\Z", re.DOTALL)
 """What every IP address is made of and most texts (a time, a URL) are not: to try each as an address costs fifty times as much."""
 _IP_BEGINS = frozenset("0123456789ABCDEFabcdef:.[]")

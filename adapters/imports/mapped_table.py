@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import itertools
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any
@@ -13,8 +13,8 @@ from adapters.imports.cells import BadCellError
 from adapters.imports.format import Format, Options, Rejection, Row, Rows, register
 from adapters.imports.mapped_row import Mapped
 from adapters.imports.maps import Map, load_map
-from adapters.imports.source_file import SourceFile
-from adapters.imports.table import DELIMITERS, TableRow, rows_of
+from adapters.imports.source_file import LONGEST_LINE, SourceFile
+from adapters.imports.table import DELIMITERS, TableRow, is_cut, rows_of
 from adapters.intake.payloads import event_of
 from domain.errors import Invalid, Problem, Refused
 
@@ -64,12 +64,22 @@ def read_table(file: SourceFile, map_: Map, options: Options) -> Rows:
             'The map names no source; add source = "…" to it, or give --source. Source and id are the key of an event.'
         )
     encoding = file.encoding(options.encoding or map_.encoding)
-    errors = "replace" if encoding.startswith(("utf-16", "utf-32")) else "surrogateescape"
-    head = file.head.decode("utf-8-sig" if encoding == "utf-8" else encoding, errors)
-    first = next((line for line in re.split(r"[\r\n]+", head) if line.strip()), "")
-    delimiter, places, width, skip_header = _layout(file, map_, first)
+    lines = file.lines("utf-8-sig" if encoding == "utf-8" else encoding)
+    begun: list[
+        str
+    ] = []  # read whole: a table of very many columns names them beyond what is looked at of a file
+    for line in lines:
+        begun.append(line)
+        if line.strip():
+            break
+    first = begun[-1] if begun else ""
+    if is_cut(first):
+        raise Refused(
+            f"{file.name}: its first line is longer than {LONGEST_LINE:,} characters, which is not taken; is a line end missing?"
+        )
+    delimiter, places, width, skip_header = _layout(file, map_, first.rstrip("\r\n"))
     mapped = Mapped(map_, places, source)
-    rows = rows_of(file.lines("utf-8-sig" if encoding == "utf-8" else encoding), delimiter, width)
+    rows = rows_of(itertools.chain(begun, lines), delimiter, width)
     if skip_header:
         next(rows, None)
     checked = _checked(rows, width)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from adapters.imports.source_file import LONGEST_LINE, undecodable
 from domain.errors import Problem
 
-__all__ = ["DELIMITERS", "TableRow", "rows_of"]
+__all__ = ["DELIMITERS", "TableRow", "is_cut", "rows_of"]
 
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|", "whitespace": "whitespace"}
 MOST_LINES = 1000
@@ -93,7 +93,7 @@ def rows_of(lines: Iterable[str], delimiter: str, width: int | None = None) -> I
             )
             fields = line.rstrip("\r\n").split(delimiter)
         text = line if len(taken) == 1 else "".join(taken)
-        if len(text) >= LONGEST_LINE and any(map(_is_cut, taken)):
+        if len(text) >= LONGEST_LINE and any(map(is_cut, taken)):
             problem = Problem(
                 "",
                 f"The row holds a line of more than {LONGEST_LINE:,} characters, which is not taken; is a line end missing, or a quote?",
@@ -116,7 +116,7 @@ def rows_of(lines: Iterable[str], delimiter: str, width: int | None = None) -> I
         number += len(taken) - 1
 
 
-def _is_cut(line: str) -> bool:
+def is_cut(line: str) -> bool:
     """Whether *line* is the first piece of one that is too long."""
     return len(line) >= LONGEST_LINE and not line.endswith(("\n", "\r"))
 
@@ -126,9 +126,9 @@ def _begun(lines: Iterable[str]) -> Iterator[str]:
     source = iter(lines)
     for line in source:
         yield line
-        if _is_cut(line):
+        if is_cut(line):
             for piece in source:
-                if not _is_cut(piece):
+                if not is_cut(piece):
                     break
 
 

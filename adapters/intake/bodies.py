@@ -20,7 +20,8 @@ LARGEST_BATCH = 10_000
 _LOST = "\ufffd".encode()
 """What a client library of the bus puts where bytes of a header were not UTF-8."""
 _NAME = re.compile(r"[a-z0-9]{1,64}\Z")
-_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
+_TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{},]', re.DOTALL)
+"""A text that does not end is one token, too: else each quote in it would be looked at to the end of the body anew."""
 _QUOTED = re.compile(r'\A"((?:[^"\\]|\\.)*)"\Z', re.DOTALL)
 
 

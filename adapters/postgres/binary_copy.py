@@ -19,7 +19,7 @@ from uuid import UUID
 import msgspec
 import orjson
 
-__all__ = ["HEADER", "TRAILER", "pack_known", "pack_rows", "row_packer"]
+__all__ = ["HEADER", "TRAILER", "Unpackable", "pack_known", "pack_rows", "row_packer"]
 
 HEADER = b"PGCOPY\n\xff\r\n\x00" + b"\x00" * 8
 TRAILER = b"\xff\xff"
@@ -165,29 +165,52 @@ def _packer(row: type[msgspec.Struct], more: int = 0) -> Callable[[Any], bytes]:
     return function
 
 
+class Unpackable(Exception):
+    """A row holds a value that its column cannot be given: of another kind, or beyond what such a column takes."""
+
+
 def pack_rows(row: type[msgspec.Struct], rows: Iterable[Any]) -> Iterator[bytes]:
-    """*rows*, all of type *row*, as one binary COPY stream in the order of the fields, piece by piece."""
+    """*rows*, all of type *row*, as one binary COPY stream in the order of the fields, piece by piece.
+
+    Raises:
+        Unpackable: one of the rows.
+    """
     yield HEADER
     pack = _packer(row)
     following = iter(rows)
     while some := [*islice(following, PIECE_ROWS)]:
-        yield b"".join(map(pack, some))
+        try:
+            piece = b"".join(map(pack, some))
+        except Exception as failed:
+            raise _unpackable(row, failed) from failed
+        yield piece
     yield TRAILER
 
 
 def pack_known(row: type[msgspec.Struct], rows: Iterable[tuple[Any, int, int | None]]) -> Iterator[bytes]:
-    """Rows with the positions from and to which they are known, as one binary COPY stream, piece by piece."""
+    """Rows with the positions from and to which they are known, as one binary COPY stream, piece by piece.
+
+    Raises:
+        Unpackable: one of the rows.
+    """
     yield HEADER
     pack = _packer(row, 2)
     following = iter(rows)
     while some := [*islice(following, PIECE_ROWS)]:
         parts: list[bytes] = []
         add = parts.append
-        for one, since, to in some:
-            add(pack(one))
-            add(_open(8, since, -1) if to is None else _closed(8, since, 8, to))
+        try:
+            for one, since, to in some:
+                add(pack(one))
+                add(_open(8, since, -1) if to is None else _closed(8, since, 8, to))
+        except Exception as failed:
+            raise _unpackable(row, failed) from failed
         yield b"".join(parts)
     yield TRAILER
+
+
+def _unpackable(row: type[msgspec.Struct], failed: Exception) -> Unpackable:
+    return Unpackable(f"a {row.__name__} cannot be packed: {type(failed).__name__}: {failed}")
 
 
 def row_packer(row: type[msgspec.Struct], more: int = 0) -> Callable[[Any], bytes]:

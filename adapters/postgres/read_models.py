@@ -7,7 +7,6 @@ position from the one that was read, under the lease's epoch; whoever lost the l
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import cache
@@ -21,7 +20,7 @@ from psycopg import DataError, sql
 from psycopg.errors import ProgramLimitExceeded
 
 from adapters.postgres.amendments import StoredAmendments
-from adapters.postgres.binary_copy import pack_known, pack_rows
+from adapters.postgres.binary_copy import Unpackable, pack_known, pack_rows
 from adapters.postgres.declared_tables import declared_columns, make_tables, tables_of
 from domain.errors import Unavailable
 from projections.projection import Changes, Effective, Projection, Table
@@ -373,8 +372,8 @@ class ReadModels:
                 self._write(conn, table, changes)
 
     def cannot_hold(self, failed: Exception) -> bool:
-        """Whether a row was refused for what it holds, so that trying again is of no use: a number beyond its column, a key beyond its index."""
-        return isinstance(failed, struct.error | OverflowError | DataError | ProgramLimitExceeded)
+        """Whether a row was refused for what it holds, so that trying again is of no use: a value of another kind than its column's, a number beyond it, a key beyond its index."""
+        return isinstance(failed, Unpackable | OverflowError | DataError | ProgramLimitExceeded)
 
     def is_away(self, failed: Exception) -> bool:
         """Whether the database did not answer."""

@@ -416,6 +416,33 @@ def test_an_item_nested_too_deeply_spoils_only_itself(http: httpx.Client) -> Non
     assert only(post(http, deep))["status"] == "rejected"
 
 
+@pytest.mark.parametrize("wrong", ["lone \\ud800", "\xff"])
+def test_an_item_nested_too_deeply_beside_one_whose_text_is_no_unicode_spoils_no_neighbour(
+    http: httpx.Client, wrong: str
+) -> None:
+    # given a batch of which one item holds a text that is no Unicode, and a later one nests too deeply
+    spoilt = json.dumps(call()).replace("about the lamp", wrong).encode("latin-1")
+    deep = json.dumps(call()).replace(": 42", ": " + "[" * 1_500 + "]" * 1_500).encode()
+    good, last = (json.dumps(call()).encode() for _ in range(2))
+    # when it is posted
+    answer = post(http, b"[" + b",".join([good, spoilt, deep, last]) + b"]", BATCH)
+    # then these two alone are rejected
+    assert answer.status_code == 200, answer.text
+    told = answer.json()["results"]
+    assert [r["status"] for r in told] == ["recorded", "rejected", "rejected", "recorded"]
+    assert told[2]["errors"][0]["code"] == "nested_too_deeply"
+
+
+def test_a_text_that_does_not_end_behind_what_nests_too_deeply_is_read_once(http: httpx.Client) -> None:
+    # given an array that ends within a text, in which many escaped quotes stand, behind an item that nests too deeply
+    deep = json.dumps(call()).replace(": 42", ": " + "[" * 1_500 + "]" * 1_500).encode()
+    # when it is posted: looked at anew from each of the quotes, it would keep the server for hours
+    answer = post(http, b"[" + deep + b',"' + rb"\"" * 20_000 + b"]", BATCH)
+    # then it is told that this is no JSON
+    assert answer.status_code == 400
+    assert "the array does not end" in answer.json()["detail"]
+
+
 # ---- keys -----------------------------------------------------------------------------------------------
 
 

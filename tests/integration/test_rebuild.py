@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 from psycopg import sql
 
-from adapters.postgres import schema
+from adapters.postgres import binary_copy, schema
 from adapters.postgres.declared_tables import tables_of
 from adapters.postgres.event_log import LogRecorder, connect_log
 from adapters.postgres.read_models import ReadModels
 from adapters.rebuilds import rebuild as rebuilds
 from adapters.rebuilds.rebuild import Rebuild, drop
 from domain.errors import Refused, Unavailable
-from projections.contact_history import ContactHistory
-from projections.projection import PROJECTIONS, Changes, Projection, Step, Table
+from projections.contact_history import ContactHistory, Entry
+from projections.projection import PROJECTIONS, Changes, Effective, Projection, Step, Table
 from projections.projector import Projector
 from tests.integration.test_projector import Running, history
 
@@ -209,10 +210,23 @@ class CannotHold(ReadModels):
             conn.execute("SELECT (%s::text || 'x')::int8", ("9" * 30,))
 
 
-@pytest.mark.parametrize("fails", ["fold", "write"])
+class Mistyped(ContactHistory):
+    """A history that makes, of one event, a row with a value that its column cannot be given."""
+
+    at = 20
+    channel: Any = None
+
+    def rows(self, event: Effective) -> Iterable[tuple[Table[Entry], Entry]]:
+        for table, row in super().rows(event):
+            is_it = row.position == self.at
+            yield table, msgspec.structs.replace(row, channel=self.channel) if is_it else row
+
+
+@pytest.mark.parametrize("fails", ["fold", "write", None, "\ud800", 7])
 def test_a_failing_event_stops_its_subject_only_and_heals_in_order(
-    log: LogRecorder, database_url: str, fails: str
+    log: LogRecorder, database_url: str, monkeypatch: pytest.MonkeyPatch, fails: str | int | None
 ) -> None:
+    monkeypatch.setattr(binary_copy, "PIECE_ROWS", 3)
     items = history(8, EVENTS)
     log.append(items)
     projected(log, database_url)
@@ -247,9 +261,12 @@ def test_a_failing_event_stops_its_subject_only_and_heals_in_order(
     failing: Projection = ContactHistory()
     if isinstance(store, CannotHold):
         store.at = at
-    else:
+    elif fails == "fold":
         failing = Failing()
         failing.at = at
+    else:  # it is met while the rows are packed, behind others that PostgreSQL has been sent already
+        failing = Mistyped()
+        failing.at, failing.channel = at, fails
     try:
         assert run(failing) == 0
         parked = store.parked("contact_history")

@@ -669,3 +669,13 @@ def test_of_a_list_the_item_that_nests_too_deeply_is_told() -> None:
         read_payload(raw)
     # then that item is told
     assert told.value.problems[0].pointer.startswith("/data/list/3/0/")
+
+
+def test_brackets_in_a_text_that_does_not_end_nest_nothing() -> None:
+    # given a line that was cut off within a text, which holds escaped quotes and more brackets than may nest
+    raw = rb'{"data": {"html": "a \"quoted\" ' + rb"\"[" * 300
+    # when it is read
+    with pytest.raises(Invalid) as told:
+        read_payload(raw)
+    # then it is no JSON; nobody is told to nest less
+    assert told.value.problems[0].code == "not_json"

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from adapters.imports import FORMATS, Options, Rejection, chosen, open_file, source_file, table
+from adapters.imports import FORMATS, Options, Rejection, chosen, mapped_table, open_file, source_file, table
 from adapters.imports.cloudevents import split
 from adapters.imports.mapped_row import joined
 from adapters.imports.maps import Map
@@ -289,6 +289,28 @@ def test_a_column_that_is_read_and_stands_twice_is_refused_by_name_and_any_other
     (other,) = read("no,s,x,x\n1,60,1,2\n", map=columns).events
     (apart,) = read("no,S,s\n1,60,90\n", map=columns).events
     assert (other["data"], apart["data"]) == ({"duration_s": 60}, {"duration_s": 90})
+
+
+def test_columns_that_are_named_beyond_what_is_looked_at_of_a_file_are_columns(read: Reads) -> None:
+    # given a table whose first line is longer than what is looked at of a file to tell what it is, and a row of its width
+    more = [f"a long name of column {n}" for n in range(source_file.HEAD_BYTES // 20)]
+    names, cells = HEADER.split(","), retail(1).split(",")
+    header = ",".join([*names[:-2], *more, *names[-2:]])
+    row = ",".join([*cells[:-2], *("x" for _ in more), *cells[-2:]])
+    # when it is read, by a map (which tells a table by nothing but its columns)
+    got = read(f"\n{header}\n{row}\n{retail(2)}\n", format="csv:online_retail")
+    # then its last columns are found, and only the row of another width is refused
+    assert [(one["id"], one["subject"]) for one in got.events] == [("1", "crm:17850")]
+    assert f"the table {len(names) + len(more)}" in got.told
+
+
+def test_a_first_line_that_is_longer_than_a_line_may_be_is_told(
+    read: Reads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (source_file, table, mapped_table):
+        monkeypatch.setattr(module, "LONGEST_LINE", 256, raising=False)
+    with pytest.raises(Refused, match="its first line is longer than 256 characters"):
+        read(f"{HEADER},{'x' * 256}\n{retail(1)}\n")
 
 
 def test_missing_columns_are_named_with_what_was_found(read: Reads) -> None:

@@ -355,3 +355,28 @@ def test_the_short_look_at_an_address_misses_none(text: str) -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(personal, "_IP", re.compile(""))
         assert personal.personal_text(text) == quick
+
+
+@given(st.sampled_from(["", "/", "h://", "h-1:/"]), st.text("a@./? :\né", max_size=9))
+def test_the_looks_that_read_a_text_once_tell_what_the_plain_ones_do(origin: str, rest: str) -> None:
+    word = r"[^\s@<>\"',;:()\[\]]+"
+    email = re.compile(rf"{word}@{word}\.{word}")
+    url = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://\S+\?\S*$|/\S*\?\S+$")
+    text = origin + rest
+    assert (personal._EMAIL.search(text) is None) == (email.search(text) is None)
+    assert (personal._URL.match(text) is None) == (url.match(text) is None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" * 1_000_000 + " @",
+        "b@" + "a" * 1_000_000,
+        "h://" + "?" * 1_000_000 + " ",
+        "/" + "a?" * 500_000 + " ",
+    ],
+)
+def test_a_text_as_long_as_a_body_is_read_once(text: str) -> None:
+    # Read from each of its characters anew, one such text would keep a server for hours.
+    assert not personal_text(text)
+    assert plain_url(text) is None
