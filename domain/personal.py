@@ -133,9 +133,19 @@ def personal_text(text: str) -> bool:
     return False
 
 
-@lru_cache(maxsize=4_096)
+_LONGEST_KEPT = 2_048
+"""Characters of a text that is kept with what was told of it: thousands of texts of a body's length are the memory's end."""
+_MOST_KEYS_KEPT = 64
+"""Keys of an object that are kept together: an object of more is a map, whose keys are others each time."""
+
+
 def plain_url(text: str) -> str | None:
     """*text* without its query but `utm_*`, when it is a URL (or path) with one to seal; else None."""
+    return _plain_url(text) if len(text) <= _LONGEST_KEPT else _plain_url.__wrapped__(text)
+
+
+@lru_cache(maxsize=4_096)
+def _plain_url(text: str) -> str | None:
     if "?" not in text or not _URL.match(text) or _PLAIN_QUERY.match(text):
         return None
     try:
@@ -325,7 +335,8 @@ def _free_text(value: str, path: Path, parts: Parts) -> Any:
 
 def _free_object(value: dict[str, Any], path: Path, parts: Parts, by_key: bool) -> Any:
     """The same of an object; what most of its values are is told here, for calls cost."""
-    telling = _telling_keys(tuple(value))
+    keys = tuple(value)
+    telling = _telling_keys(keys) if len(keys) <= _MOST_KEYS_KEPT else _telling_keys.__wrapped__(keys)
     if telling is None:  # a key can be an address too: the whole object is sealed
         parts.personal[pointer(path)] = value
         return _GONE

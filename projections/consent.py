@@ -19,7 +19,7 @@ from msgspec import Meta
 
 from domain.consent.facts import state_of
 from domain.consent.opt_outs import EXTENSION, MAY_OPT_OUT, WORDED, OptOut, may_say_no, opt_out
-from domain.entry import LAST_POSITION, Body, Recorded, event_id_of, within_calendar
+from domain.entry import LAST_POSITION, Body, Recorded, event_id_of, surrogate_of, within_calendar
 from domain.event import TYPES
 from projections.projection import Effective, Index, PerEvent, Step, Table, indexable, projection
 
@@ -107,7 +107,6 @@ MESSAGES = Table(
     ),
     known=True,
 )
-_surrogate = lru_cache(maxsize=200_000)(UUID)
 _Rows = Iterable[tuple[Table[Any], msgspec.Struct]]
 
 
@@ -187,7 +186,7 @@ def _withdrawal(recorded: Recorded, left: OptOut) -> ConsentFact:
         state="withdrawn",
         effective_at=event.occurred_at,
         subject=_owner(event),
-        contact=None if left.contact is None else _surrogate(left.contact),
+        contact=None if left.contact is None else surrogate_of(left.contact),
         purpose=left.purpose,
         channel=left.channel,
         legal_basis=None,
@@ -206,7 +205,7 @@ def _withdrawal(recorded: Recorded, left: OptOut) -> ConsentFact:
 
 def _owner(event: Body) -> UUID | None:
     owners = event.subjects or event.references
-    return _surrogate(owners[0][0]) if owners else None
+    return surrogate_of(owners[0][0]) if owners else None
 
 
 def _text(value: Any) -> str | None:
@@ -238,9 +237,9 @@ def _facts(recorded: Recorded, state: str) -> _Rows:
         else (patch.get("notice_id"), patch.get("notice_version"))
     )
     subjects: list[UUID | None] = [_owner(event)]
-    contact = None if event.contact is None else _surrogate(event.contact)
+    contact = None if event.contact is None else surrogate_of(event.contact)
     if patch is not None:
-        subjects = [None if event.patched_subject is None else _surrogate(event.patched_subject[0])]
+        subjects = [None if event.patched_subject is None else surrogate_of(event.patched_subject[0])]
     elif state == "reviewed":
         listed = data.get("subjects")
         if not isinstance(listed, list):
@@ -315,7 +314,7 @@ def _message(recorded: Recorded) -> Message:
         type=event.type,
         sent_at=event.occurred_at,
         subject=_owner(event),
-        contact=None if event.contact is None else _surrogate(event.contact),
+        contact=None if event.contact is None else surrogate_of(event.contact),
         purpose=_text(purpose),
         channel=event.channel,
         legal_basis=_text(basis),

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from functools import lru_cache
 from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 import msgspec
 from msgspec import Meta
 
-from domain.entry import moment
+from domain.entry import moment, surrogate_of
 from projections.projection import Effective, Index, Joining, Table, indexable, projection
 
 __all__ = ["TABLE", "Conversation", "Conversations", "conversation_key"]
@@ -56,9 +55,6 @@ def conversation_key(text: str) -> str:
     return kept if kept is text else f"{text.partition(':')[0]}:{kept}"
 
 
-_surrogate = lru_cache(maxsize=200_000)(UUID)
-
-
 class _Joined(msgspec.Struct, gc=False):
     """What of an event's data joins it to others."""
 
@@ -97,7 +93,7 @@ class Conversations(Joining):
             return ()
         at = told.occurred_at
         place = f"{told.source}\x1f{told.id}"  # neither holds a control character
-        subject = _surrogate(told.subjects[0][0]) if told.subjects else None
+        subject = surrogate_of(told.subjects[0][0]) if told.subjects else None
         channels = [told.channel]
         inbound, outbound = int(told.direction == "inbound"), int(told.direction == "outbound")
         position = event.recorded.position

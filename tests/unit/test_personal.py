@@ -367,6 +367,28 @@ def test_the_looks_that_read_a_text_once_tell_what_the_plain_ones_do(origin: str
     assert (personal._URL.match(text) is None) == (url.match(text) is None)
 
 
+def test_neither_long_texts_nor_the_keys_of_maps_are_kept_in_memory() -> None:
+    for cached in (personal._plain_url, personal._telling_keys):
+        cached.cache_clear()
+    maps = [{f"sku-{n}-{key}": {"n": 1} for key in range(65)} for n in range(10)]
+    for n, each in enumerate(maps):
+        url = f"https://shop.example/{n}?q={'x' * 3_000}"
+        assert plain_url(url) == f"https://shop.example/{n}"
+        assert (
+            parted("web.tracked", {"event": "x", "properties": {"of": each, "url": url}})[0].plain[
+                "properties"
+            ]["of"]
+            == each
+        )
+    assert (
+        plain_url("https://shop.example/a?q=x")
+        == plain_url("https://shop.example/a?q=x")
+        == "https://shop.example/a"
+    )
+    assert personal._plain_url.cache_info().currsize == 1
+    assert personal._telling_keys.cache_info().currsize < len(maps)
+
+
 @pytest.mark.parametrize(
     "text",
     [
