@@ -61,6 +61,16 @@ def test_help_of_every_group_of_commands_ends_in_an_example() -> None:
         assert (name, last.startswith(f"Example: touchlog {name}")) == (name, True)
 
 
+def test_help_of_every_group_tells_each_command_in_a_whole_sentence() -> None:
+    for words in [(), *{words[:1] for words in ALL if len(words) > 1}]:
+        # when a group's help is read at the usual width
+        result = CliRunner().invoke(cli.app, [*words, "--help"], terminal_width=80)
+
+        # then none of its commands ends in an ellipsis, and none is wider than the terminal
+        assert (words, "..." in result.output.partition("Commands:")[2]) == (words, False)
+        assert max(map(len, result.output.splitlines())) <= 80
+
+
 @pytest.mark.parametrize("words", ALL, ids=" ".join)
 def test_every_command_takes_the_installations_folder(words: tuple[str, ...]) -> None:
     assert "--data" in {option for parameter in ALL[words].params for option in parameter.opts}
