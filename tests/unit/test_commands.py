@@ -6,11 +6,14 @@ import shlex
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
@@ -19,8 +22,10 @@ from typer.testing import CliRunner
 
 from adapters.embedded import prepare_folders
 from adapters.embedded.postgres import _reason
+from adapters.postgres.channel_counts import ChannelShown
+from adapters.postgres.rejected import Shown
 from bin import cli
-from bin.commands import serve, status
+from bin.commands import channels, rejected, serve, status
 from bin.commands.funnel import question_of
 from bin.settings import Settings
 from domain.errors import FutureTime, Invalid, Misconfigured, NotFound, Problem, TouchlogError
@@ -69,6 +74,34 @@ def test_help_of_every_group_tells_each_command_in_a_whole_sentence() -> None:
         # then none of its commands ends in an ellipsis, and none is wider than the terminal
         assert (words, "..." in result.output.partition("Commands:")[2]) == (words, False)
         assert max(map(len, result.output.splitlines())) <= 80
+
+
+def test_channels_and_what_was_refused_are_told_in_the_installations_zone_whatever_the_machines_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # given a delivery and a refusal at one moment, in a shell whose clock is that of Tokyo
+    at = datetime(2026, 7, 1, 12, tzinfo=UTC)
+    came = ChannelShown(channel="shopify", name="main", last_at=at, recorded=12_345)
+    refused = Shown(
+        id=17, received_at=at, status="rejected", state="open", source=None, source_id=None, type=None,
+        way_in="http", principal="tl_1", place=None, problems=[], position=None, brought_by=(None,), payload=b"{}",
+    )  # fmt: skip
+    with monkeypatch.context() as shell:
+        shell.setenv("TZ", "Asia/Tokyo")
+        shell.setenv("COLUMNS", "120")
+        time.tzset()
+        # when an installation of Berlin tells of both
+        channels.show([came], ZoneInfo("Europe/Berlin"))
+        rejected.show_list([refused], "open", 1, ZoneInfo("Europe/Berlin"))
+        rejected.show_one(refused, ZoneInfo("Europe/Berlin"))
+    time.tzset()
+
+    # then it is its own time, and the zone stands there each time
+    printed = capsys.readouterr().out
+    assert (printed.count("2026-07-01 14:00"), printed.count("Europe/Berlin")) == (3, 3)
+    # and a figure ends where the title of its column ends
+    title, figure = (line for line in printed.splitlines() if "recorded" in line or "12,345" in line)
+    assert title.index("recorded") + len("recorded") == figure.index("12,345") + len("12,345")
 
 
 @pytest.mark.parametrize("words", ALL, ids=" ".join)
