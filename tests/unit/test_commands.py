@@ -22,12 +22,15 @@ from typer.testing import CliRunner
 
 from adapters.embedded import prepare_folders
 from adapters.embedded.postgres import _reason
+from adapters.http.reading import local_time_of
 from adapters.postgres.channel_counts import ChannelShown
 from adapters.postgres.rejected import Shown
 from bin import cli
 from bin.commands import channels, rejected, serve, status
 from bin.commands.funnel import question_of
+from bin.commands.history import known_at_of
 from bin.settings import Settings
+from domain.entry import moment
 from domain.errors import FutureTime, Invalid, Misconfigured, NotFound, Problem, TouchlogError
 
 ALONE = {"serve"}
@@ -74,6 +77,29 @@ def test_help_of_every_group_tells_each_command_in_a_whole_sentence() -> None:
         # then none of its commands ends in an ellipsis, and none is wider than the terminal
         assert (words, "..." in result.output.partition("Commands:")[2]) == (words, False)
         assert max(map(len, result.output.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("zone", "day", "ends"),
+    [
+        ("UTC", "2026-04-04", "2026-04-04T23:59:59.999999Z"),
+        ("Europe/Berlin", "2026-10-25", "2026-10-25T22:59:59.999999Z"),
+        # clocks go back at midnight: the hour before it comes twice
+        ("America/Santiago", "2026-04-04", "2026-04-05T03:59:59.999999Z"),
+        ("Africa/Cairo", "2026-10-29", "2026-10-29T21:59:59.999999Z"),
+        # clocks go forward at midnight: the day after begins at one o'clock
+        ("America/Santiago", "2026-09-05", "2026-09-06T03:59:59.999999Z"),
+    ],
+)
+def test_a_day_ends_with_its_last_hour_also_where_that_hour_comes_twice(
+    zone: str, day: str, ends: str
+) -> None:
+    for ends_at in (
+        known_at_of(day, ZoneInfo(zone)),  # --as-of and --known-at of a command
+        local_time_of(day, ZoneInfo(zone), "/until", ends=True),  # the same, and To, on a page
+    ):
+        assert isinstance(ends_at, datetime)
+        assert moment(ends_at) == ends
 
 
 def test_channels_and_what_was_refused_are_told_in_the_installations_zone_whatever_the_machines_is(
