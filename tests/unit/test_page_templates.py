@@ -47,6 +47,21 @@ def test_what_is_for_screen_readers_only_widens_no_page() -> None:
     assert declared("main .card") == {"overflow-x": "auto", "position": "relative"}
 
 
+def test_what_hides_its_filters_on_paper_says_there_what_was_asked_for() -> None:
+    # given that no field of a form is printed, and a sentence for paper is on no screen
+    on_paper = STYLE.partition("@media print {")[2]
+    assert declared(".on-paper") == {"display": "none"}
+    assert re.search(r"\.filters,[^{]*\{ display: none", on_paper)
+    assert ".on-paper { display: block; }" in on_paper
+
+    # then each page that is asked by fields tells them in such a sentence, or in its answer
+    asked = [page for page in TEMPLATES if 'class="filters card"' in page.read_text(encoding="utf-8")]
+    assert {page.name for page in asked} == {"person.html", "why.html", "breaches.html", "question.html"}
+    for page in asked:
+        told = 'class="on-paper"' if page.name in ("person.html", "breaches.html") else "known at position"
+        assert told in page.read_text(encoding="utf-8"), page.name
+
+
 def test_a_word_of_ten_thousand_letters_breaks_and_widens_no_page() -> None:
     assert declared("body")["overflow-wrap"] == "anywhere"
     # A column is not to be a letter wide for it; its widest is bounded instead.
