@@ -23,12 +23,14 @@ from typer.testing import CliRunner
 from adapters.embedded import prepare_folders
 from adapters.embedded.postgres import _reason
 from adapters.http.reading import local_time_of
+from adapters.postgres.api_keys import ApiKey
 from adapters.postgres.channel_counts import ChannelShown
 from adapters.postgres.rejected import Shown
 from bin import cli
-from bin.commands import channels, rejected, serve, status
+from bin.commands import channels, keys, projections, rejected, serve, status
 from bin.commands.funnel import question_of
 from bin.commands.history import known_at_of
+from bin.commands.reading import columns_told
 from bin.settings import Settings
 from domain.entry import moment
 from domain.errors import FutureTime, Invalid, Misconfigured, NotFound, Problem, TouchlogError
@@ -102,16 +104,25 @@ def test_a_day_ends_with_its_last_hour_also_where_that_hour_comes_twice(
         assert moment(ends_at) == ends
 
 
-def test_channels_and_what_was_refused_are_told_in_the_installations_zone_whatever_the_machines_is(
+def test_what_the_columns_lack_is_told_only_where_they_lack_something() -> None:
+    assert columns_told(7, 7) == "columns: in files up to 7"
+    assert (
+        columns_told(1_000, 3_500)
+        == "columns: in files up to 1,000; questions read the 2,500 behind from the log"
+    )
+
+
+def test_channels_keys_and_what_was_refused_are_told_in_the_installations_zone_whatever_the_machines_is(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # given a delivery and a refusal at one moment, in a shell whose clock is that of Tokyo
+    # given a delivery, a refusal, a key made and taken back at one moment, in a shell whose clock is that of Tokyo
     at = datetime(2026, 7, 1, 12, tzinfo=UTC)
     came = ChannelShown(channel="shopify", name="main", last_at=at, recorded=12_345)
     refused = Shown(
         id=17, received_at=at, status="rejected", state="open", source=None, source_id=None, type=None,
         way_in="http", principal="tl_1", place=None, problems=[], position=None, brought_by=(None,), payload=b"{}",
     )  # fmt: skip
+    key = ApiKey(key_id="tl_1", name="", role="agent", sources=(), created_at=at, revoked_at=at)
     with monkeypatch.context() as shell:
         shell.setenv("TZ", "Asia/Tokyo")
         shell.setenv("COLUMNS", "120")
@@ -120,11 +131,14 @@ def test_channels_and_what_was_refused_are_told_in_the_installations_zone_whatev
         channels.show([came], ZoneInfo("Europe/Berlin"))
         rejected.show_list([refused], "open", 1, ZoneInfo("Europe/Berlin"))
         rejected.show_one(refused, ZoneInfo("Europe/Berlin"))
+        keys.show([key], ZoneInfo("Europe/Berlin"))
+        swept = projections.swept_of({"swept_at": at}, ZoneInfo("Europe/Berlin"))
     time.tzset()
 
     # then it is its own time, and the zone stands there each time
     printed = capsys.readouterr().out
-    assert (printed.count("2026-07-01 14:00"), printed.count("Europe/Berlin")) == (3, 3)
+    assert (printed.count("2026-07-01 14:00"), printed.count("Europe/Berlin")) == (5, 4)
+    assert swept == "07-01 14:00"
     # and a figure ends where the title of its column ends
     title, figure = (line for line in printed.splitlines() if "recorded" in line or "12,345" in line)
     assert title.index("recorded") + len("recorded") == figure.index("12,345") + len("12,345")
