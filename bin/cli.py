@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 from importlib import import_module
-from typing import Any
 
 
 def _interrupted_early(*_: object) -> None:
@@ -20,9 +19,9 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
     signal.signal(signal.SIGINT, _interrupted_early)
 
 import typer  # noqa: E402
-import typer.core  # noqa: E402
 
 from bin import __version__  # noqa: E402
+from bin.commands.listed import Commands  # noqa: E402
 from domain.errors import FutureTime, Invalid, TouchlogError  # noqa: E402
 
 # One line for each module that registers commands; what is heavy it imports when a command runs.
@@ -57,20 +56,6 @@ COMMANDS = (
     "bin.bench",
 )
 
-
-class Commands(typer.core.TyperGroup):
-    """Lists its commands each with its whole first sentence: one that is cut off says too little to choose by."""
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Write the names and what they do, on as many lines as that takes."""
-        with formatter.section("Commands"):
-            formatter.write_dl(
-                [(name, command.get_short_help_str(_WHOLE)) for name, command in self.commands.items()]
-            )
-
-
-_WHOLE = 1_000
-"""Characters of a first sentence: more than any has."""
 
 app = typer.Typer(
     name="touchlog",

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,14 +21,15 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from adapters.columns.sql import Result
 from adapters.embedded import prepare_folders
 from adapters.embedded.postgres import _reason
 from adapters.http.reading import local_time_of
 from adapters.postgres.api_keys import ApiKey
 from adapters.postgres.channel_counts import ChannelShown
 from adapters.postgres.rejected import Shown
-from bin import cli
-from bin.commands import channels, keys, projections, rejected, serve, status
+from bin import cli, soak_run
+from bin.commands import channels, keys, projections, rejected, serve, sql, status
 from bin.commands.funnel import question_of
 from bin.commands.history import known_at_of
 from bin.commands.reading import columns_told
@@ -72,9 +74,10 @@ def test_help_of_every_group_of_commands_ends_in_an_example() -> None:
 
 
 def test_help_of_every_group_tells_each_command_in_a_whole_sentence() -> None:
-    for words in [(), *{words[:1] for words in ALL if len(words) > 1}]:
+    groups = [(cli.app, words) for words in {words[:1] for words in ALL if len(words) > 1}]
+    for app, words in [(cli.app, ()), (soak_run.app, ()), *groups]:
         # when a group's help is read at the usual width
-        result = CliRunner().invoke(cli.app, [*words, "--help"], terminal_width=80)
+        result = CliRunner().invoke(app, [*words, "--help"], terminal_width=80)
 
         # then none of its commands ends in an ellipsis, and none is wider than the terminal
         assert (words, "..." in result.output.partition("Commands:")[2]) == (words, False)
@@ -400,12 +403,31 @@ def test_a_question_in_a_file_is_toml_or_the_body_of_the_route(tmp_path: Path) -
         question_of(broken)
 
 
+@pytest.mark.parametrize("drawn", [True, False], ids=["a table", "lines"])
+def test_numbers_of_an_answer_of_sql_end_below_one_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, drawn: bool
+) -> None:
+    # given an answer with a column of text, one of numbers and one of both
+    rows: list[tuple[Any, ...]] = [("shop", 4_776, 1), ("web", None, "x"), ("case", Decimal("12.5"), True)]
+    monkeypatch.setattr(sql, "asked", lambda *_: Result(["channel", "persons", "mixed"], rows, 7))
+    monkeypatch.setattr(sql, "_MOST_DRAWN", 1_000 if drawn else 1)
+
+    # when it is told
+    done = CliRunner().invoke(cli.app, ["sql", "SELECT 1", "--data", str(tmp_path)])
+
+    # then the numbers end where their title ends, and texts begin where theirs begins
+    lines = [line for line in done.stdout.splitlines() if re.match(r" ?(channel|shop|web|case)", line)]
+    ends = lines[0].index("persons") + len("persons")
+    assert [line[:ends].split()[-1] for line in lines] == ["persons", "4776", "web", "12.5"]
+    assert all(line[ends - 1] != " " for line in (lines[0], lines[1], lines[3]))
+    assert {line.index(word) for line, word in zip(lines, ("mixed", "1", "x", "True"), strict=True)} == {
+        lines[0].index("mixed")
+    }
+
+
 def test_a_long_answer_of_sql_is_written_line_by_line_and_not_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from adapters.columns.sql import Result
-    from bin.commands import sql
-
     def drawn(*_: str) -> Any:
         raise AssertionError("A table of so many rows takes long to draw.")
 
