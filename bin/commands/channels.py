@@ -215,20 +215,24 @@ def show(found: Sequence[ChannelShown], zone: ZoneInfo) -> None:
             "Nothing came through a channel yet. Make an endpoint: touchlog endpoints add shopify main"
         )
         return
-    numbers = ("recorded", "per hour", "duplicates", "conflicts", "rejected", "mean lag", "holes")
-    rows = table("channel", f"last ({zone.key})", *numbers, right=numbers)
+    numbers = ("recorded", "per hour", "duplicates", "rejected", "mean lag", "holes")
+    rows = table("channel", "last", *numbers, right=numbers)
     for one in found:
-        kept = f"{one.rejected:,}" + (f" ({one.rejected_open:,} open)" if one.rejected_open else "")
+        kept = f"{one.rejected + one.conflicts:,}" + (
+            f" ({one.rejected_open:,} open)" if one.rejected_open else ""
+        )
         rows.add_row(
             escape(f"{one.channel}/{one.name}" + (" (paused)" if one.paused else "")),
             f"{in_zone(one.last_at, zone):%Y-%m-%d %H:%M}" if one.last_at else "–",
             f"{one.recorded:,}",
             f"{one.rate_per_hour:,.0f}",
             f"{one.duplicates:,}",
-            f"{one.conflicts:,}",
             kept,
             span(one.mean_lag_s) or "–",
             f"{one.holes:,}",
         )
     console().print(rows)
-    console().print("holes: numbers missing in a source's own numbering, where it has one", style="dim")
+    console().print(
+        f"times in {zone.key} · rejected counts conflicts too · holes: numbers missing in a source's own numbering",
+        style="dim",
+    )

@@ -120,7 +120,10 @@ def test_channels_keys_and_what_was_refused_are_told_in_the_installations_zone_w
 ) -> None:
     # given a delivery, a refusal, a key made and taken back at one moment, in a shell whose clock is that of Tokyo
     at = datetime(2026, 7, 1, 12, tzinfo=UTC)
-    came = ChannelShown(channel="shopify", name="main", last_at=at, recorded=12_345)
+    came = ChannelShown(
+        channel="shopify", name="main", paused=True, last_at=at, recorded=12_345, rate_per_hour=1_234.0,
+        duplicates=6_789, conflicts=1, rejected=2, rejected_open=3, mean_lag_s=75.0,
+    )  # fmt: skip
     refused = Shown(
         id=17, received_at=at, status="rejected", state="open", source=None, source_id=None, type=None,
         way_in="http", principal="tl_1", place=None, problems=[], position=None, brought_by=(None,), payload=b"{}",
@@ -145,6 +148,25 @@ def test_channels_keys_and_what_was_refused_are_told_in_the_installations_zone_w
     # and a figure ends where the title of its column ends
     title, figure = (line for line in printed.splitlines() if "recorded" in line or "12,345" in line)
     assert title.index("recorded") + len("recorded") == figure.index("12,345") + len("12,345")
+
+
+def test_channels_are_a_table_also_in_a_terminal_of_80_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # given a channel with long figures and a conflict
+    one = ChannelShown(
+        channel="shopify", name="main", paused=True, last_at=datetime(2026, 7, 1, 12, tzinfo=UTC), recorded=1_234_567,
+        rate_per_hour=1_234.0, duplicates=12_345, conflicts=1, rejected=2, rejected_open=3, mean_lag_s=75.0,
+    )  # fmt: skip
+    monkeypatch.setenv("COLUMNS", "80")
+    # when it is told
+    channels.show([one], ZoneInfo("UTC"))
+    # then its titles stand in one line, and conflicts count as rejected, as on the page
+    printed = capsys.readouterr().out
+    assert any(
+        {"channel", "recorded", "duplicates", "holes"} <= set(line.split()) for line in printed.splitlines()
+    )
+    assert re.search(r"1,234,567 .* 12,345 +3 ", printed)
 
 
 @pytest.mark.parametrize("words", ALL, ids=" ".join)
