@@ -197,7 +197,7 @@ def test_a_timeline_shows_what_happened_and_escapes_it(served: Served, browser: 
     assert ("This is the beginning." in all_of_it, "This is the beginning." in some) == (True, False)
     assert "No earlier contact matches these filters." in some
     # On paper the fields are not there; what was asked for is told instead.
-    assert 'class="on-paper">Only contacts with from 2026-01-05.' in some
+    assert 'class="on-paper">Asked for were contacts: from 2026-01-05.' in some
     assert "on-paper" not in all_of_it
     turned = browser.get(f"/persons/{who}", params={"since": "2026-01-05", "until": "2026-01-01"})
     assert (turned.status_code, "To (2026-01-01) is before From (2026-01-05)" in turned.text) == (400, True)
