@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -76,14 +77,16 @@ def test_a_text_stands_out_from_its_ground_also_the_example_in_an_empty_field(
     def channels(name: str) -> list[int]:
         return [int(colours[name][n : n + 2], 16) for n in (0, 2, 4)]
 
-    def brightness(rgb: list[float] | list[int]) -> float:
+    def brightness(rgb: Sequence[float]) -> float:
         linear = [(c / 255 / 12.92) if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in rgb]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
     # then each has the contrast of 4.5 that WCAG 2 asks of a text
     below = channels(ground)
     example = [kept * own + (1 - kept) * under for own, under in zip(channels("soft"), below, strict=True)]
-    for text in (example, *map(channels, ("ink", "soft", "accent", "good", "busy", "bad"))):
+    texts: list[Sequence[float]] = [example]
+    texts += map(channels, ("ink", "soft", "accent", "good", "busy", "bad"))
+    for text in texts:
         darker, lighter = sorted(map(brightness, (text, below)))
         assert (lighter + 0.05) / (darker + 0.05) >= 4.5
 
