@@ -21,6 +21,7 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 import typer  # noqa: E402
 
 from bin import __version__  # noqa: E402
+from bin.commands.listed import Commands  # noqa: E402
 from domain.errors import FutureTime, Invalid, TouchlogError  # noqa: E402
 
 # One line for each module that registers commands; what is heavy it imports when a command runs.
@@ -55,8 +56,10 @@ COMMANDS = (
     "bin.bench",
 )
 
+
 app = typer.Typer(
     name="touchlog",
+    cls=Commands,
     help="Every touchpoint with your customers in one immutable log, and answers from it.",
     epilog="Example: touchlog serve --demo",
     no_args_is_help=True,
@@ -85,6 +88,8 @@ def touchlog(
 
 for module in COMMANDS:
     import_module(module).register(app)
+for group in app.registered_groups:
+    group.cls = Commands
 
 
 _MAKE_ROOM = (

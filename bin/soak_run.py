@@ -11,8 +11,10 @@ from typing import Any
 import typer
 
 from bin import logs
+from bin.commands.listed import Commands
 
 app = typer.Typer(
+    cls=Commands,
     help="Long trials of what must never happen, against real processes, in a scratch folder of their own.",
     epilog="Example: bin/soak kill --target postgres --kills 20",
     no_args_is_help=True,

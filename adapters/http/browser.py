@@ -88,6 +88,7 @@ class _Rendered(ASGIResponse):
             title=TITLES.get(refused.kind, "Error"),
             detail=refused.detail,
             errors=refused.errors,
+            again=request.url.path if refused.status == 400 and request.url.query else "",
         )
         await page.to_asgi_response(None, request)(scope, receive, send)
 

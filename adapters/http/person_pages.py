@@ -24,6 +24,7 @@ from adapters.http.rendering import Clock, elsewhere, from_our_page, rendered
 from adapters.postgres.outage import through_outages
 from adapters.principal import Principal
 from domain.entry import LAST_INSTANT
+from domain.errors import Invalid, Problem
 from domain.event import TYPES
 from domain.portrait import portrait_of
 from domain.units import words
@@ -83,6 +84,7 @@ async def person_page(
     asked_for = {
         "channel": channel, "direction": direction, "since": since, "until": until, "q": q, "as_of": as_of, "known_at": known_at,
     }  # fmt: skip
+    begins, ends = _span(since, until, zone)
     page = await history_of(
         request,
         reader,
@@ -90,11 +92,7 @@ async def person_page(
         as_of=as_of,
         known_at=known_at,
         only=Filters(
-            channel=channel or None,
-            direction=direction or None,
-            since=local_time_of(since, zone, "/since") if since else None,
-            until=_behind(until, zone) if until else None,
-            q=q or None,
+            channel=channel or None, direction=direction or None, since=begins, until=ends, q=q or None
         ),
         limit=50,
         cursor=cursor,
@@ -142,6 +140,20 @@ async def duplicates_page(
         page=page,
         most_of_one=MOST_OF_ONE_TOKEN,
     )
+
+
+def _span(since: str | None, until: str | None, zone: ZoneInfo) -> tuple[datetime | None, datetime | None]:
+    """From when and before when, by what stands in the fields From and To.
+
+    Raises:
+        Invalid: one is no time, or there is nothing between them; in the words of the page.
+    """
+    begins = local_time_of(since, zone, "/since") if since else None
+    ends = _behind(until, zone) if until else None
+    if begins and ends and begins >= ends:
+        detail = f"To ({until}) is before From ({since}): there is no time between them. Exchange the two."
+        raise Invalid([Problem("/until", detail, "empty_interval")])
+    return begins, ends
 
 
 def _behind(until: str, zone: ZoneInfo) -> datetime:

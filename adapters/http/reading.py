@@ -137,7 +137,8 @@ def local_time_of(text: str, zone: ZoneInfo, place: str, *, ends: bool = False) 
     if at.tzinfo is None:
         at = at.replace(tzinfo=zone)
         if len(text) == 10 and ends:  # a whole day has happened by its end
-            at += timedelta(days=1) - timedelta(microseconds=1)
+            last = at + (timedelta(days=1) - timedelta(microseconds=1))
+            at = last.replace(fold=1)  # where clocks go back at midnight, the second of two
     return in_utc(at, place)
 
 

@@ -248,7 +248,11 @@ class Mapped:
                 raise Refused(
                     f"The map names the zone '{zone_name}', which is no IANA time zone; write e.g. Europe/London."
                 ) from None
-        shown = {"iso": "2026-01-31 12:00:00", "unix": "1769860800", "unix_ms": "1769860800000"}.get(form)
+        shown = {
+            "iso": f"2026-01-31 12:00:00{'' if zone else 'Z'}",
+            "unix": "1769860800",
+            "unix_ms": "1769860800000",
+        }.get(form)
         shown = shown or datetime(2026, 1, 31, 12, tzinfo=zone or UTC).strftime(form)
 
         def read(fields: list[str]) -> str | None:

@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from bin.commands.reading import console, data_zone, table
 from bin.commands.rejected import on_core, print_json
 from bin.settings import DATA_OPTION, Settings
+from domain.entry import in_zone
 from domain.errors import Refused
 
 if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
     from adapters.postgres.channel_counts import ChannelShown
     from bin.compose import Core
 
@@ -50,13 +54,14 @@ def register(app: typer.Typer) -> None:
 
             return await channels_shown(core.pool)
 
+        _, zone = data_zone(data)
         found = on_core(data, "channels", work)
         if json:
             import msgspec
 
             print_json({"channels": msgspec.to_builtins(found)})
         else:
-            _show(found)
+            show(found, zone)
 
     @group.command(
         "try",
@@ -199,7 +204,10 @@ def _known(json: bool) -> None:
     typer.echo(f"every channel\n    {NAMESPACE.name}: {NAMESPACE.meaning}")
 
 
-def _show(found: list[ChannelShown]) -> None:
+def show(found: Sequence[ChannelShown], zone: ZoneInfo) -> None:
+    """Print a table of channels, or how to begin."""
+    from rich.markup import escape
+
     from domain.units import span
 
     if not found:
@@ -207,35 +215,24 @@ def _show(found: list[ChannelShown]) -> None:
             "Nothing came through a channel yet. Make an endpoint: touchlog endpoints add shopify main"
         )
         return
-    rows = [
-        (
-            "channel",
-            "last",
-            "recorded",
-            "per hour",
-            "duplicates",
-            "conflicts",
-            "rejected",
-            "mean lag",
-            "holes",
-        )
-    ]
+    numbers = ("recorded", "per hour", "duplicates", "rejected", "mean lag", "holes")
+    rows = table("channel", "last", *numbers, right=numbers)
     for one in found:
-        last = one.last_at.astimezone().strftime("%Y-%m-%d %H:%M") if one.last_at else "-"
-        kept = f"{one.rejected:,}" + (f" ({one.rejected_open:,} open)" if one.rejected_open else "")
-        rows.append(
-            (
-                f"{one.channel}/{one.name}" + (" (paused)" if one.paused else ""),
-                last,
-                f"{one.recorded:,}",
-                f"{one.rate_per_hour:,.0f}",
-                f"{one.duplicates:,}",
-                f"{one.conflicts:,}",
-                kept,
-                span(one.mean_lag_s) or "-",
-                f"{one.holes:,}",
-            )
+        kept = f"{one.rejected + one.conflicts:,}" + (
+            f" ({one.rejected_open:,} open)" if one.rejected_open else ""
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        rows.add_row(
+            escape(f"{one.channel}/{one.name}" + (" (paused)" if one.paused else "")),
+            f"{in_zone(one.last_at, zone):%Y-%m-%d %H:%M}" if one.last_at else "–",
+            f"{one.recorded:,}",
+            f"{one.rate_per_hour:,.0f}",
+            f"{one.duplicates:,}",
+            kept,
+            span(one.mean_lag_s) or "–",
+            f"{one.holes:,}",
+        )
+    console().print(rows)
+    console().print(
+        f"times in {zone.key} · rejected counts conflicts too · holes: numbers missing in a source's own numbering",
+        style="dim",
+    )

@@ -54,7 +54,8 @@ def moment_of(text: str, zone: ZoneInfo, *, ends: bool = True) -> datetime:
     if at.tzinfo is None:
         at = at.replace(tzinfo=zone)
         if len(text) == 10 and ends:  # a whole day has happened by its end
-            at += timedelta(days=1) - timedelta(microseconds=1)
+            last = at + (timedelta(days=1) - timedelta(microseconds=1))
+            at = last.replace(fold=1)  # where clocks go back at midnight, the second of two
     try:
         return at.astimezone(UTC)
     except OverflowError:  # within the first or last day of the calendar

@@ -3,19 +3,49 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+from zoneinfo import ZoneInfo
 
 import typer
 
+from bin.commands.reading import data_zone
 from bin.settings import DATA_OPTION, Settings
+from domain.entry import in_zone
+
+if TYPE_CHECKING:
+    from adapters.postgres.api_keys import ApiKey
 
 T = TypeVar("T")
 SOURCE_OPTION = typer.Option(
     [], help="Of an adapter: a source it may append from; * at the end stands for all that begin so."
 )
 JSON_OPTION = typer.Option(False, "--json", help="Print JSON.")
+
+
+def show(found: Sequence[ApiKey], zone: ZoneInfo) -> None:
+    """Print a table of keys, in times of the installation's zone."""
+
+    def when(at: datetime | None) -> str:
+        return f"{in_zone(at, zone):%Y-%m-%d %H:%M}" if at else "-"
+
+    rows = [("id", "role", "sources", "name", f"made ({zone.key})", "revoked")]
+    rows += [
+        (
+            key.key_id,
+            key.role,
+            ", ".join(key.sources) or "-",
+            key.name or "-",
+            when(key.created_at),
+            when(key.revoked_at),
+        )
+        for key in found
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def register(app: typer.Typer) -> None:
@@ -57,25 +87,12 @@ def register(app: typer.Typer) -> None:
     @keys.command("list", epilog="Example: touchlog keys list --json")
     def list_command(data: Path | None = DATA_OPTION, json: bool = JSON_OPTION) -> None:
         """List all keys, revoked ones too; the keys themselves are known to nobody."""
-        found = _with_keys(Settings.load(data=data), lambda keys: keys.list(), "keys list")
+        settings, zone = data_zone(data)
+        found = _with_keys(settings, lambda keys: keys.list(), "keys list")
         if json:
             _print(found)
             return
-        rows = [("id", "role", "sources", "name", "made", "revoked")]
-        rows += [
-            (
-                key.key_id,
-                key.role,
-                ", ".join(key.sources) or "-",
-                key.name or "-",
-                f"{key.created_at:%Y-%m-%d %H:%M}",
-                f"{key.revoked_at:%Y-%m-%d %H:%M}" if key.revoked_at else "-",
-            )
-            for key in found
-        ]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        for row in rows:
-            typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        show(found, zone)
 
     @keys.command("revoke", epilog="Example: touchlog keys revoke tl_1a2b3c4d")
     def revoke_command(

@@ -85,9 +85,9 @@ def show_one(known: Known, zone: ZoneInfo) -> None:
             soft_wrap=True,
         )
         return
-    out.print(
-        f"{count(known.events, 'event')} from {when(known.first_at, zone)} to {when(known.last_at, zone)} ({zone.key})"
-    )
+    first, last = when(known.first_at, zone), when(known.last_at, zone)
+    span = f"from {first} to {last}" if first != last else f"at {first}"
+    out.print(f"{count(known.events, 'event')} {span} ({zone.key})")
     rows = table(
         "channel",
         "events",

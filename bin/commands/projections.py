@@ -5,10 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import typer
 
+from bin.commands.reading import columns_told, data_zone
 from bin.settings import DATA_OPTION, Settings
+from domain.entry import in_zone
 from domain.units import count
 
 __all__ = ["register"]
@@ -51,7 +54,8 @@ def register(app: typer.Typer) -> None:  # noqa: C901 - a command after the othe
         """Show every read model: state, version, position, lag, what is parked, which rows differ from the log."""
         if context.invoked_subcommand is not None:
             return
-        found = _ask(Settings.load(data=data))
+        settings, zone = data_zone(data)
+        found = _ask(settings)
         if json:
             _print(found)
             return
@@ -83,14 +87,14 @@ def register(app: typer.Typer) -> None:  # noqa: C901 - a command after the othe
                 f"{row['lag_s']:,.1f} s",
                 f"{row['parked']:,}" if row["parked"] else "none",
                 f"{row['differences']:,}" if row["differences"] else "none",
-                swept_of(row),
+                swept_of(row, zone),
             )
         out.print(table)
-        out.print(f"\nhead {found['head']:,}")
+        out.print(f"\nhead {found['head']:,} · times in {zone.key}")
         for row in found["projections"]:
             if (written := row.get("written_position")) is not None:
                 out.print(
-                    f"columns are written to position {written:,}; questions read the {found['head'] - written:,} behind it from the log",
+                    columns_told(written, found["head"]),
                     soft_wrap=True,
                 )
         for row in beside:
@@ -144,10 +148,10 @@ def register(app: typer.Typer) -> None:  # noqa: C901 - a command after the othe
             raise typer.Exit(1)
 
 
-def swept_of(row: dict[str, Any]) -> str:
+def swept_of(row: dict[str, Any], zone: ZoneInfo) -> str:
     """When the whole of a read model was last compared; the columns are when somebody asks for it."""
     if row["swept_at"]:
-        return f"{row['swept_at'].astimezone(UTC):%m-%d %H:%M}"
+        return f"{in_zone(row['swept_at'], zone):%m-%d %H:%M}"
     return "on demand" if "written_position" in row else "not yet"
 
 

@@ -94,6 +94,12 @@ def when(text: str | None, zone: ZoneInfo) -> str:
     return f"{in_zone(datetime.fromisoformat(text), zone):%Y-%m-%d %H:%M}" if text else "–"
 
 
+def columns_told(written: int, head: int) -> str:
+    """How far the columns stand in files, and who answers for what does not."""
+    behind = f"; questions read the {head - written:,} behind from the log" if head > written else ""
+    return f"columns: in files up to {written:,}{behind}"
+
+
 def data_zone(data: Path | None) -> tuple[Settings, ZoneInfo]:
     """The settings, and the zone in which days are cut."""
     settings = Settings.load(data=data)

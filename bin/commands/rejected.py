@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 import typer
 
+from bin.commands.reading import data_zone
 from bin.settings import DATA_OPTION, Settings
+from domain.entry import in_zone
 from domain.errors import Refused
 
 if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
     from adapters.postgres.rejected import Shown
     from bin.compose import Core
 
@@ -114,7 +118,7 @@ async def settled_on_record(
     await core.records.record("rejected.settled", principal=principal().key_id, data=act)
 
 
-def show_list(items: Sequence[Shown], state: str, open_in_all: int) -> None:
+def show_list(items: Sequence[Shown], state: str, open_in_all: int, zone: ZoneInfo) -> None:
     """Print a table, or what an empty one means."""
     from rich.console import Console
 
@@ -129,7 +133,7 @@ def show_list(items: Sequence[Shown], state: str, open_in_all: int) -> None:
         return
     for one in items:
         status = one.status if one.state == "open" else f"{one.status}, {one.state}"
-        received = one.received_at.astimezone().strftime("%Y-%m-%d %H:%M")
+        received = f"{in_zone(one.received_at, zone):%Y-%m-%d %H:%M}"
         told = f"{one.id:>6}  {received}  {status:<9} {one.way_in}  by {one.principal}  {one.place or ''}"
         out.print(told.rstrip(), markup=False)
         for problem in one.problems[:3]:
@@ -143,12 +147,12 @@ def show_list(items: Sequence[Shown], state: str, open_in_all: int) -> None:
     if open_in_all > len(items):
         out.print(f"{len(items):,} of {open_in_all:,} open ones; --limit shows more.")
     out.print(
-        "Look at one: touchlog rejected show NUMBER. Try again: touchlog rejected retry NUMBER.",
+        f"Times in {zone.key}. Look at one: touchlog rejected show NUMBER. Try again: touchlog rejected retry NUMBER.",
         soft_wrap=True,
     )
 
 
-def show_one(one: Shown) -> None:
+def show_one(one: Shown, zone: ZoneInfo) -> None:
     """Print an item with its payload, JSON laid out for the eye."""
     import orjson
     from rich.console import Console
@@ -157,7 +161,7 @@ def show_one(one: Shown) -> None:
     out.print(f"rejected {one.id}", style="bold")
     facts = {
         "status": one.status if one.state == "open" else f"{one.status}, {one.state}",
-        "received": one.received_at.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z"),
+        "received": f"{in_zone(one.received_at, zone):%Y-%m-%d %H:%M:%S} ({zone.key})",
         "from": one.way_in,
         "place": one.place,
         "by": one.principal,
@@ -214,11 +218,12 @@ def register(app: typer.Typer) -> None:
         async def work(core: Core) -> tuple[list[Shown], dict[str, int]]:
             return await list_items(core, state, limit), await core.rejected.counts()
 
+        _, zone = data_zone(data)
         items, counts = on_core(data, "rejected", work)
         if json:
             print_json({"rejected": [as_json(one) for one in items], "counts": counts})
         else:
-            show_list(items, state, counts.get("open", 0) if state == "open" else 0)
+            show_list(items, state, counts.get("open", 0) if state == "open" else 0, zone)
 
     @group.command("show", epilog="Example: touchlog rejected show 17")
     def show_command(
@@ -235,11 +240,12 @@ def register(app: typer.Typer) -> None:
             await on_record(core, "rejected show", about=(), query=f"rejected {number}", count=1)
             return one
 
+        _, zone = data_zone(data)
         one = on_core(data, "rejected", work)
         if json:
             print_json(as_json(one))
         else:
-            show_one(one)
+            show_one(one, zone)
 
     _register_retry(group)
     _register_dismiss(group)

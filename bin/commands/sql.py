@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,21 @@ _MOST_DRAWN = 1_000
 """Rows that are drawn as a table that fits the terminal; more would take a minute for 100,000."""
 
 
+def _numeric(rows: Sequence[Sequence[Any]]) -> list[bool]:
+    """Which columns hold numbers and nothing else: these end where their title ends."""
+    return [
+        all(v is None or (isinstance(v, int | float | Decimal) and not isinstance(v, bool)) for v in column)
+        for column in zip(*rows, strict=True)
+    ]
+
+
 def _lines(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterator[str]:
     """A long answer, a line for each row, the columns one below the other."""
     texts = [[*columns], *(["" if v is None else " ".join(str(v).split("\n")) for v in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    put = [str.rjust if numeric else str.ljust for numeric in _numeric(rows)]
     for line in texts:
-        yield "  ".join(map(str.ljust, line, widths)).rstrip()
+        yield "  ".join(at(text, width) for at, text, width in zip(put, line, widths, strict=True)).rstrip()
 
 
 def register(app: typer.Typer) -> None:
@@ -81,6 +91,8 @@ def register(app: typer.Typer) -> None:
         from rich.markup import escape
 
         rows = table(*map(escape, result.columns))
+        for column, numeric in zip(rows.columns, _numeric(result.rows), strict=False):
+            column.justify = "right" if numeric else "left"
         for row in result.rows:
             rows.add_row(*("" if v is None else escape(str(v)) for v in row))
         console().print(rows)

@@ -13,6 +13,7 @@ from typing import Any
 import typer
 
 from bin import __version__
+from bin.commands.reading import columns_told
 from bin.settings import DATA_OPTION, NO_BUS, Settings, without_password
 from domain.units import count
 
@@ -199,8 +200,9 @@ def render(status: dict[str, Any]) -> None:
         ("subjects", f"{status['subjects']:,}"),
         (
             "refused",
-            f"{status['links_refused']:,}"
-            + (", touchlog persons refused" if status["links_refused"] else ""),
+            f"{count(status['links_refused'], 'link')}: touchlog persons refused"
+            if status["links_refused"]
+            else "no link",
         ),
         (
             "servers",
@@ -245,9 +247,7 @@ def render(status: dict[str, Any]) -> None:
         )
     out.print(table)
     written = status["projections"][-1]["written_position"]
-    out.print(
-        f"columns: in files up to {written:,}; questions read the {status['head'] - written:,} behind from the log"
-    )
+    out.print(columns_told(written, status["head"]))
     if any(one["differences"] for one in status["projections"]):
         out.print("\nRows differ from the log; see them: touchlog projections check")
     if refused.get("open"):

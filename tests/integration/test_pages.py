@@ -193,6 +193,15 @@ def test_a_timeline_shows_what_happened_and_escapes_it(served: Served, browser: 
         asked = browser.get(f"/persons/{who}", params=span).text
         assert ('<ol class="timeline">' in asked) is is_there, span
         assert ("No contact matches" in asked) is not is_there
+    all_of_it, some = (browser.get(f"/persons/{who}", params=p).text for p in ({}, {"since": "2026-01-05"}))
+    assert ("This is the beginning." in all_of_it, "This is the beginning." in some) == (True, False)
+    assert "No earlier contact matches these filters." in some
+    # On paper the fields are not there; what was asked for is told instead.
+    assert 'class="on-paper">Asked for were contacts: from 2026-01-05.' in some
+    assert "on-paper" not in all_of_it
+    turned = browser.get(f"/persons/{who}", params={"since": "2026-01-05", "until": "2026-01-01"})
+    assert (turned.status_code, "To (2026-01-01) is before From (2026-01-05)" in turned.text) == (400, True)
+    assert ("see errors" in turned.text, f'href="/persons/{who}">Ask anew' in turned.text) == (False, True)
     wrong = browser.get(f"/persons/{who}", params={"as_of": "yesterday"})
     assert wrong.status_code == 400
     assert "RFC 3339" in wrong.text

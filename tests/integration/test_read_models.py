@@ -526,7 +526,7 @@ def test_the_commands_tell_what_the_read_models_know(
     assert "1,200" in touchlog("volumes", "--from", "2026-03-01", "--to", "2026-03-02").stdout
     assert "phone 1,200" in touchlog("persons", "list").stdout
     shown = touchlog("persons", "show", "email:ann@example.com").stdout
-    assert "1,200 events from 2026-03-01 12:00" in shown
+    assert "1,200 events at 2026-03-01 12:00 (UTC)" in shown
     assert "1,200" in touchlog("conversations", "email:ann@example.com").stdout
     assert "Call" in touchlog("conversations", "conversation:k").stdout
     trail = json.loads(

@@ -6,23 +6,35 @@ import shlex
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from adapters.columns.sql import Result
 from adapters.embedded import prepare_folders
 from adapters.embedded.postgres import _reason
-from bin import cli
-from bin.commands import serve, status
+from adapters.http.reading import local_time_of
+from adapters.postgres.api_keys import ApiKey
+from adapters.postgres.channel_counts import ChannelShown
+from adapters.postgres.rejected import Shown
+from bin import cli, soak_run
+from bin.commands import channels, keys, projections, rejected, serve, sql, status
 from bin.commands.funnel import question_of
+from bin.commands.history import known_at_of
+from bin.commands.reading import columns_told
 from bin.settings import Settings
+from domain.entry import moment
 from domain.errors import FutureTime, Invalid, Misconfigured, NotFound, Problem, TouchlogError
 
 ALONE = {"serve"}
@@ -59,6 +71,102 @@ def test_help_of_every_group_of_commands_ends_in_an_example() -> None:
         result = CliRunner().invoke(cli.app, [name, "--help"])
         last = result.output.strip().splitlines()[-1].strip()
         assert (name, last.startswith(f"Example: touchlog {name}")) == (name, True)
+
+
+def test_help_of_every_group_tells_each_command_in_a_whole_sentence() -> None:
+    groups = [(cli.app, words) for words in {words[:1] for words in ALL if len(words) > 1}]
+    for app, words in [(cli.app, ()), (soak_run.app, ()), *groups]:
+        # when a group's help is read at the usual width
+        result = CliRunner().invoke(app, [*words, "--help"], terminal_width=80)
+
+        # then none of its commands ends in an ellipsis, and none is wider than the terminal
+        assert (words, "..." in result.output.partition("Commands:")[2]) == (words, False)
+        assert max(map(len, result.output.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("zone", "day", "ends"),
+    [
+        ("UTC", "2026-04-04", "2026-04-04T23:59:59.999999Z"),
+        ("Europe/Berlin", "2026-10-25", "2026-10-25T22:59:59.999999Z"),
+        # clocks go back at midnight: the hour before it comes twice
+        ("America/Santiago", "2026-04-04", "2026-04-05T03:59:59.999999Z"),
+        ("Africa/Cairo", "2026-10-29", "2026-10-29T21:59:59.999999Z"),
+        # clocks go forward at midnight: the day after begins at one o'clock
+        ("America/Santiago", "2026-09-05", "2026-09-06T03:59:59.999999Z"),
+    ],
+)
+def test_a_day_ends_with_its_last_hour_also_where_that_hour_comes_twice(
+    zone: str, day: str, ends: str
+) -> None:
+    for ends_at in (
+        known_at_of(day, ZoneInfo(zone)),  # --as-of and --known-at of a command
+        local_time_of(day, ZoneInfo(zone), "/until", ends=True),  # the same, and To, on a page
+    ):
+        assert isinstance(ends_at, datetime)
+        assert moment(ends_at) == ends
+
+
+def test_what_the_columns_lack_is_told_only_where_they_lack_something() -> None:
+    assert columns_told(7, 7) == "columns: in files up to 7"
+    assert (
+        columns_told(1_000, 3_500)
+        == "columns: in files up to 1,000; questions read the 2,500 behind from the log"
+    )
+
+
+def test_channels_keys_and_what_was_refused_are_told_in_the_installations_zone_whatever_the_machines_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # given a delivery, a refusal, a key made and taken back at one moment, in a shell whose clock is that of Tokyo
+    at = datetime(2026, 7, 1, 12, tzinfo=UTC)
+    came = ChannelShown(
+        channel="shopify", name="main", paused=True, last_at=at, recorded=12_345, rate_per_hour=1_234.0,
+        duplicates=6_789, conflicts=1, rejected=2, rejected_open=3, mean_lag_s=75.0,
+    )  # fmt: skip
+    refused = Shown(
+        id=17, received_at=at, status="rejected", state="open", source=None, source_id=None, type=None,
+        way_in="http", principal="tl_1", place=None, problems=[], position=None, brought_by=(None,), payload=b"{}",
+    )  # fmt: skip
+    key = ApiKey(key_id="tl_1", name="", role="agent", sources=(), created_at=at, revoked_at=at)
+    with monkeypatch.context() as shell:
+        shell.setenv("TZ", "Asia/Tokyo")
+        shell.setenv("COLUMNS", "120")
+        time.tzset()
+        # when an installation of Berlin tells of both
+        channels.show([came], ZoneInfo("Europe/Berlin"))
+        rejected.show_list([refused], "open", 1, ZoneInfo("Europe/Berlin"))
+        rejected.show_one(refused, ZoneInfo("Europe/Berlin"))
+        keys.show([key], ZoneInfo("Europe/Berlin"))
+        swept = projections.swept_of({"swept_at": at}, ZoneInfo("Europe/Berlin"))
+    time.tzset()
+
+    # then it is its own time, and the zone stands there each time
+    printed = capsys.readouterr().out
+    assert (printed.count("2026-07-01 14:00"), printed.count("Europe/Berlin")) == (5, 4)
+    assert swept == "07-01 14:00"
+    # and a figure ends where the title of its column ends
+    title, figure = (line for line in printed.splitlines() if "recorded" in line or "12,345" in line)
+    assert title.index("recorded") + len("recorded") == figure.index("12,345") + len("12,345")
+
+
+def test_channels_are_a_table_also_in_a_terminal_of_80_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # given a channel with long figures and a conflict
+    one = ChannelShown(
+        channel="shopify", name="main", paused=True, last_at=datetime(2026, 7, 1, 12, tzinfo=UTC), recorded=1_234_567,
+        rate_per_hour=1_234.0, duplicates=12_345, conflicts=1, rejected=2, rejected_open=3, mean_lag_s=75.0,
+    )  # fmt: skip
+    monkeypatch.setenv("COLUMNS", "80")
+    # when it is told
+    channels.show([one], ZoneInfo("UTC"))
+    # then its titles stand in one line, and conflicts count as rejected, as on the page
+    printed = capsys.readouterr().out
+    assert any(
+        {"channel", "recorded", "duplicates", "holes"} <= set(line.split()) for line in printed.splitlines()
+    )
+    assert re.search(r"1,234,567 .* 12,345 +3 ", printed)
 
 
 @pytest.mark.parametrize("words", ALL, ids=" ".join)
@@ -317,12 +425,31 @@ def test_a_question_in_a_file_is_toml_or_the_body_of_the_route(tmp_path: Path) -
         question_of(broken)
 
 
+@pytest.mark.parametrize("drawn", [True, False], ids=["a table", "lines"])
+def test_numbers_of_an_answer_of_sql_end_below_one_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, drawn: bool
+) -> None:
+    # given an answer with a column of text, one of numbers and one of both
+    rows: list[tuple[Any, ...]] = [("shop", 4_776, 1), ("web", None, "x"), ("case", Decimal("12.5"), True)]
+    monkeypatch.setattr(sql, "asked", lambda *_: Result(["channel", "persons", "mixed"], rows, 7))
+    monkeypatch.setattr(sql, "_MOST_DRAWN", 1_000 if drawn else 1)
+
+    # when it is told
+    done = CliRunner().invoke(cli.app, ["sql", "SELECT 1", "--data", str(tmp_path)])
+
+    # then the numbers end where their title ends, and texts begin where theirs begins
+    lines = [line for line in done.stdout.splitlines() if re.match(r" ?(channel|shop|web|case)", line)]
+    ends = lines[0].index("persons") + len("persons")
+    assert [line[:ends].split()[-1] for line in lines] == ["persons", "4776", "web", "12.5"]
+    assert all(line[ends - 1] != " " for line in (lines[0], lines[1], lines[3]))
+    assert {line.index(word) for line, word in zip(lines, ("mixed", "1", "x", "True"), strict=True)} == {
+        lines[0].index("mixed")
+    }
+
+
 def test_a_long_answer_of_sql_is_written_line_by_line_and_not_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from adapters.columns.sql import Result
-    from bin.commands import sql
-
     def drawn(*_: str) -> Any:
         raise AssertionError("A table of so many rows takes long to draw.")
 

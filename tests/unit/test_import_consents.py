@@ -62,6 +62,16 @@ def test_each_row_is_a_fact_and_what_is_wrong_is_told_with_its_cell(tmp_path: Pa
     ]
 
 
+def test_a_time_that_is_none_is_answered_with_one_that_would_be_taken(tmp_path: Path) -> None:
+    # given a consent whose time is no time
+    (told,) = rows(tmp_path, "contact,state,time\nann@example.com,withdrawn,y\n", "csv:consents")
+    # when the time of the advice is put in its place
+    advised = told.problems[0].detail.partition("right would be ")[2].rstrip(".")
+    (row,) = rows(tmp_path, f"contact,state,time\nann@example.com,withdrawn,{advised}\n", "csv:consents")
+    # then the row is a fact
+    assert row.item.event["time"] == "2026-01-31T12:00:00.000000Z"
+
+
 def test_a_column_of_ids_makes_the_keys_and_missing_columns_are_named(tmp_path: Path) -> None:
     (row,) = rows(
         tmp_path,
