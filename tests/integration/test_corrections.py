@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adapters.answers.history import Filters
 from adapters.intake.correcting import Corrections
 from adapters.intake.ingest import Result
 from adapters.principal import Principal
@@ -153,8 +154,8 @@ async def test_sealed_fields_can_be_corrected_and_read_back(it: House) -> None:
     (entry,) = await it.entries()
 
     assert entry["data"] == {"summary": "about the blue kettle", "duration_s": 1, "agent": "bob@example.com"}
-    assert await it.ids(q="BLUE KETTLE") == ["call"]
-    assert await it.ids(q="red kettle") == []
+    assert await it.ids(only=Filters(q="BLUE KETTLE")) == ["call"]
+    assert await it.ids(only=Filters(q="red kettle")) == []
     bodies = await it.rows("SELECT string_agg(convert_from(body, 'UTF8'), '') FROM touchpoint_log.events")
     assert "kettle" not in bodies[0][0]
     assert "bob@" not in bodies[0][0]

@@ -312,9 +312,9 @@ async def test_a_text_is_found_with_the_quotes_backslashes_and_lines_that_stand_
     await it.given(event("1", data={"duration_s": 1, "outcome": note}), event("2", data={"outcome": "then"}))
 
     for q in ('"grüß DICH"', 'said "', ",\nthen", "c:\\temp", "Grüß"):
-        assert await it.ids(q=q) == ["1"], q
-    assert await it.ids(q="then") == ["2", "1"]
-    assert await it.ids(q='"then"') == [], "no quotes stand around it"
+        assert await it.ids(only=Filters(q=q)) == ["1"], q
+    assert await it.ids(only=Filters(q="then")) == ["2", "1"]
+    assert await it.ids(only=Filters(q='"then"')) == [], "no quotes stand around it"
 
 
 @story
