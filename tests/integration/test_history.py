@@ -487,7 +487,7 @@ async def test_pages_of_any_length_put_together_are_the_whole_with_a_text_looked
             told.add((page.as_of, page.known_at, page.head))
             if (cursor := page.next) is None:
                 return found
-            asked = {"q": asked.get("q")}
+            asked = {"only": asked["only"]}
             more = event(f"9{len(found)}{limit}", data={"duration_s": 1, "summary": "tea"})
             await it.given(more, projected=limit == 3)
 
@@ -501,7 +501,7 @@ async def test_pages_of_any_length_put_together_are_the_whole_with_a_text_looked
         expected = [n for n in newest if ("as_of" not in moment or n < 6) and (q is None or n % 2)]
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(history, "_SEARCHED", batch)
-            assert await put_together(limit, q=q, **moment) == expected, (limit, batch, q, moment)
+            assert await put_together(limit, only=Filters(q=q), **moment) == expected, (limit, batch, q, moment)
         assert told == {("2026-03-01T12:00:01.000000Z" if "as_of" in moment else None, head, head)}
 
     # and whoever asks for more than a page may hold is given that, and the way on
