@@ -501,7 +501,12 @@ async def test_pages_of_any_length_put_together_are_the_whole_with_a_text_looked
         expected = [n for n in newest if ("as_of" not in moment or n < 6) and (q is None or n % 2)]
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(history, "_SEARCHED", batch)
-            assert await put_together(limit, only=Filters(q=q), **moment) == expected, (limit, batch, q, moment)
+            assert await put_together(limit, only=Filters(q=q), **moment) == expected, (
+                limit,
+                batch,
+                q,
+                moment,
+            )
         assert told == {("2026-03-01T12:00:01.000000Z" if "as_of" in moment else None, head, head)}
 
     # and whoever asks for more than a page may hold is given that, and the way on
