@@ -10,9 +10,30 @@ import nats.errors
 import structlog
 from nats.aio.client import Client
 
-__all__ = ["connected"]
+__all__ = ["connected", "connected_at_once"]
 
 log = structlog.get_logger()
+
+
+async def connected_at_once(url: str, *, timeout_s: float = 3) -> Client:
+    """Connect, or raise; a connection that is lost later is not made again.
+
+    The library leaves the socket of a connection open that the server refused: here it is closed.
+
+    Raises:
+        OSError, TimeoutError, nats.errors.Error: nobody is there, or the server refused it.
+    """
+
+    async def quiet(_error: Exception) -> None:
+        """Whoever asked is told by what is raised."""
+
+    client = Client()
+    try:
+        await client.connect(url, allow_reconnect=False, connect_timeout=int(timeout_s), error_cb=quiet)
+    except BaseException:
+        await client.close()
+        raise
+    return client
 
 
 async def connected(url: str, *, name: str, on_return: Callable[[], None] = lambda: None) -> Client:

@@ -9,7 +9,6 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-import nats
 import psycopg
 import structlog
 from nats.aio.client import Client
@@ -17,7 +16,7 @@ from nats.errors import Error
 
 from adapters.embedded import running
 from adapters.embedded.nats import Nats, reload_users, users_of
-from adapters.nats.connection import connected
+from adapters.nats.connection import connected, connected_at_once
 from adapters.nats.inbound import Inbound, prepare
 
 __all__ = ["Doors", "let_in"]
@@ -146,11 +145,8 @@ async def _prepared(
 
 
 async def _prepared_now(url: str, prefix: str) -> bool:
-    async def quiet(_error: Exception) -> None:
-        pass
-
     try:
-        client = await nats.connect(url, allow_reconnect=False, connect_timeout=3, error_cb=quiet)
+        client = await connected_at_once(url)
         try:
             await prepare(client, prefix, mqtt=True)
         finally:

@@ -23,6 +23,7 @@ from nats.aio.msg import Msg
 from adapters.embedded import prepare_folders, running, servers
 from adapters.embedded.nats import Nats, NatsUser, password_hash
 from adapters.embedded.processes import end
+from adapters.nats.connection import connected_at_once
 from bin.settings import Settings
 from bin.supervisor import Child, Supervisor
 from domain.errors import Misconfigured, Unavailable
@@ -145,17 +146,7 @@ def bus(data: Path, *users: NatsUser) -> Iterator[tuple[Nats, int]]:
 async def connected(server: Nats, user: str = "", password: str = "") -> Client:
     """Connect, as touchlog itself or with a key; a client that was refused is closed."""
     url = f"nats://{user}:{password}@127.0.0.1:{server.port}" if user else server.url
-
-    async def quiet(_: Exception) -> None:
-        """Say nothing: a refusal is what some tests ask for."""
-
-    client = Client()
-    try:
-        await client.connect(url, error_cb=quiet, allow_reconnect=False, connect_timeout=30)
-    except BaseException:
-        await client.close()
-        raise
-    return client
+    return await connected_at_once(url, timeout_s=30)
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import shutil
 import threading
@@ -22,7 +23,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from adapters.embedded.nats import MAX_RESERVED_BYTES, users_of
 from adapters.embedded.processes import end
 from adapters.nats import inbound
-from adapters.nats.connection import connected
+from adapters.nats.connection import connected, connected_at_once
 from adapters.nats.doors import Doors
 from adapters.nats.inbound import MQTT_STREAM, Inbound, inbound_stream, prepare
 from adapters.postgres.api_keys import ApiKeys, NewKey
@@ -243,6 +244,32 @@ def test_every_key_has_its_queue_however_little_room_the_disk_has(
         await ways.doors.shut()
 
     running(tmp_path, database_url, bus, test)
+
+
+def test_a_connection_that_the_bus_refuses_is_closed(bus: Bus) -> None:
+    """A door asks twenty times a second until the server knows its account: each would stay open until its memory is looked through."""
+
+    def sockets() -> set[str]:
+        return {to for fd in Path("/proc/self/fd").iterdir() if (to := _link(fd)).startswith("socket:")}
+
+    async def ask() -> None:
+        before = sockets()
+        for _ in range(3):
+            with pytest.raises(Error):
+                await connected_at_once(f"nats://nobody:wrong@127.0.0.1:{bus.server.port}")
+        assert sockets() <= before
+
+    gc.disable()
+    try:
+        asyncio.run(ask())
+    finally:
+        gc.enable()
+
+
+def _link(file: Path) -> str:
+    with suppress(OSError):
+        return str(file.readlink())
+    return ""
 
 
 def test_on_a_server_with_little_room_a_queue_is_as_large_as_it_has_room_for(
